@@ -1,0 +1,167 @@
+"""The error tree: every refusal has a stable code, an HTTP status, an exit code and a text that says the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason why something was refused, precise enough to act on.
+
+    Attributes:
+        code: stable, kebab-case, e.g. `rank-mismatch`; documented in docs/errors.md.
+        file: the file concerned, relative to the pushed folder; empty when none is.
+        field: the config field or tensor concerned; empty when the file as a whole is.
+        expected: what the rule asks for, with values.
+        found: what was there, with values.
+        fix: what to do next, one sentence.
+    """
+
+    code: str
+    file: str
+    field: str
+    expected: str
+    found: str
+    fix: str
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.file, self.field) if part)
+        return f"{where}: expected {self.expected}, found {self.found}. {self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something worth knowing that does not block: same fields as a Problem's place, one sentence of text."""
+
+    code: str
+    file: str
+    field: str
+    text: str
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.file, self.field) if part)
+        return f"{where}: {self.text}" if where else self.text
+
+
+class RegistryError(Exception):
+    """Base of all errors the registry raises on purpose.
+
+    `code` is for the API and for programs, `status` for HTTP, `exit_code` for the command line
+    (docs/cli.md lists them). Subclasses set all three: there is no default.
+    """
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    exit_code: ClassVar[int]
+
+    def __init__(self, text: str, *, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(text)
+        self.text = text
+        self.problems = tuple(problems)
+
+
+class InvalidReference(RegistryError):
+    """A name, reference, label or option value that no rule of the grammar accepts."""
+
+    code, status, exit_code = "invalid-reference", 422, 2
+
+
+class InvalidInput(RegistryError):
+    """A document or value that is not what the operation reads."""
+
+    code, status, exit_code = "invalid-input", 422, 2
+
+
+class NotFound(RegistryError):
+    """A name that means nothing here."""
+
+    code, status, exit_code = "not-found", 404, 1
+
+
+class Ambiguous(RegistryError):
+    """A prefix or name that means several things; the text lists them."""
+
+    code, status, exit_code = "ambiguous", 409, 2
+
+
+class Conflict(RegistryError):
+    """The state moved, or a name is taken."""
+
+    code, status, exit_code = "conflict", 409, 1
+
+
+class InUse(RegistryError):
+    """Something points at what was to be removed."""
+
+    code, status, exit_code = "in-use", 409, 1
+
+
+class PushRefused(RegistryError):
+    """An adapter folder that fails intake; `problems` lists every reason at once."""
+
+    code, status, exit_code = "push-refused", 422, 7
+
+
+class IncompatibleBase(RegistryError):
+    """The adapter is locked to another base checkpoint; `problems` lists the differences."""
+
+    code, status, exit_code = "incompatible-base", 409, 6
+
+
+class DigestMismatch(RegistryError):
+    """Bytes that are not what their digest says; nothing of them was kept."""
+
+    code, status, exit_code = "digest-mismatch", 422, 7
+
+    def __init__(self, path: str, *, declared: str, received: str, size: int) -> None:
+        super().__init__(
+            f"{path}: declared sha256 {declared.removeprefix('sha256:')[:12]}, but the {size:,} bytes received are "
+            f"{received.removeprefix('sha256:')[:12]}; nothing was stored. Try again; if it happens twice, "
+            "the source is damaged."
+        )
+        self.path, self.declared, self.received, self.size = path, declared, received, size
+
+
+class PromotionRefused(RegistryError):
+    """One or more gates failed; the decision lists every blocker."""
+
+    code, status, exit_code = "promotion-refused", 409, 3
+
+
+class PromotionWaiting(RegistryError):
+    """No gate failed, but something is still missing."""
+
+    code, status, exit_code = "promotion-waiting", 409, 4
+
+
+class PromotionUndecided(RegistryError):
+    """The evidence cannot decide: inconclusive or incomparable."""
+
+    code, status, exit_code = "promotion-undecided", 409, 5
+
+
+class StoreUnavailable(RegistryError):
+    """The store cannot be used as it is: newer schema, damaged, read-only, network file system."""
+
+    code, status, exit_code = "store-unavailable", 503, 1
+
+
+class StoreBusy(RegistryError):
+    """Another writer held the store for longer than we wait."""
+
+    code, status, exit_code = "store-busy", 503, 1
+
+
+class StoreFull(RegistryError):
+    """No space left for the bytes; nothing half written was kept."""
+
+    code, status, exit_code = "store-full", 507, 1
+
+
+class Unsupported(RegistryError):
+    """A thing that is understood and not done, with the reason."""
+
+    code, status, exit_code = "unsupported", 422, 1

@@ -1,0 +1,28 @@
+"""Manifest: the canonical JSON that is a Version; its sha256 is the Version's digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from adapter_registry.domain.adapter import File
+from adapter_registry.domain.digest import Digest, canonical_json, of_bytes
+from adapter_registry.domain.lock import Lock
+
+FORMAT = "adapters.manifest/1"
+
+
+def manifest(files: Iterable[File], *, lock: Lock) -> bytes:
+    """The bytes whose digest is the Version's identity: what it holds and what it is locked to, nothing else.
+
+    Who pushed it, when, under which name and why are facts about the Version and live outside, so that the same
+    bytes on the same Base are the same Version wherever they are pushed.
+    """
+    rows = [{"path": f.path, "size": f.size, "digest": f.digest} for f in sorted(files, key=lambda f: f.path)]
+    document: dict[str, Any] = {"format": FORMAT, "files": rows, "lock": {"base": lock.base}}
+    return canonical_json(document)
+
+
+def identity(files: Iterable[File], *, lock: Lock) -> Digest:
+    """The digest of the Manifest."""
+    return of_bytes(manifest(files, lock=lock))

@@ -1,0 +1,84 @@
+"""The grammar of namespace, adapter, base, tag, stage and label names: what a name may never be, and why."""
+
+from __future__ import annotations
+
+import re
+
+from adapter_registry.domain.errors import InvalidReference
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}[A-Za-z0-9]|[A-Za-z0-9]")
+_VERSION_NUMBER = re.compile(r"v[1-9][0-9]*")
+_LOOKS_LIKE_NUMBER = re.compile(r"v?[0-9][0-9A-Za-z.+-]*")
+_HEX_ONLY = re.compile(r"[0-9a-f]{7,}", re.IGNORECASE)
+_LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
+
+RESERVED = frozenset({"head", "main", "refs", "latest", "sha256"})
+STAGE_NAMES = ("dev", "staging", "prod")
+DEFAULT_NAMESPACE = "default"
+
+
+def _segment(text: str, kind: str) -> str:
+    if not _SEGMENT.fullmatch(text) or "--" in text or ".." in text:
+        raise InvalidReference(
+            f"{text!r} is not {kind}: 1 to 96 letters, digits, '.', '_' or '-', first and last a letter or digit, "
+            "no '--' and no '..'."
+        )
+    if text.lower().endswith((".git", ".lock")):
+        raise InvalidReference(f"{text!r} is not {kind}: names ending in .git or .lock are taken by other tools.")
+    return text
+
+
+def check_adapter_name(text: str) -> str:
+    """A valid adapter name, as given.
+
+    Raises:
+        InvalidReference: says which rule it breaks. `v3` and bare hex are refused because they mean a version
+            and a digest wherever a reference is read.
+    """
+    _segment(text, "an adapter name")
+    if _VERSION_NUMBER.fullmatch(text) or _HEX_ONLY.fullmatch(text):
+        raise InvalidReference(f"{text!r} is not an adapter name: it reads as a version number or a digest.")
+    return text
+
+
+def check_namespace(text: str) -> str:
+    """A valid namespace, as given; raises InvalidReference otherwise."""
+    return _segment(text, "a namespace")
+
+
+def check_base_name(text: str) -> str:
+    """A valid base name: one segment, or `org/name` as on the Hub; raises InvalidReference otherwise."""
+    parts = text.split("/")
+    if len(parts) > 2:
+        raise InvalidReference(f"{text!r} is not a base name: at most one '/', as in org/name.")
+    for part in parts:
+        _segment(part, "a base name")
+    return text
+
+
+def check_tag(text: str) -> str:
+    """A valid tag name, as given.
+
+    Raises:
+        InvalidReference: also for stage names, version numbers, semantic versions, bare hex and reserved words,
+            so that a tag can never shadow what moves only by promotion or never.
+    """
+    _segment(text, "a tag")
+    if text in STAGE_NAMES:
+        raise InvalidReference(f"{text!r} is a stage, not a tag: it moves by `adapters promote`, never by tagging.")
+    if text.lower() in RESERVED or _LOOKS_LIKE_NUMBER.fullmatch(text) or _HEX_ONLY.fullmatch(text):
+        raise InvalidReference(
+            f"{text!r} cannot be a tag: version numbers, hex digests and {', '.join(sorted(RESERVED))} are reserved."
+        )
+    return text
+
+
+def check_label(key: str, value: str) -> tuple[str, str]:
+    """A valid label; raises InvalidReference otherwise. Values are up to 256 printable characters."""
+    if not _LABEL_KEY.fullmatch(key):
+        raise InvalidReference(
+            f"{key!r} is not a label key: 1 to 63 of a-z, 0-9, '.', '_', '/', '-', first and last a letter or digit."
+        )
+    if len(value) > 256 or not value.isprintable():
+        raise InvalidReference(f"label {key}: its value must be at most 256 printable characters.")
+    return key, value

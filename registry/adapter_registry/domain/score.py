@@ -1,0 +1,50 @@
+"""Metric and Score: one measured value, what it may be compared with, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from adapter_registry.domain.digest import Digest, of_json
+
+
+class Direction(StrEnum):
+    """Which way a metric improves."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One measured value of one subject.
+
+    Attributes:
+        metric: `task/metric` as gates name it, e.g. `gsm8k/exact_match`, `heldout/loss`; no task: just the metric.
+        value: finite or NaN (a measured NaN is kept, and fails gates).
+        direction: which way is better; None when the source does not say (gates refuse to guess).
+        stderr: standard error of `value`; None when unknown.
+        n: number of samples; None when unknown.
+        setting: everything that must agree before two values may be compared: task version, dataset and revision,
+            split, shots, filter, sample limit, prompt and generation hashes, dtype. Sorted keys, text values.
+        producer: tool and version that measured it, `lm-eval 0.4.13`.
+        source: where it came from: `cli`, or the imported file's name.
+        evidence: digest of the imported file; None for a hand-entered value.
+        measured_at: when it was measured, ISO 8601 in UTC, if the source says.
+    """
+
+    metric: str
+    value: float
+    direction: Direction | None
+    stderr: float | None = None
+    n: int | None = None
+    setting: dict[str, str] = field(default_factory=dict)
+    producer: str = ""
+    source: str = ""
+    evidence: Digest | None = None
+    measured_at: str | None = None
+
+    @property
+    def comparability(self) -> Digest:
+        """Only scores with equal keys may be compared in a gate or joined by a line."""
+        return of_json({"metric": self.metric, "setting": self.setting})
