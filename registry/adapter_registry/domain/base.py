@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from adapter_registry.domain.digest import Digest, of_json
+from adapter_registry.domain.digest import Digest, of_json, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +132,27 @@ def files_root(files: Iterable[WeightFile]) -> Digest:
 def identity(*, weights: Digest, tokenizer: Digest | None) -> Digest:
     """The digest of a Base: its weights (root over tensors, else over files) and its tokenizer."""
     return of_json({"format": "adapters.base/1", "weights": weights, "tokenizer": tokenizer})
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredBase:
+    """A Base under one of the names it was registered by.
+
+    Attributes:
+        name: as in references, e.g. `mistral-7b`.
+        base: the checkpoint; listings leave its table of tensors empty.
+        tensors: number of tensors in its table.
+        added_by: who registered it under this name.
+        added_at: when, ISO 8601 in UTC.
+    """
+
+    name: str
+    base: Base
+    tensors: int
+    added_by: str
+    added_at: str
+
+    @property
+    def reference(self) -> str:
+        """`name@<12 hex of the digest>`."""
+        return f"{self.name}@{short(self.base.digest)}"

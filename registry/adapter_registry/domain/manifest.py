@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from adapter_registry.domain.adapter import File
-from adapter_registry.domain.digest import Digest, canonical_json, of_bytes
+from adapter_registry.domain.digest import canonical_json
 from adapter_registry.domain.lock import Lock
 
 FORMAT = "adapters.manifest/1"
@@ -22,7 +22,3 @@ def manifest(files: Iterable[File], *, lock: Lock) -> bytes:
     document: dict[str, Any] = {"format": FORMAT, "files": rows, "lock": {"base": lock.base}}
     return canonical_json(document)
 
-
-def identity(files: Iterable[File], *, lock: Lock) -> Digest:
-    """The digest of the Manifest."""
-    return of_bytes(manifest(files, lock=lock))

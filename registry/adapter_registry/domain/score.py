@@ -48,3 +48,24 @@ class Score:
     def comparability(self) -> Digest:
         """Only scores with equal keys may be compared in a gate or joined by a line."""
         return of_json({"metric": self.metric, "setting": self.setting})
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedScore:
+    """A Score bound to what it was measured on.
+
+    Attributes:
+        subject: digest of the Version or Base; the only thing that binds it, names prove nothing.
+        subject_name: its reference when the score was recorded, for people.
+        score: the value.
+        recorded_by: who recorded it.
+        recorded_at: when, ISO 8601 in UTC.
+        claimed: what the imported file says it measured, e.g. a model name or path; never trusted.
+    """
+
+    subject: Digest
+    subject_name: str
+    score: Score
+    recorded_by: str
+    recorded_at: str
+    claimed: str = ""

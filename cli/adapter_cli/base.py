@@ -1,0 +1,186 @@
+"""`adapters base`: the exact checkpoints that adapters are locked to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from adapter_cli.output import (
+    digest_text,
+    human_bytes,
+    human_time,
+    note,
+    output_options,
+    print_facts,
+    print_json,
+    print_table,
+    progress_bar,
+    say,
+)
+from adapter_registry.client import connect
+from adapter_registry.services.base import KnownBase, Registered, Registration
+
+
+@click.group()
+def base() -> None:
+    """Register base checkpoints, list them, declare stand-ins."""
+
+
+@base.command("add")
+@click.argument("name")
+@click.argument("source")
+@output_options
+def add(name: str, source: str, as_json: bool, quiet: bool) -> None:
+    """Register the exact checkpoint in SOURCE under NAME.
+
+    SOURCE is a folder of safetensors, a Hub cache folder, or hf://org/repo@<commit> (read without downloading
+    weights). Every byte of a local folder is hashed, once: the second time is instant.
+
+    \b
+    Examples:
+      adapters base add mistral-7b ~/models/mistral-7b
+      adapters base add mistral-7b hf://mistralai/Mistral-7B-v0.3@d8cadc0
+    """
+    total = _bytes_in(Path(source).expanduser())
+    with progress_bar(f"hashing {source}", total) as progress:
+        registration = connect().add_base(name, source, progress=progress)
+    if as_json:
+        print_json(registration)
+    elif quiet:
+        click.echo(registration.base.reference)
+    else:
+        _print_registration(registration)
+
+
+def _bytes_in(source: Path) -> int | None:
+    if source.is_file():
+        return source.stat().st_size
+    return sum(path.stat().st_size for path in source.glob("*.safetensors")) or None
+
+
+def _print_registration(registration: Registration) -> None:
+    registered, known = registration.base, registration.base.base
+    also = f", also known as {', '.join(registration.also)}" if registration.also else ""
+    headline = {
+        Registered.ADDED: f"added {registered.reference}",
+        Registered.NAMED: f"named {registered.reference}{also}: the same base",
+        Registered.ALREADY: f"already {registered.reference}{also}",
+        Registered.LEARNED: f"learned the tensors of {registered.reference}, known by its file digests until now{also}",
+    }[registration.outcome]
+    say(headline, style="green")
+    if registration.resharded:
+        note("the same tensors as registered, spread over other files")
+    print_facts(
+        [
+            ("digest", known.digest),
+            ("architecture", known.architecture),
+            ("parameters", f"{registered.base.parameters:,}" if known.tensors else None),
+            ("tensors", registered.tensors),
+            ("files", f"{len(known.files)}, {human_bytes(known.bytes)}"),
+            ("vocabulary", known.vocab_size),
+            ("quantization", known.quantization),
+            ("commit", known.commit),
+            ("bytes read", "no: file digests only, from the Hub" if known.root is None else None),
+        ]
+    )
+
+
+@base.command("ls")
+@output_options
+def list_bases(as_json: bool, quiet: bool) -> None:
+    """List the registered bases."""
+    bases = connect().bases()
+    if as_json:
+        print_json(bases)
+        return
+    if quiet:
+        click.echo("\n".join(each.reference for each in bases), nl=bool(bases))
+        return
+    if not bases:
+        say("no base is registered yet: adapters base add NAME FOLDER")
+        return
+    print_table(
+        ["base", "architecture", "tensors", "size", "commit", "added", "by"],
+        [
+            (
+                each.reference,
+                each.base.architecture or "-",
+                each.tensors,
+                human_bytes(each.base.bytes),
+                (each.base.commit or "-")[:12],
+                human_time(each.added_at),
+                each.added_by,
+            )
+            for each in bases
+        ],
+        right=["tensors", "size"],
+    )
+
+
+@base.command("show")
+@click.argument("name")
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+@output_options
+def show_base(name: str, tensors: bool, as_json: bool, quiet: bool) -> None:
+    """Show one base: files, digests, tensors. NAME is a name, name@prefix or a checkpoint folder."""
+    known = connect().base(name)
+    if as_json:
+        print_json(known)
+    elif quiet:
+        click.echo(known.registered.reference)
+    else:
+        _print_base(known, tensors)
+
+
+def _print_base(known: KnownBase, tensors: bool) -> None:
+    checkpoint = known.base
+    say(known.registered.reference, style="bold")
+    print_facts(
+        [
+            ("digest", checkpoint.digest),
+            ("tensor root", checkpoint.root or "unknown: its bytes were not read"),
+            ("tokenizer", checkpoint.tokenizer),
+            ("config", checkpoint.config),
+            ("repository", checkpoint.repository),
+            ("commit", checkpoint.commit),
+            ("source", checkpoint.source),
+            ("architecture", checkpoint.architecture),
+            ("parameters", f"{checkpoint.parameters:,}{' (tied embeddings)' if checkpoint.tied else ''}"),
+            ("vocabulary", checkpoint.vocab_size),
+            ("quantization", checkpoint.quantization),
+            ("added", f"{human_time(known.registered.added_at)} by {known.registered.added_by}"),
+            ("locked to it", f"{known.versions} version{'' if known.versions == 1 else 's'}"),
+        ]
+    )
+    for each in known.equivalences:
+        say(f"  stand-in {digest_text(each.other)}, declared by {each.declared_by}: {each.because}")
+    say("")
+    print_table(
+        ["file", "size", "sha256"],
+        [(file.path, human_bytes(file.size), file.sha256) for file in checkpoint.files],
+        right=["size"],
+    )
+    if tensors:
+        say("")
+        print_table(
+            ["tensor", "dtype", "shape", "blake3"],
+            [(t.name, t.dtype, "x".join(map(str, t.shape)) or "scalar", t.digest or "-") for t in checkpoint.tensors],
+        )
+
+
+@base.command("equivalent")
+@click.argument("name")
+@click.argument("other")
+@click.option("--because", required=True, help="Why OTHER may stand in for NAME; every load repeats it.")
+@output_options
+def equivalent(name: str, other: str, because: str, as_json: bool, quiet: bool) -> None:
+    """Declare that OTHER may stand in for NAME, e.g. as a quantised copy of it.
+
+    Adapters locked to NAME may then be loaded onto OTHER. Who declared it, when and why is recorded and shown.
+    """
+    declared = connect().declare_equivalent(name, other, because=because)
+    if as_json:
+        print_json(declared)
+    elif not quiet:
+        say(f"declared: {other} may stand in for {name}; {declared.declared_by} says: {because}", style="green")

@@ -1,0 +1,114 @@
+"""`adapters`: the group of commands; each command's module is imported when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+# command -> (module, first line of its help): what `adapters --help` shows without importing anything.
+COMMANDS = {
+    "Daily": {
+        "push": ("push", "Store an adapter folder as a new version, locked to its base."),
+        "check": ("push", "Say what a push would say, without storing anything."),
+        "ls": ("show", "List adapters, or the versions of one."),
+        "show": ("show", "Show one version: what it is, its lock, scores, files."),
+        "promote": ("promote", "Judge a stage's gates and move the stage to a version."),
+        "rollback": ("promote", "Move a stage back to an earlier version."),
+        "history": ("promote", "Show what an adapter's stages pointed to, and when."),
+        "pull": ("pull", "Write a version's files into a folder, every digest verified."),
+        "resolve": ("pull", "Say which version a reference means now."),
+        "score": ("score", "Add or import scores of a version or a base."),
+    },
+    "Names": {
+        "use": ("names", "Choose the adapter that a bare v3 belongs to."),
+        "tag": ("names", "Point a tag at a version, or remove one."),
+        "label": ("names", "Set or remove labels of a version."),
+        "rm": ("names", "Remove one exact version."),
+    },
+    "Set up": {
+        "base": ("base", "Register base checkpoints."),
+        "policy": ("policy", "Show or set the policy a stage judges by."),
+        "convert": ("push", "Convert a pickled adapter to safetensors."),
+        "admin": ("admin", "Check, collect and migrate the store."),
+    },
+}
+_MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
+
+
+class Commands(click.Group):
+    """Finds a command's module by its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of the help text."""
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command called `cmd_name`."""
+        if cmd_name not in _MODULES:
+            return None
+        module = importlib.import_module(f"adapter_cli.{_MODULES[cmd_name]}")
+        command = getattr(module, cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest command when there is none of that name."""
+        if args and args[0] not in _MODULES and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415  needed only here
+
+            near = get_close_matches(args[0], _MODULES, n=2)
+            hint = f" Did you mean {' or '.join(near)}?" if near else " `adapters --help` lists them."
+            raise click.UsageError(f"there is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by purpose, from COMMANDS alone: nothing is imported."""
+        for title, group in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in group.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="adapter-registry", prog_name="adapters")
+def adapters() -> None:
+    """The registry of fine-tuned adapters: immutable, locked to their exact base, promoted through gates.
+
+    \b
+    A session:
+      adapters base add mistral-7b ./mistral-7b          register the exact base checkpoint
+      adapters push ./lora-adapter --base mistral-7b     store a version, locked to it
+      adapters score import v1 results.json              attach evidence
+      adapters promote v1 prod                           through the gates of prod
+      adapters pull lora-adapter@prod -o ./out           what prod is now, verified
+
+    References: name@v3, name@1.2.0, name@^1.2, name@sha256:..., name@prod; a bare v3 is of the adapter in use.
+    Exit codes: 0 ok, 2 usage, 3 refused by a gate, 4 waiting, 5 undecided, 6 incompatible base, 7 bad bytes, 1 other.
+    """
+
+
+def main() -> None:
+    """Run the command line; every error the registry raises on purpose becomes text and an exit code."""
+    from adapter_registry.domain.errors import RegistryError  # noqa: PLC0415  not needed by --help
+
+    try:
+        adapters.main(prog_name="adapters", standalone_mode=False)
+    except RegistryError as error:
+        from adapter_cli.output import print_error  # noqa: PLC0415  rich is not needed by --help
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        click.echo("stopped; nothing half done was kept.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away, e.g. `adapters ls | head`.
+        sys.stderr.close()
+        sys.exit(0)

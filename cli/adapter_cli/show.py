@@ -1,0 +1,215 @@
+"""`adapters ls` and `adapters show`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from adapter_cli.output import (
+    digest_text,
+    human_bytes,
+    human_time,
+    output_options,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    styled,
+)
+from adapter_registry.client import Registry, connect
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.event import Event
+from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.score import RecordedScore
+
+STAGE_STYLES = {"dev": "cyan", "staging": "yellow", "prod": "green"}
+
+
+@click.command()
+@click.argument("adapter", required=False)
+@click.option("--stage", help="Only adapters with a version in this stage.")
+@click.option("--base", help="Only adapters whose newest version is locked to this base.")
+@click.option("--search", help="Only names that contain this.")
+@output_options
+def ls(
+    adapter: str | None, stage: str | None, base: str | None, search: str | None, as_json: bool, quiet: bool
+) -> None:
+    """List the adapters, or the versions of ADAPTER."""
+    registry = connect()
+    if adapter is not None:
+        _list_versions(registry.versions(adapter), as_json, quiet)
+        return
+    lines = registry.adapters(stage=stage, base=base, search=search)
+    if as_json:
+        print_json(lines)
+    elif quiet:
+        click.echo("\n".join(line.adapter for line in lines), nl=bool(lines))
+    elif not lines:
+        filtered = stage or base or search
+        say("no adapter matches." if filtered else "no adapter yet: adapters push FOLDER --base NAME")
+    else:
+        _print_adapters(lines)
+
+
+def _print_adapters(lines: Sequence[AdapterLine]) -> None:
+    print_table(
+        ["adapter", "latest", "method", "rank", "base", "stages", "versions", "size", "pushed"],
+        [
+            (
+                line.adapter,
+                f"v{line.latest} {line.semver}",
+                line.method,
+                line.rank if line.rank is not None else "-",
+                f"{line.base_name}@{digest_text(line.base)}",
+                _pointers({stage: f"v{number}" for stage, number in line.stages.items()}),
+                line.versions,
+                human_bytes(line.size),
+                human_time(line.pushed_at),
+            )
+            for line in lines
+        ],
+        right=["rank", "versions", "size"],
+    )
+
+
+def _pointers(stages: dict[str, str]) -> Any:
+    order = [stage for stage in STAGE_STYLES if stage in stages] + sorted(stages.keys() - STAGE_STYLES.keys())
+    text = " ".join(f"{stage}={stages[stage]}" if stages[stage] else stage for stage in order)
+    return styled(text or "-", STAGE_STYLES.get(order[-1], "") if order else "dim")
+
+
+def _list_versions(versions: Sequence[Version], as_json: bool, quiet: bool) -> None:
+    if as_json:
+        print_json(versions)
+    elif quiet:
+        click.echo("\n".join(version.reference for version in versions), nl=bool(versions))
+    elif not versions:
+        say("no version is left: all were removed.")
+    else:
+        say(versions[0].adapter, style="bold")
+        print_table(
+            ["version", "semver", "digest", "stages", "tags", "method", "rank", "modules", "size", "pushed", "message"],
+            [_version_row(version) for version in versions],
+            right=["rank", "modules", "size"],
+        )
+
+
+def _version_row(version: Version) -> tuple[object, ...]:
+    description = version.description
+    return (
+        f"v{version.number}",
+        version.semver,
+        digest_text(version.digest),
+        _pointers(dict.fromkeys(version.stages, "")),
+        " ".join(version.tags) or "-",
+        description.method,
+        description.rank if description.rank is not None else "-",
+        f"{description.modules}/{description.candidates}" if description.modules else "-",
+        human_bytes(version.size),
+        f"{human_time(version.created_at)} {version.created_by}",
+        version.message.splitlines()[0][:60] if version.message else "",
+    )
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--files", is_flag=True, help="List its files with digests.")
+@click.option("--scores", is_flag=True, help="List its scores only.")
+@click.option("--events", is_flag=True, help="List what happened to it.")
+@output_options
+def show(reference: str, files: bool, scores: bool, events: bool, as_json: bool, quiet: bool) -> None:
+    """Show one version: what it is, its lock, where it is, its scores."""
+    registry = connect()
+    version = registry.resolve(reference)
+    if quiet:
+        click.echo(version.reference)
+        return
+    recorded = registry.scores(version.reference)
+    happened = registry.events(version.reference) if events else ()
+    if as_json:
+        print_json({"version": version, "scores": recorded, **({"events": happened} if events else {})})
+        return
+    if not scores:
+        _print_version(registry, version)
+    _print_scores(recorded)
+    if files:
+        _print_files(version)
+    if events:
+        _print_events(happened)
+
+
+def _print_version(registry: Registry, version: Version) -> None:
+    from adapter_cli.push import description_facts  # noqa: PLC0415  `ls` does not need the push commands
+
+    say(f"{version.reference}  {version.semver}", style="bold")
+    labels = ", ".join(f"{key}={value}" for key, value in sorted(version.labels.items()))
+    stand_ins = [
+        f"{digest_text(e.other)} (declared by {e.declared_by}: {e.because})"
+        for e in registry.equivalences(version.base)
+    ]
+    print_facts(
+        [
+            ("digest", version.digest),
+            ("locked to", f"{version.base_name}@{digest_text(version.base)}  {version.base}"),
+            ("stand-ins", "\n".join(stand_ins)),
+            ("stages", ", ".join(version.stages) or "none"),
+            ("tags", ", ".join(version.tags)),
+            ("labels", labels),
+            *description_facts(version.description),
+            ("size", f"{human_bytes(version.size)} in {len(version.files)} files"),
+            ("pushed", f"{human_time(version.created_at)} by {version.created_by}"),
+            ("message", version.message),
+            ("notes", "\n".join(str(each) for each in version.description.notices)),
+        ]
+    )
+
+
+def _print_scores(recorded: Sequence[RecordedScore]) -> None:
+    if not recorded:
+        say("  no scores yet: adapters score import VERSION results.json")
+        return
+    print_table(
+        ["metric", "value", "stderr", "n", "better", "measured by", "recorded", "evidence"],
+        [
+            (
+                each.score.metric,
+                f"{each.score.value:.6g}",
+                f"{each.score.stderr:.3g}" if each.score.stderr is not None else "-",
+                each.score.n if each.score.n is not None else "-",
+                each.score.direction or "unknown",
+                each.score.producer or each.score.source,
+                f"{human_time(each.recorded_at)} {each.recorded_by}",
+                digest_text(each.score.evidence) if each.score.evidence else "-",
+            )
+            for each in recorded
+        ],
+        right=["value", "stderr", "n"],
+    )
+
+
+def _print_files(version: Version) -> None:
+    print_table(
+        ["file", "size", "digest"],
+        [(file.path, f"{file.size:,}", file.digest) for file in version.files],
+        right=["size"],
+    )
+
+
+def _print_events(events: Sequence[Event]) -> None:
+    print_table(
+        ["#", "when", "who", "what", "outcome", "detail"],
+        [
+            (
+                event.sequence,
+                human_time(event.entry.at),
+                event.entry.actor,
+                f"{event.entry.action} {event.entry.subject}",
+                event.entry.outcome,
+                ", ".join(f"{k}={v}" for k, v in event.entry.detail.items() if isinstance(v, str | int))[:120],
+            )
+            for event in events
+        ],
+        right=["#"],
+    )

@@ -1,0 +1,21 @@
+"""Alembic's environment: runs on the connection that the store hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from adapter_registry.storage.tables import metadata
+
+
+def run() -> None:
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=metadata,
+        render_as_batch=True,
+        compare_type=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run()

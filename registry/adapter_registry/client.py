@@ -1,0 +1,370 @@
+"""The Python client: what the command line and programs speak to.
+
+    from adapter_registry.client import connect
+
+    registry = connect()
+    registry.push("./lora-adapter", base="mistral-7b@26bca36b", name="sql-lora")
+    registry.pull("sql-lora@prod", "./out", base="mistral-7b@26bca36b")
+
+A call names a service function; this module carries it out on the embedded registry in this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from adapter_registry import app
+from adapter_registry.checkpoints.adapter_files import FolderFile, read_folder
+from adapter_registry.checkpoints.intake import Examination, examine, refuse
+from adapter_registry.domain import lock, reference
+from adapter_registry.domain.adapter import File, Version
+from adapter_registry.domain.base import Base, RegisteredBase
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, InvalidReference, NotFound, Notice, Problem
+from adapter_registry.domain.event import Event
+from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.lock import Equivalence, Verdict
+from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.promotion import Promotion
+from adapter_registry.domain.score import RecordedScore, Score
+from adapter_registry.domain.versioning import Bump
+from adapter_registry.in_use import InUse
+from adapter_registry.pulled import Pulled, place
+from adapter_registry.services import base as base_service
+from adapter_registry.services import collect, mark, promote, pull, push, score, show
+from adapter_registry.settings import Settings, read_settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Progress = Callable[[int], None]
+
+
+def connect(settings: Settings | None = None) -> Registry:
+    """The registry that the environment names; on first use it is made."""
+    return Registry(settings or read_settings())
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `check` found: the Base it was held against, and the Examination."""
+
+    base: RegisteredBase
+    examination: Examination
+
+
+class Registry:
+    """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened: Backend | None = None
+        self.in_use = InUse(settings.context, settings.adapter)
+
+    def _ask(self, operation: Callable[Concatenate[Backend, P], T], *args: P.args, **given: P.kwargs) -> T:
+        if self._opened is None:
+            self._opened = app.embedded(self._settings)
+        return operation(self._opened, *args, **given)
+
+    # Names
+
+    def adapter(self, text: str | None) -> str:
+        """`namespace/name` of what people write; the adapter in use when they write nothing.
+
+        Raises:
+            InvalidReference: not a name, or nothing is in use.
+        """
+        if text:
+            return "/".join(reference.split_adapter(text, namespace=self._settings.namespace))
+        chosen = self.in_use.here()
+        if chosen is None:
+            raise InvalidReference("which adapter? Name one, or choose one for this folder with `adapters use NAME`.")
+        return chosen
+
+    def reference(self, text: str) -> str:
+        """The full reference of what people write: `v3` becomes `namespace/name@v3` of the adapter in use."""
+        in_use = self.in_use.here()
+        return str(reference.parse(text, namespace=self._settings.namespace, in_use=in_use))
+
+    # Bases
+
+    def add_base(self, name: str, source: str | Path, *, progress: Progress | None = None) -> base_service.Registration:
+        """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
+        return self._ask(base_service.register, name=name, base=self._read(source, progress))
+
+    def bases(self) -> tuple[RegisteredBase, ...]:
+        """Every Base under every name."""
+        return self._ask(base_service.known)
+
+    def base(self, text: str, *, progress: Progress | None = None) -> base_service.KnownBase:
+        """The registered Base that a name, `name@prefix`, a digest or a checkpoint folder means."""
+        if not _is_folder(text):
+            return self._ask(base_service.find, reference=text)
+        return self._ask(base_service.recognise, base=self._read(text, progress))
+
+    def equivalences(self, digest: Digest) -> tuple[Equivalence, ...]:
+        """Stand-ins declared for the Base with this digest."""
+        return self._ask(base_service.find, reference=digest).equivalences
+
+    def declare_equivalent(self, base: str, other: str, *, because: str) -> Equivalence:
+        """Record that `other` may stand in for `base`."""
+        return self._ask(base_service.declare_equivalent, base=base, other=other, because=because)
+
+    def _read(self, source: str | Path, progress: Progress | None) -> Base:
+        text = str(source)
+        if text.startswith("hf://"):
+            from adapter_registry.checkpoints.hub_base import read_hub_base  # noqa: PLC0415  huggingface_hub is slow
+
+            return read_hub_base(text)
+        from adapter_registry.checkpoints.base_folder import read_base  # noqa: PLC0415  numpy and blake3 are slow
+
+        return read_base(Path(text).expanduser(), cache=self._settings.cache, progress=progress or _silent)
+
+    # Push
+
+    def check(self, folder: str | Path, *, base: str) -> Checked:
+        """What a push of `folder` onto `base` would say, without storing anything."""
+        known = self.base(base)
+        files, notices = read_folder(Path(folder))
+        examination = examine(files, known.base)
+        return Checked(known.registered, examination.with_notices(notices))
+
+    def push(
+        self,
+        folder: str | Path,
+        *,
+        base: str,
+        name: str | None = None,
+        version: str | None = None,
+        bump: Bump | None = None,
+        labels: Mapping[str, str] | None = None,
+        message: str = "",
+        progress: Progress | None = None,
+    ) -> push.Pushed:
+        """Store the adapter in `folder` as a Version, locked to `base`; the same bytes again are the same Version.
+
+        Args:
+            folder: what PEFT's `save_pretrained` wrote.
+            base: name, `name@prefix`, digest, or a folder with a registered checkpoint.
+            name: `[namespace/]name`; default: where this folder was pushed before, else the folder's name.
+            version: an exact semantic version for it.
+            bump: `major`, `minor` or `patch` instead of the rule's choice.
+            labels: facts to attach.
+            message: what changed, for people.
+            progress: called with the bytes of each file as it is stored.
+
+        Raises:
+            PushRefused: with every reason at once; nothing was stored.
+        """
+        path = Path(folder)
+        adapter = self.adapter(name or self.in_use.pushed_from(path) or _name_of(path))
+        known = self.base(base)
+        sources, notices = read_folder(path)
+        refuse(examine(sources, known.base).with_notices(notices))
+        files = [_hashed(source) for source in sources]
+        self._send(files, sources, progress or _silent)
+        pushed = self._ask(
+            push.commit,
+            adapter=adapter,
+            base=f"{known.registered.name}@{known.base.digest}",
+            files=files,
+            message=message,
+            labels=dict(labels or {}),
+            semver=version,
+            bump=bump,
+        )
+        self.in_use.choose(adapter, pushed=path)
+        return push.Pushed(pushed.version, pushed.created, pushed.because, (*notices, *pushed.notices))
+
+    def _send(self, files: list[File], sources: tuple[FolderFile, ...], progress: Progress) -> None:
+        missing = set(self._ask(push.missing, files=files))
+        for file, source in zip(files, sources, strict=True):
+            if file.digest in missing:
+                with source.open() as stream:
+                    self._ask(push.receive, file=file, source=stream)
+            progress(file.size)
+
+    # Look
+
+    def adapters(
+        self, *, stage: str | None = None, base: str | None = None, search: str | None = None
+    ) -> tuple[AdapterLine, ...]:
+        """One line per adapter, by name."""
+        return self._ask(show.adapters, stage=stage, base=base, search=search)
+
+    def versions(self, adapter: str | None = None) -> tuple[Version, ...]:
+        """The versions of an adapter, newest first."""
+        return self._ask(show.versions, adapter=self.adapter(adapter))
+
+    def resolve(self, text: str) -> Version:
+        """The Version a reference selects now."""
+        return self._ask(show.resolve, reference=self.reference(text))
+
+    def scores(self, text: str) -> tuple[RecordedScore, ...]:
+        """The scores of a Version."""
+        return self._ask(show.scores, reference=self.reference(text))
+
+    def base_scores(self, base: str) -> tuple[RecordedScore, ...]:
+        """The scores of a Base."""
+        return self._ask(show.base_scores, base=base)
+
+    def events(self, text: str | None = None) -> tuple[Event, ...]:
+        """The audit log, of an adapter or version when one is named."""
+        return self._ask(show.events, reference=self.reference(text) if text else None)
+
+    # Mark
+
+    def tag(self, text: str, name: str) -> tuple[Version, Version | None]:
+        """Point a tag at a version; (that version, where it pointed before)."""
+        return self._ask(mark.tag, reference=self.reference(text), name=name)
+
+    def untag(self, adapter: str | None, name: str) -> None:
+        """Remove a tag."""
+        self._ask(mark.untag, adapter=self.adapter(adapter), name=name)
+
+    def label(self, text: str, labels: dict[str, str | None]) -> Version:
+        """Set labels; None removes one."""
+        return self._ask(mark.label, reference=self.reference(text), labels=labels)
+
+    def remove(self, text: str) -> Version:
+        """Remove one exact version."""
+        return self._ask(mark.remove, reference=self.reference(text))
+
+    # Score
+
+    def add_scores(self, text: str, scores: tuple[Score, ...], *, claimed: str = "") -> tuple[RecordedScore, ...]:
+        """Bind scores to a Version."""
+        return self._ask(score.add, reference=self.reference(text), scores=scores, claimed=claimed)
+
+    def add_base_scores(self, base: str, scores: tuple[Score, ...], *, claimed: str = "") -> tuple[RecordedScore, ...]:
+        """Bind scores to a Base, so that a first version can be compared with it."""
+        return self._ask(score.add_to_base, base=base, scores=scores, claimed=claimed)
+
+    # Promote
+
+    def explain(self, text: str, stage: str) -> promote.Judged:
+        """What a promotion would say, without moving anything."""
+        return self._ask(promote.explain, reference=self.reference(text), stage=stage)
+
+    def promote(self, text: str, stage: str, *, reason: str = "") -> promote.Judged:
+        """Judge the stage's gates and move it; the answer says whether it moved, with every blocker."""
+        return self._ask(promote.promote, reference=self.reference(text), stage=stage, reason=reason)
+
+    def rollback(self, adapter: str | None, stage: str, *, to: str | None = None, reason: str = "") -> Promotion:
+        """Move a stage back to an earlier incumbent."""
+        return self._ask(promote.rollback, adapter=self.adapter(adapter), stage=stage, to=to, reason=reason)
+
+    def history(self, adapter: str | None, stage: str | None = None, *, at: str | None = None) -> promote.History:
+        """Which version each stage pointed to and when, newest first; with `at`, what was true then."""
+        return self._ask(promote.history, adapter=self.adapter(adapter), stage=stage, at=at)
+
+    def policy(self, stage: str) -> promote.PolicyInForce:
+        """The policy a stage judges by."""
+        return self._ask(promote.policy, stage=stage)
+
+    def set_policy(self, stage: str, policy: Policy) -> promote.PolicyInForce:
+        """Give a stage a new revision of its policy."""
+        return self._ask(promote.set_policy, stage=stage, policy=policy)
+
+    # Pull
+
+    def pull(
+        self, text: str, out: str | Path | None = None, *, base: str | None = None, spot: bool = False, force: bool = False
+    ) -> Pulled:
+        """Write the files of a Version into `out`, every digest verified, complete or not at all.
+
+        Args:
+            text: a reference.
+            out: folder to make; default: a read-only folder named by digest in the cache.
+            base: what it will be loaded onto, a registered base or a checkpoint folder.
+            spot: look at a few slices of each tensor of a checkpoint folder instead of all of it: told apart is any
+                checkpoint that differs everywhere (another training); a change in a few bytes may go unseen.
+            force: replace an earlier pull in `out`.
+
+        Raises:
+            IncompatibleBase: `base` is not what the adapter is locked to; nothing was written.
+            DigestMismatch: the store's bytes are damaged; nothing was written.
+        """
+        version = self.resolve(text)
+        verdict = self.verdict(version, base, spot=spot) if base else None
+        if verdict is not None and base is not None:
+            require(verdict, version, base)
+        folder = Path(out) if out else self._settings.cache / "versions" / version.digest.replace(":", "-")
+        return place(version, folder, verdict=verdict, read=self._open, force=force, keep=out is None)
+
+    def verdict(self, version: Version, base: str, *, spot: bool = False) -> Verdict:
+        """How a registered base or a checkpoint folder fits the Lock of a Version."""
+        locked = self._ask(base_service.find, reference=version.base)
+        if spot and _is_folder(base):
+            from adapter_registry.checkpoints.base_folder import spot_verdict  # noqa: PLC0415
+
+            return spot_verdict(Path(base).expanduser(), locked.base)
+        found = self._read(base, None) if _is_folder(base) else self.base(base).base
+        return lock.compare(locked.base, found, self._stand_ins(locked, found))
+
+    def _stand_ins(self, locked: base_service.KnownBase, found: Base) -> tuple[Equivalence, ...]:
+        """Equivalences declared for the locked Base, told in the terms of the checkpoint at hand."""
+        if not locked.equivalences:
+            return ()
+        try:
+            recognised = self._ask(base_service.recognise, base=found).base.digest
+        except NotFound:
+            return ()
+        same = (each for each in locked.equivalences if each.other == recognised)
+        return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
+
+    def _open(self, file: File) -> pull.Stream:
+        return self._ask(pull.open_file, digest=file.digest)
+
+    # Keep
+
+    def verify_store(self, *, read_data: bool = False, progress: Progress | None = None) -> collect.StoreReport:
+        """Hold the catalog against the blobs; with `read_data`, hash every byte."""
+        return self._ask(collect.check, read_data=read_data, progress=progress or _silent)
+
+    def collect(self, *, grace_seconds: float = collect.GRACE_SECONDS, dry_run: bool = False) -> collect.Collected:
+        """Remove bytes that no version refers to."""
+        return self._ask(collect.collect, grace_seconds=grace_seconds, dry_run=dry_run)
+
+
+def require(verdict: Verdict, version: Version, onto: str) -> None:
+    """Raise IncompatibleBase, with every difference, unless the verdict allows loading."""
+    if verdict.accepted:
+        return
+    problems = [Problem("base-differs", onto, d.what, d.expected, d.found, "") for d in verdict.differences]
+    listed = "".join(f"\n  {difference}" for difference in verdict.differences)
+    raise IncompatibleBase(
+        f"{version.reference} is locked to {version.base_name}@{version.base[7:19]}, and {onto} is {verdict}. "
+        f"Nothing was written.{listed}\n"
+        f"Use the base it was trained on, or pull a version that is locked to yours (adapters ls --base {onto}).",
+        problems=problems,
+    )
+
+
+def _is_folder(text: str) -> bool:
+    return not text.startswith("sha256:") and (text.startswith((".", "/", "~")) or Path(text).is_dir())
+
+
+def _name_of(folder: Path) -> str:
+    name = folder.absolute().name
+    try:
+        reference.split_adapter(name)
+    except InvalidReference as error:
+        raise InvalidInput(f"the folder's name {name!r} is no adapter name; give one with --name NAME.") from error
+    return name
+
+
+def _hashed(source: FolderFile) -> File:
+    with source.open() as stream:
+        return File(source.path, source.size, Digest(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"))
+
+
+def _silent(_bytes: int) -> None:
+    return
+
+
+__all__ = ["Checked", "Notice", "Registry", "connect", "require"]

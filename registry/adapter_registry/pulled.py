@@ -1,0 +1,158 @@
+"""Place a Version's files in a folder: every digest verified, complete or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from adapter_registry.domain.adapter import File, Version
+from adapter_registry.domain.digest import hex_of
+from adapter_registry.domain.errors import Conflict, DigestMismatch, StoreUnavailable
+from adapter_registry.domain.lock import Verdict
+
+LOCK_FILE = "adapter_lock.json"
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A Version on this machine's disk.
+
+    Attributes:
+        version: what was pulled.
+        folder: where its files are; PEFT loads it as it is.
+        verdict: how the base it is meant for fits; None when none was named.
+        fetched: False when the folder held it already.
+    """
+
+    version: Version
+    folder: Path
+    verdict: Verdict | None
+    fetched: bool
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+
+def place(
+    version: Version,
+    folder: Path,
+    *,
+    verdict: Verdict | None,
+    read: Callable[[File], BinaryIO],
+    force: bool,
+    keep: bool,
+) -> Pulled:
+    """Write the files of `version` and its lock file into `folder`.
+
+    Args:
+        version: what to write.
+        folder: must not exist, be empty, or hold this same version; its parents are made.
+        verdict: passed on.
+        read: opens the bytes of a File.
+        force: replace an earlier pull in `folder`; anything else there is never touched.
+        keep: make the files read-only, for a folder that several processes share.
+
+    Raises:
+        Conflict: `folder` holds something else.
+        DigestMismatch: bytes that are not what the Version says; nothing is left behind.
+    """
+    earlier = _lock_in(folder)
+    if earlier.get("digest") == version.digest and _intact(version, folder):
+        return Pulled(version, folder, verdict, fetched=False)
+    occupied = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if occupied and not (earlier and force):
+        raise Conflict(_occupied(folder, earlier))
+    aside = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
+    try:
+        _write(version, aside, read, 0o444 if keep else 0o644)
+        _swap(aside, folder)
+    except OSError as error:
+        raise StoreUnavailable(f"{folder} cannot be written ({error.strerror}); nothing was left behind.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Pulled(version, folder, verdict, fetched=True)
+
+
+def lock_of(version: Version) -> dict[str, Any]:
+    """What the lock file says: enough to verify the folder and its base without the registry."""
+    return {
+        "format": "adapters.lock/1",
+        "adapter": version.adapter,
+        "version": f"v{version.number}",
+        "semver": version.semver,
+        "digest": version.digest,
+        "base": {"name": version.base_name, "digest": version.base},
+        "files": [{"path": f.path, "size": f.size, "digest": f.digest} for f in version.files],
+    }
+
+
+def _lock_in(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / LOCK_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _occupied(folder: Path, earlier: dict[str, Any]) -> str:
+    if earlier:
+        holds = f"{earlier.get('adapter')}@{earlier.get('version')}"
+        return f"{folder} holds {holds} from an earlier pull; add --force to replace it, or choose another folder."
+    return f"{folder} is not empty and was not made by a pull; nothing was written. Choose another folder."
+
+
+def _write(version: Version, aside: Path, read: Callable[[File], BinaryIO], mode: int) -> None:
+    aside.mkdir(parents=True)
+    for file in version.files:
+        target = aside / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with read(file) as source, target.open("xb") as sink:
+            _copy(file, source, sink)
+            os.fchmod(sink.fileno(), mode)
+    with (aside / LOCK_FILE).open("x") as sink:
+        json.dump(lock_of(version), sink, indent=2)
+        sink.flush()
+        os.fsync(sink.fileno())
+
+
+def _copy(file: File, source: BinaryIO, sink: BinaryIO) -> None:
+    hasher, size = hashlib.sha256(), 0
+    while block := source.read(BLOCK):
+        hasher.update(block)
+        sink.write(block)
+        size += len(block)
+    if hasher.hexdigest() != hex_of(file.digest):
+        raise DigestMismatch(file.path, declared=file.digest, received=hasher.hexdigest(), size=size)
+    sink.flush()
+    os.fsync(sink.fileno())
+
+
+def _swap(aside: Path, folder: Path) -> None:
+    """Put `aside` in the place of `folder`, which is absent, empty or an earlier pull."""
+    if not folder.exists() or not any(folder.iterdir()):
+        aside.replace(folder)
+        return
+    old = aside.with_suffix(".old")
+    folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old)
+
+
+def _intact(version: Version, folder: Path) -> bool:
+    return all(_holds(folder / file.path, file) for file in version.files)
+
+
+def _holds(path: Path, file: File) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == hex_of(file.digest)
+    except OSError:
+        return False

@@ -1,0 +1,78 @@
+"""Tags, labels, and removing a version."""
+
+from __future__ import annotations
+
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.digest import short
+from adapter_registry.domain.errors import InUse, InvalidReference, NotFound
+from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.names import check_label, check_tag
+from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.reference import Kind, parse
+from adapter_registry.services.references import version_of
+
+
+def tag(backend: Backend, *, reference: str, name: str) -> tuple[Version, Version | None]:
+    """Point the tag `name` at a version; (that version, the one it pointed at before)."""
+    check_tag(name)
+    with backend.catalog.writing() as tx:
+        version = version_of(tx, parse(reference, namespace=backend.namespace))
+        before = tx.versions.tagged(version.adapter, name)
+        tx.versions.set_tag(version, name, by=backend.actor, at=backend.clock())
+        detail = {"tag": name, "digest": version.digest, "from": before.reference if before else None}
+        entry = Entry("tag.set", version.reference, Outcome.DONE, backend.actor, backend.clock(), detail)
+        tx.events.append(entry)
+    return version, before
+
+
+def untag(backend: Backend, *, adapter: str, name: str) -> None:
+    """Remove a tag; raises NotFound when the adapter has none of that name."""
+    with backend.catalog.writing() as tx:
+        if not tx.versions.remove_tag(adapter, name):
+            raise NotFound(f"{adapter} has no tag {name!r}.")
+        entry = Entry("tag.remove", adapter, Outcome.DONE, backend.actor, backend.clock(), {"tag": name})
+        tx.events.append(entry)
+
+
+def label(backend: Backend, *, reference: str, labels: dict[str, str | None]) -> Version:
+    """Set labels of a version; None removes one. Returns the version as it is afterwards."""
+    for key, value in labels.items():
+        check_label(key, value or "-")
+    with backend.catalog.writing() as tx:
+        version = version_of(tx, parse(reference, namespace=backend.namespace))
+        tx.versions.set_labels(version, labels)
+        entry = Entry("label", version.reference, Outcome.DONE, backend.actor, backend.clock(), {"labels": labels})
+        tx.events.append(entry)
+        return version_of(tx, parse(version.reference))
+
+
+def remove(backend: Backend, *, reference: str) -> Version:
+    """Remove one exact version; its number and label are never used again.
+
+    Raises:
+        InvalidReference: not an exact version (a tag, stage or range might move before the answer is read).
+        InUse: a stage or tag points at it.
+    """
+    parsed = parse(reference, namespace=backend.namespace)
+    if parsed.kind not in (Kind.NUMBER, Kind.SEMVER, Kind.DIGEST):
+        raise InvalidReference(
+            f"{reference!r} is not an exact version: rm takes name@v3, name@1.2.0 or name@sha256:..., because a tag, "
+            "stage or range may mean another version a moment later."
+        )
+    with backend.catalog.writing() as tx:
+        version = version_of(tx, parsed)
+        pointers = [f"stage {s}" for s in version.stages] + [f"tag {t}" for t in version.tags]
+        detail = {"digest": version.digest, "pointers": pointers}
+        if pointers:
+            entry = Entry("remove", version.reference, Outcome.REFUSED, backend.actor, backend.clock(), detail)
+        else:
+            tx.versions.remove(version, by=backend.actor, at=backend.clock())
+            entry = Entry("remove", version.reference, Outcome.DONE, backend.actor, backend.clock(), detail)
+        tx.events.append(entry)
+    if pointers:
+        raise InUse(
+            f"{version.reference} ({short(version.digest)}) is what {' and '.join(pointers)} point"
+            f"{'s' if len(pointers) == 1 else ''} at; nothing was removed. Move or remove that first "
+            f"(adapters promote / rollback for a stage, adapters tag for a tag)."
+        )
+    return version

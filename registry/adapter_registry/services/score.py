@@ -1,0 +1,50 @@
+"""Bind scores to what they were measured on: a digest, never a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.reference import parse
+from adapter_registry.domain.score import RecordedScore, Score
+from adapter_registry.services.references import base_of, version_of
+
+
+def add(
+    backend: Backend, *, reference: str, scores: Sequence[Score], claimed: str = ""
+) -> tuple[RecordedScore, ...]:
+    """Record scores of a Version.
+
+    Args:
+        backend: the registry.
+        reference: which Version; the binding is to its digest.
+        scores: at least one.
+        claimed: what the imported file says it measured; kept and shown, never trusted.
+    """
+    with backend.catalog.writing() as tx:
+        version = version_of(tx, parse(reference, namespace=backend.namespace))
+        return _record(backend, tx, version.digest, version.reference, scores, claimed)
+
+
+def add_to_base(backend: Backend, *, base: str, scores: Sequence[Score], claimed: str = "") -> tuple[RecordedScore, ...]:
+    """Record scores of a Base; gates fall back on them while a stage has no incumbent."""
+    with backend.catalog.writing() as tx:
+        known = base_of(tx, base)
+        return _record(backend, tx, known.base.digest, known.reference, scores, claimed)
+
+
+def _record(
+    backend: Backend, tx: Transaction, subject: Digest, name: str, scores: Sequence[Score], claimed: str
+) -> tuple[RecordedScore, ...]:
+    if not scores:
+        raise InvalidInput("there are no scores to record.")
+    at = backend.clock()
+    recorded = tuple(RecordedScore(subject, name, score, backend.actor, at, claimed) for score in scores)
+    tx.scores.add(recorded)
+    values = [{"metric": s.metric, "value": repr(s.value), "evidence": s.evidence} for s in scores[:100]]
+    detail = {"digest": subject, "scores": values, "count": len(scores), "claimed": claimed}
+    tx.events.append(Entry("score.add", name, Outcome.DONE, backend.actor, at, detail))
+    return recorded

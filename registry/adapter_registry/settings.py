@@ -1,0 +1,85 @@
+"""Settings: environment and platform folders -> one frozen value; the only reader of os.environ."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_namespace
+from adapter_registry.domain.reference import split_adapter
+
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where things are, and who asks.
+
+    Attributes:
+        home: folder of the embedded store (ADAPTERS_HOME).
+        cache: folder of file digests computed before (ADAPTERS_CACHE).
+        namespace: what an adapter name without one belongs to (ADAPTERS_NAMESPACE).
+        adapter: `namespace/name` that a bare `v3` belongs to (ADAPTERS_ADAPTER); None when not set.
+        actor: who asks (ADAPTERS_ACTOR, else the login name).
+    """
+
+    home: Path
+    cache: Path
+    namespace: str
+    adapter: str | None
+    actor: str
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of the embedded store."""
+        return self.home / "registry.db"
+
+    @property
+    def blobs(self) -> Path:
+        """The blob folder of the embedded store."""
+        return self.home / "blobs"
+
+    @property
+    def context(self) -> Path:
+        """Which adapter is in use in which folder."""
+        return self.home / "in-use.json"
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """The Settings of `environment` (default: the process's own).
+
+    Raises:
+        InvalidReference: ADAPTERS_NAMESPACE or ADAPTERS_ADAPTER is not a name.
+    """
+    given = os.environ if environment is None else environment
+    namespace = check_namespace(given.get("ADAPTERS_NAMESPACE") or DEFAULT_NAMESPACE)
+    in_use = given.get("ADAPTERS_ADAPTER")
+    return Settings(
+        home=_folder(given.get("ADAPTERS_HOME"), platformdirs.user_data_path("adapters")),
+        cache=_folder(given.get("ADAPTERS_CACHE"), platformdirs.user_cache_path("adapters")),
+        namespace=namespace,
+        adapter="/".join(split_adapter(in_use, namespace=namespace)) if in_use else None,
+        actor=given.get("ADAPTERS_ACTOR") or _login(),
+    )
+
+
+def migrations_folder() -> Path:
+    """Alembic's folder, in a wheel or in a checkout."""
+    shipped = PACKAGE / "_migrations"
+    return shipped if shipped.is_dir() else PACKAGE.parent.parent / "migrations"
+
+
+def _folder(given: str | None, default: Path) -> Path:
+    return Path(given).expanduser().absolute() if given else default
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

@@ -1,0 +1,158 @@
+"""Blobs as plain files: written aside, hashed on the way, fsynced, then renamed to their digest.
+
+Order of a write: bytes to a temporary file, fsync, rename to `sha256/ab/<hex>`, fsync of the folders. A crash at any
+point leaves a complete blob or a temporary file that `sweep` removes; readers never see half a blob.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from adapter_registry.domain.digest import Digest, hex_of, parse
+from adapter_registry.domain.errors import (
+    DigestMismatch,
+    InvalidReference,
+    NotFound,
+    RegistryError,
+    StoreFull,
+    StoreUnavailable,
+)
+
+BLOCK = 1 << 20
+
+
+class LocalBlobs:
+    """A BlobStore in one folder of a local disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "sha256"
+        self._incoming = folder / "incoming"
+
+    def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
+        """See BlobStore.put. A stored blob that no longer hashes to its digest is replaced."""
+        final = self._path(digest)
+        stored = self.size(digest)
+        if stored is not None and self.holds(digest, stored):
+            return stored
+        with _explained(name):
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            aside = self._incoming / secrets.token_hex(16)
+            try:
+                size = self._receive(digest, source, aside, name)
+                self._publish(aside, final)
+            finally:
+                aside.unlink(missing_ok=True)
+        return size
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """See BlobStore.open."""
+        try:
+            return self._path(digest).open("rb")
+        except FileNotFoundError as missing:
+            raise NotFound(
+                f"the store lost the bytes of {digest}: `adapters admin check` names every version that needs them; "
+                "pushing the same files again restores them."
+            ) from missing
+
+    def size(self, digest: Digest) -> int | None:
+        """See BlobStore.size."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def holds(self, digest: Digest, size: int) -> bool:
+        """See BlobStore.holds."""
+        path = self._path(digest)
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == size and _hash(path) == digest:
+                os.utime(path)
+                return True
+        return False
+
+    def delete(self, digest: Digest) -> None:
+        """See BlobStore.delete."""
+        path = self._path(digest)
+        with suppress(FileNotFoundError):
+            path.unlink()
+            _sync_folder(path.parent)
+
+    def each(self) -> Iterator[tuple[Digest, float]]:
+        """See BlobStore.each."""
+        now = time.time()
+        for path in sorted(self._folder.glob("??/*")):
+            with suppress(FileNotFoundError, InvalidReference):
+                yield parse(path.name), now - path.stat().st_mtime
+
+    def sweep(self, *, older_than: float) -> int:
+        """See BlobStore.sweep."""
+        removed = 0
+        now = time.time()
+        for path in self._incoming.glob("*"):
+            with suppress(FileNotFoundError):
+                if now - path.stat().st_mtime >= older_than:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _path(self, digest: Digest) -> Path:
+        name = hex_of(parse(digest))
+        return self._folder / name[:2] / name
+
+    def _receive(self, digest: Digest, source: BinaryIO, aside: Path, name: str) -> int:
+        hasher, size = hashlib.sha256(), 0
+        with aside.open("xb") as target:
+            while block := source.read(BLOCK):
+                hasher.update(block)
+                target.write(block)
+                size += len(block)
+            target.flush()
+            os.fsync(target.fileno())
+            os.fchmod(target.fileno(), 0o444)
+        received = hasher.hexdigest()
+        if received != hex_of(digest):
+            raise DigestMismatch(name, declared=digest, received=received, size=size)
+        return size
+
+    def _publish(self, aside: Path, final: Path) -> None:
+        fresh = not final.parent.exists()
+        final.parent.mkdir(parents=True, exist_ok=True)
+        aside.rename(final)
+        _sync_folder(final.parent)
+        if fresh:
+            _sync_folder(final.parent.parent)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _failure(name, error) from error
+
+
+def _failure(name: str, error: OSError) -> RegistryError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StoreFull(f"{name}: the disk of the store is full; nothing was stored. Free some space and try again.")
+    return StoreUnavailable(f"{name}: the store cannot write it ({error.strerror}); nothing was stored.")
+
+
+def _hash(path: Path) -> Digest:
+    with path.open("rb") as stream:
+        return Digest(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

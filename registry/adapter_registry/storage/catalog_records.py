@@ -1,0 +1,106 @@
+"""Rows of scores, audit events and blobs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from sqlalchemy import Connection, delete, insert, or_, select
+
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.event import GENESIS, Entry, Event, chained
+from adapter_registry.domain.score import RecordedScore
+from adapter_registry.storage.rows import from_text, to_text
+from adapter_registry.storage.tables import blobs, events, scores, version_files
+
+
+def _without_nan(recorded: RecordedScore) -> RecordedScore:
+    """JSON has no NaN: the document holds 0 for it, and the value column NULL."""
+    return _with_value(recorded, 0.0) if math.isnan(recorded.score.value) else recorded
+
+
+def _with_value(recorded: RecordedScore, value: float | None) -> RecordedScore:
+    return replace(recorded, score=replace(recorded.score, value=math.nan if value is None else value))
+
+
+class ScoreTable:
+    """See ports.ScoreRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, recorded: Iterable[RecordedScore]) -> None:
+        """Append scores."""
+        rows = [
+            {
+                "subject": each.subject,
+                "metric": each.score.metric,
+                "value": None if math.isnan(each.score.value) else each.score.value,
+                "document": to_text(_without_nan(each)),
+            }
+            for each in recorded
+        ]
+        if rows:
+            self._connection.execute(insert(scores), rows)
+
+    def of(self, subject: Digest) -> tuple[RecordedScore, ...]:
+        """See ports.ScoreRows.of."""
+        query = select(scores.c.document, scores.c.value).where(scores.c.subject == subject).order_by(scores.c.id)
+        return tuple(
+            _with_value(from_text(row.document, RecordedScore), row.value) for row in self._connection.execute(query)
+        )
+
+
+class EventTable:
+    """See ports.EventRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def append(self, entry: Entry) -> Event:
+        """The entry as the next event; two writers cannot take the same place (unique `previous`)."""
+        newest = select(events.c.sequence, events.c.digest).order_by(events.c.sequence.desc()).limit(1)
+        last = self._connection.execute(newest).one_or_none()
+        sequence, previous = (last.sequence + 1, last.digest) if last else (1, GENESIS)
+        event = chained(entry, sequence=sequence, previous=previous)
+        row = {"sequence": sequence, "subject": entry.subject, "entry": to_text(entry)}
+        self._connection.execute(insert(events), [{**row, "previous": previous, "digest": event.digest}])
+        return event
+
+    def all(self, *, subject: str | None = None) -> tuple[Event, ...]:
+        """See ports.EventRows.all."""
+        query = select(events).order_by(events.c.sequence)
+        if subject is not None:
+            about = events.c.subject.startswith(f"{subject}@", autoescape=True)
+            query = query.where(or_(events.c.subject == subject, about))
+        return tuple(
+            Event(row.sequence, from_text(row.entry, Entry), row.previous, row.digest)
+            for row in self._connection.execute(query)
+        )
+
+
+class BlobTable:
+    """See ports.BlobRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def known(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of `digests` that have a row."""
+        query = select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))
+        return frozenset(self._connection.execute(query).scalars())
+
+    def unreferenced(self) -> tuple[Digest, ...]:
+        """Blobs no version refers to."""
+        used = select(version_files.c.digest)
+        return tuple(self._connection.execute(select(blobs.c.digest).where(blobs.c.digest.not_in(used))).scalars())
+
+    def forget(self, digest: Digest) -> None:
+        """Delete the row of an unreferenced blob."""
+        self._connection.execute(delete(blobs).where(blobs.c.digest == digest))
+
+    def each(self) -> tuple[tuple[Digest, int], ...]:
+        """See ports.BlobRows.each."""
+        query = select(blobs.c.digest, blobs.c.size).order_by(blobs.c.digest)
+        return tuple((row.digest, row.size) for row in self._connection.execute(query))

@@ -1,0 +1,275 @@
+"""Rows of adapters, Versions, files, tags and labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+
+from adapter_registry.domain.adapter import Description, File, Version
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
+from adapter_registry.storage.tables import adapters, blobs, labels, stages, tags, version_files, versions
+
+_COLUMNS = (
+    versions.c.id,
+    adapters.c.name.label("adapter"),
+    versions.c.number,
+    versions.c.semver,
+    versions.c.digest,
+    versions.c.base,
+    versions.c.base_name,
+    versions.c.description,
+    versions.c.message,
+    versions.c.created_by,
+    versions.c.created_at,
+)
+
+
+class VersionTable:
+    """See ports.VersionRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def adapters(self) -> tuple[AdapterLine, ...]:
+        """See ports.VersionRows.adapters."""
+        kept = (
+            select(versions.c.adapter_id, func.max(versions.c.id).label("newest"), func.count().label("versions"))
+            .where(versions.c.removed_at.is_(None))
+            .group_by(versions.c.adapter_id)
+            .subquery()
+        )
+        query = (
+            select(*_COLUMNS, kept.c.versions, func.sum(version_files.c.size).label("size"))
+            .select_from(kept)
+            .join(versions, versions.c.id == kept.c.newest)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .join(version_files, version_files.c.version_id == versions.c.id)
+            .group_by(*_COLUMNS, kept.c.versions)
+            .order_by(adapters.c.name)
+        )
+        pointers = self._pointers()
+        return tuple(_line(row, pointers[row.adapter]) for row in self._connection.execute(query))
+
+    def spelled(self, adapter: str) -> str | None:
+        """See ports.VersionRows.spelled."""
+        query = select(adapters.c.name).where(adapters.c.folded == adapter.casefold())
+        return self._connection.execute(query).scalar()
+
+    def all_of(self, adapter: str) -> tuple[Version, ...]:
+        """See ports.VersionRows.all_of."""
+        return self._versions(adapters.c.name == adapter)
+
+    def numbered(self, adapter: str, number: int) -> Version | None:
+        """The version `v<number>`."""
+        return self._one(adapters.c.name == adapter, versions.c.number == number)
+
+    def labelled(self, adapter: str, semver: str) -> Version | None:
+        """The version with this semantic version label."""
+        return self._one(adapters.c.name == adapter, versions.c.semver == semver)
+
+    def with_digest(self, adapter: str, digest: str) -> Version | None:
+        """See ports.VersionRows.with_digest."""
+        text = digest if digest.startswith("sha256:") else f"sha256:{digest}"
+        same = versions.c.digest == text if len(text) == 71 else versions.c.digest.startswith(text, autoescape=True)
+        return self._one(adapters.c.name == adapter, same)
+
+    def tagged(self, adapter: str, tag: str) -> Version | None:
+        """The version a tag points to."""
+        wanted = (
+            select(tags.c.version_id)
+            .join(adapters, adapters.c.id == tags.c.adapter_id)
+            .where(adapters.c.name == adapter, tags.c.name == tag)
+        )
+        return self._one(versions.c.id.in_(wanted))
+
+    def staged(self, adapter: str, stage: str) -> Version | None:
+        """The version a stage points to."""
+        wanted = (
+            select(stages.c.version_id)
+            .join(adapters, adapters.c.id == stages.c.adapter_id)
+            .where(adapters.c.name == adapter, stages.c.stage == stage)
+        )
+        return self._one(versions.c.id.in_(wanted))
+
+    def latest(self, adapter: str) -> Version | None:
+        """The newest version that was not removed."""
+        newest = (
+            select(func.max(versions.c.id))
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(adapters.c.name == adapter, versions.c.removed_at.is_(None))
+        )
+        return self._one(versions.c.id == newest.scalar_subquery())
+
+    def used(self, adapter: str) -> tuple[int, tuple[str, ...]]:
+        """See ports.VersionRows.used."""
+        query = (
+            select(versions.c.number, versions.c.semver)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(adapters.c.name == adapter)
+        )
+        rows = self._connection.execute(query).all()
+        return max((row.number for row in rows), default=0), tuple(row.semver for row in rows)
+
+    def add(self, version: Version, *, manifest: bytes) -> None:
+        """See ports.VersionRows.add."""
+        adapter_id = self._adapter_id(version.adapter) or self._create(version)
+        row = {
+            "adapter_id": adapter_id,
+            "number": version.number,
+            "semver": version.semver,
+            "digest": version.digest,
+            "base": version.base,
+            "base_name": version.base_name,
+            "manifest": manifest.decode(),
+            "description": to_text(version.description),
+            "message": version.message,
+            "created_by": version.created_by,
+            "created_at": version.created_at,
+        }
+        version_id = self._connection.execute(insert(versions).values(row).returning(versions.c.id)).scalar_one()
+        insert_missing(self._connection, blobs, [{"digest": f.digest, "size": f.size} for f in version.files])
+        files = [
+            {"version_id": version_id, "path": f.path, "size": f.size, "digest": f.digest} for f in version.files
+        ]
+        self._connection.execute(insert(version_files), files)
+        self.set_labels(version, dict(version.labels))
+
+    def remove(self, version: Version, *, by: str, at: str) -> None:
+        """See ports.VersionRows.remove."""
+        version_id = self._id(version)
+        self._connection.execute(delete(version_files).where(version_files.c.version_id == version_id))
+        self._connection.execute(delete(labels).where(labels.c.version_id == version_id))
+        gone = update(versions).where(versions.c.id == version_id)
+        self._connection.execute(gone.values(removed_by=by, removed_at=at))
+
+    def set_tag(self, version: Version, tag: str, *, by: str, at: str) -> None:
+        """Point `tag` at `version`, wherever it pointed before."""
+        row = {"adapter_id": self._adapter_id(version.adapter), "name": tag, "version_id": self._id(version)}
+        upsert(self._connection, tags, {**row, "moved_by": by, "moved_at": at})
+
+    def remove_tag(self, adapter: str, tag: str) -> bool:
+        """Remove `tag`; whether it was there."""
+        gone = delete(tags).where(tags.c.adapter_id == self._adapter_id(adapter), tags.c.name == tag)
+        return self._connection.execute(gone).rowcount > 0
+
+    def set_labels(self, version: Version, labels_: dict[str, str | None]) -> None:
+        """See ports.VersionRows.set_labels."""
+        version_id = self._id(version)
+        for key, value in labels_.items():
+            if value is None:
+                here = (labels.c.version_id == version_id) & (labels.c.key == key)
+                self._connection.execute(delete(labels).where(here))
+            else:
+                upsert(self._connection, labels, {"version_id": version_id, "key": key, "value": value})
+
+    def locked_to(self, base: Digest) -> int:
+        """See ports.VersionRows.locked_to."""
+        query = select(func.count()).where(versions.c.base == base, versions.c.removed_at.is_(None))
+        return self._connection.execute(query).scalar_one()
+
+    def _adapter_id(self, adapter: str) -> int | None:
+        return self._connection.execute(select(adapters.c.id).where(adapters.c.name == adapter)).scalar()
+
+    def _create(self, version: Version) -> int:
+        row = {"name": version.adapter, "folded": version.adapter.casefold()}
+        created = {"created_by": version.created_by, "created_at": version.created_at}
+        statement = insert(adapters).values({**row, **created}).returning(adapters.c.id)
+        return self._connection.execute(statement).scalar_one()
+
+    def _id(self, version: Version) -> int:
+        query = (
+            select(versions.c.id)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(adapters.c.name == version.adapter, versions.c.number == version.number)
+        )
+        return self._connection.execute(query).scalar_one()
+
+    def _one(self, *conditions: ColumnElement[bool]) -> Version | None:
+        found = self._versions(*conditions)
+        return found[0] if found else None
+
+    def _versions(self, *conditions: ColumnElement[bool]) -> tuple[Version, ...]:
+        query = (
+            select(*_COLUMNS)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(versions.c.removed_at.is_(None), *conditions)
+            .order_by(versions.c.number.desc())
+        )
+        rows = self._connection.execute(query).all()
+        around = self._around([row.id for row in rows])
+        return tuple(_version(row, *around(row.id)) for row in rows)
+
+    def _around(self, ids: list[int]) -> Any:
+        """version id -> (files, labels, tags, stages), fetched together for all of `ids`."""
+        files: defaultdict[int, list[File]] = defaultdict(list)
+        marks: tuple[defaultdict[int, list[Any]], ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
+        for some in _batches(ids):
+            query = select(version_files).where(version_files.c.version_id.in_(some)).order_by(version_files.c.path)
+            for row in self._connection.execute(query):
+                files[row.version_id].append(File(row.path, row.size, row.digest))
+            queries = (
+                select(labels.c.version_id, labels.c.key, labels.c.value).where(labels.c.version_id.in_(some)),
+                select(tags.c.version_id, tags.c.name).where(tags.c.version_id.in_(some)),
+                select(stages.c.version_id, stages.c.stage).where(stages.c.version_id.in_(some)),
+            )
+            for found, each in zip(marks, queries, strict=True):
+                for version_id, *mark in self._connection.execute(each):
+                    found[version_id].append(tuple(mark))
+        return lambda key: (files[key], dict(marks[0][key]), *(sorted(m[0] for m in marks[i][key]) for i in (1, 2)))
+
+    def _pointers(self) -> defaultdict[str, dict[str, int]]:
+        query = (
+            select(adapters.c.name, stages.c.stage, versions.c.number)
+            .select_from(stages)
+            .join(adapters, adapters.c.id == stages.c.adapter_id)
+            .join(versions, versions.c.id == stages.c.version_id)
+        )
+        found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for name, stage, number in self._connection.execute(query):
+            found[name][stage] = number
+        return found
+
+
+def _batches(ids: list[int]) -> Iterable[list[int]]:
+    return (ids[i : i + 500] for i in range(0, len(ids), 500))
+
+
+def _version(row: Row[Any], files: list[File], marks: dict[str, str], tagged: list[str], staged: list[str]) -> Version:
+    return Version(
+        adapter=row.adapter,
+        number=row.number,
+        semver=row.semver,
+        digest=row.digest,
+        base=row.base,
+        base_name=row.base_name,
+        files=tuple(files),
+        description=from_text(row.description, Description),
+        message=row.message,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        labels=marks,
+        tags=tuple(tagged),
+        stages=tuple(staged),
+    )
+
+
+def _line(row: Row[Any], pointers: dict[str, int]) -> AdapterLine:
+    description = from_text(row.description, Description)
+    return AdapterLine(
+        adapter=row.adapter,
+        versions=row.versions,
+        latest=row.number,
+        semver=row.semver,
+        method=description.method,
+        rank=description.rank,
+        base=row.base,
+        base_name=row.base_name,
+        size=int(row.size),
+        pushed_at=row.created_at,
+        stages=pointers,
+    )

@@ -1,0 +1,146 @@
+"""Engines: how SQLite and PostgreSQL are opened, and how their schema comes to the revision this code needs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from adapter_registry.domain.errors import StoreBusy, StoreFull, StoreUnavailable
+from adapter_registry.storage.tables import SCHEMA
+
+BUSY_SECONDS = 15
+_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "lustre"}
+
+
+def open_sqlite(path: Path) -> Engine:
+    """An engine for the SQLite file at `path`, safe against power loss and for several processes on one host.
+
+    WAL with `synchronous=FULL`: a commit that was acknowledged survives. Writers begin IMMEDIATE, so two
+    read-modify-write transactions never interleave; measured without: 320 of 400 updates lost in silence.
+
+    Raises:
+        StoreUnavailable: a network file system, on which WAL is not safe.
+    """
+    kind = _file_system(path.parent)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise StoreUnavailable(
+            f"{path} lies on a {kind} network file system, where SQLite may lose committed data. "
+            "Set ADAPTERS_HOME to a folder on a local disk."
+        )
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=NullPool,
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def open_postgres(url: str) -> Engine:
+    """An engine for a PostgreSQL URL, `postgresql+psycopg://...`."""
+    return create_engine(url, pool_pre_ping=True)
+
+
+@contextmanager
+def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
+    """One transaction; the database's own errors become ours, with what to do about them."""
+    try:
+        with engine.connect().execution_options(writes=writes) as connection, connection.begin():
+            yield connection
+    except OperationalError as error:
+        raise _explained(error) from error
+    except DatabaseError as error:
+        if isinstance(error.orig, sqlite3.DatabaseError) and "malformed" in str(error.orig):
+            raise _explained(error) from error
+        raise
+
+
+def _explained(error: DatabaseError) -> Exception:
+    reason = str(error.orig)
+    if "locked" in reason or "busy" in reason:
+        return StoreBusy(f"another process held the store for over {BUSY_SECONDS} s; nothing was changed. Try again.")
+    if "full" in reason:
+        return StoreFull("the disk of the store is full; nothing was changed. Free some space and try again.")
+    if "readonly" in reason or "read-only" in reason:
+        return StoreUnavailable("the store is read-only; nothing was changed. Check the folder's owner and mount.")
+    return StoreUnavailable(f"the database of the store cannot be used: {reason}. Nothing was changed.")
+
+
+def schema_of(engine: Engine) -> str | None:
+    """The revision a database is at; None when it is empty."""
+    with engine.connect().execution_options(writes=False) as connection:
+        if not engine.dialect.has_table(connection, "alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def ensure_schema(engine: Engine, migrations: Path) -> None:
+    """Bring an embedded database to this code's revision; nothing happens when it is there.
+
+    Raises:
+        StoreUnavailable: a newer adapter-registry wrote it.
+    """
+    if schema_of(engine) != SCHEMA:
+        migrate(engine, migrations)
+
+
+def require_schema(engine: Engine) -> None:
+    """Refuse a database that is at another revision; `adapters admin migrate` changes that."""
+    found = schema_of(engine)
+    if found != SCHEMA:
+        raise StoreUnavailable(
+            f"the database is at schema {found or 'none'}, this version needs {SCHEMA}. "
+            "Run `adapters admin migrate` with the version you want to serve."
+        )
+
+
+def migrate(engine: Engine, migrations: Path) -> str:
+    """Run the migrations up to the newest, in one transaction under the write lock; the revision reached."""
+    # Alembic takes as long to import as everything else together; most runs have nothing to migrate.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise StoreUnavailable(
+            f"the database was written by a newer adapter-registry (schema {schema_of(engine)}, known here: {SCHEMA}); "
+            "nothing was changed. Upgrade this installation."
+        ) from error
+    return SCHEMA
+
+
+def _file_system(folder: Path) -> str | None:
+    """The type of the file system `folder` lies on, where the system tells (Linux)."""
+    mounts = Path("/proc/self/mounts")
+    if not mounts.exists():
+        return None
+    resolved, best = folder.resolve(), ("", "")
+    for line in mounts.read_text(errors="replace").splitlines():
+        _device, point, kind, *_rest = line.split(" ")
+        point = point.replace("\\040", " ")
+        if resolved.is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best[1] or None

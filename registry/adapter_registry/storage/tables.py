@@ -1,0 +1,188 @@
+"""The schema, as SQLAlchemy Core tables. Rows never leave this package: the catalog turns them into domain values.
+
+Core and not an ORM: importing SQLModel costs half a second that every embedded command would pay (docs/adr/0006).
+Texts hold JSON of domain values where nothing is queried inside them. Times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA = "0001"
+"""The Alembic revision this code reads and writes; a test holds it against the migrations."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+bases = Table(
+    "bases",
+    metadata,
+    Column("digest", String(71), primary_key=True),
+    Column("root", String(71), index=True),
+    Column("files_root", String(71), nullable=False, index=True),
+    Column("document", Text, nullable=False),
+    Column("tensors", Text, nullable=False),
+    Column("tensor_count", Integer, nullable=False),
+)
+
+base_names = Table(
+    "base_names",
+    metadata,
+    Column("name", String(193), primary_key=True),
+    Column("digest", ForeignKey("bases.digest"), primary_key=True),
+    Column("added_by", String(200), nullable=False),
+    Column("added_at", String(32), nullable=False),
+)
+
+equivalences = Table(
+    "equivalences",
+    metadata,
+    Column("base", ForeignKey("bases.digest"), primary_key=True),
+    Column("other", ForeignKey("bases.digest"), primary_key=True),
+    Column("because", Text, nullable=False),
+    Column("declared_by", String(200), nullable=False),
+    Column("declared_at", String(32), nullable=False),
+)
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(193), nullable=False, unique=True),
+    Column("folded", String(193), nullable=False, unique=True),
+    Column("created_by", String(200), nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("adapter_id", ForeignKey("adapters.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("semver", String(128), nullable=False),
+    Column("digest", String(71), nullable=False, index=True),
+    Column("base", ForeignKey("bases.digest"), nullable=False, index=True),
+    Column("base_name", String(193), nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_by", String(200), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("removed_by", String(200)),
+    Column("removed_at", String(32)),
+    UniqueConstraint("adapter_id", "number"),
+    UniqueConstraint("adapter_id", "semver"),
+    CheckConstraint("number > 0", name="number_positive"),
+)
+Index("ix_versions_adapter_id_digest", versions.c.adapter_id, versions.c.digest)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String(71), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    CheckConstraint("size >= 0", name="size_not_negative"),
+)
+
+version_files = Table(
+    "version_files",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("path", String(512), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("digest", ForeignKey("blobs.digest"), nullable=False, index=True),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("value", String(256), nullable=False),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("name", String(96), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("moved_by", String(200), nullable=False),
+    Column("moved_at", String(32), nullable=False),
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("subject", String(71), nullable=False, index=True),
+    Column("metric", String(256), nullable=False),
+    Column("value", Float),
+    Column("document", Text, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("stage", String(96), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("set_by", String(200), nullable=False),
+    Column("set_at", String(32), nullable=False),
+    CheckConstraint("revision > 0", name="revision_positive"),
+)
+
+stages = Table(
+    "stages",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("stage", String(96), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("sequence", Integer, nullable=False),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("adapter_id", ForeignKey("adapters.id"), nullable=False),
+    Column("stage", String(96), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("version_id", ForeignKey("versions.id"), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("adapter_id", "stage", "sequence"),
+    CheckConstraint("sequence > 0", name="sequence_positive"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("subject", String(400), nullable=False, index=True),
+    Column("entry", Text, nullable=False),
+    Column("previous", String(71), nullable=False, unique=True),
+    Column("digest", String(71), nullable=False),
+)
