@@ -66,7 +66,7 @@ class LocalBlobs:
         """See BlobStore.size."""
         try:
             return self._path(digest).stat().st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def holds(self, digest: Digest, size: int) -> bool:

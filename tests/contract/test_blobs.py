@@ -1,0 +1,126 @@
+"""What every BlobStore promises; run on each implementation."""
+
+import hashlib
+import io
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from adapter_registry.domain.digest import Digest, of_bytes
+from adapter_registry.domain.errors import DigestMismatch, NotFound, StoreFull, StoreUnavailable
+from adapter_registry.storage.blobs_local import LocalBlobs
+
+DATA = b"weights" * 300_000
+DIGEST = of_bytes(DATA)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalBlobs(tmp_path / "blobs")
+
+
+def stored_path(tmp_path: Path, digest: Digest) -> Path:
+    return tmp_path / "blobs" / "sha256" / digest[7:9] / digest[7:]
+
+
+def read(store, digest):
+    with store.open(digest) as stream:
+        return stream.read()
+
+
+class TestPut:
+    def test_what_was_put_is_read_back(self, store):
+        assert store.put(DIGEST, io.BytesIO(DATA), name="w") == len(DATA)
+        assert read(store, DIGEST) == DATA
+        assert store.size(DIGEST) == len(DATA)
+
+    @pytest.mark.parametrize("data", [b"", b"x", os.urandom(1 << 20), os.urandom((1 << 20) + 1)])
+    def test_any_size_is_stored_whole(self, store, data):
+        store.put(of_bytes(data), io.BytesIO(data), name="w")
+        assert read(store, of_bytes(data)) == data
+
+    def test_bytes_that_are_not_what_they_claim_are_refused_and_nothing_is_kept(self, store, tmp_path):
+        with pytest.raises(DigestMismatch, match=r"w: declared sha256 .* nothing was stored"):
+            store.put(DIGEST, io.BytesIO(DATA[:-1]), name="w")
+        assert store.size(DIGEST) is None
+        assert [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == []
+
+    def test_the_same_bytes_again_are_stored_once(self, store, tmp_path):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        before = stored_path(tmp_path, DIGEST).stat().st_ino
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert stored_path(tmp_path, DIGEST).stat().st_ino == before
+
+    def test_putting_the_bytes_again_heals_a_damaged_blob(self, store, tmp_path):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        path = stored_path(tmp_path, DIGEST)
+        path.chmod(0o644)
+        path.write_bytes(b"damage" + DATA[6:])
+        assert not store.holds(DIGEST, len(DATA))
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert store.holds(DIGEST, len(DATA))
+
+    def test_a_full_disk_is_said_and_leaves_nothing(self, store, tmp_path):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+        try:
+            with pytest.raises(StoreFull, match="nothing was stored"):
+                store.put(DIGEST, io.BytesIO(DATA), name="w")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, before)
+        assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
+
+    def test_a_folder_that_cannot_be_written_is_said(self, tmp_path):
+        (tmp_path / "blobs").write_text("a file where the folder should be")
+        with pytest.raises(StoreUnavailable, match="nothing was stored"):
+            LocalBlobs(tmp_path / "blobs").put(DIGEST, io.BytesIO(DATA), name="w")
+
+
+class TestRead:
+    def test_bytes_that_are_not_there_are_not_found(self, store):
+        with pytest.raises(NotFound, match="pushing the same files again restores them"):
+            store.open(DIGEST)
+        assert store.size(DIGEST) is None
+        assert not store.holds(DIGEST, len(DATA))
+
+    def test_a_stored_blob_cannot_be_written_by_accident(self, store, tmp_path):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert stored_path(tmp_path, DIGEST).stat().st_mode & 0o222 == 0
+
+
+class TestKeep:
+    def test_each_lists_what_is_stored(self, store):
+        blobs = {of_bytes(bytes([i])): bytes([i]) for i in range(5)}
+        for digest, data in blobs.items():
+            store.put(digest, io.BytesIO(data), name="w")
+        assert {digest for digest, _ in store.each()} == blobs.keys()
+
+    def test_deleting_twice_is_fine(self, store):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        store.delete(DIGEST)
+        store.delete(DIGEST)
+        assert store.size(DIGEST) is None
+
+    def test_what_an_interrupted_write_left_is_swept(self, store, tmp_path):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        (tmp_path / "blobs" / "incoming" / "leftover").write_bytes(b"half")
+        assert store.sweep(older_than=3600) == 0
+        assert store.sweep(older_than=0) == 1
+        assert store.size(DIGEST) == len(DATA)
+
+    def test_asking_whether_a_blob_is_there_makes_it_young_again(self, store, tmp_path):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        os.utime(stored_path(tmp_path, DIGEST), (0, 0))
+        assert dict(store.each())[DIGEST] > 3600
+        store.holds(DIGEST, len(DATA))
+        assert dict(store.each())[DIGEST] < 3600
+
+
+def test_the_digest_is_that_of_any_sha256_tool(store, tmp_path):
+    store.put(DIGEST, io.BytesIO(DATA), name="w")
+    assert hashlib.sha256(stored_path(tmp_path, DIGEST).read_bytes()).hexdigest() == DIGEST[7:]
