@@ -137,7 +137,7 @@ def show(reference: str, files: bool, scores: bool, events: bool, as_json: bool,
     if files:
         _print_files(version)
     if events:
-        _print_events(happened)
+        print_events(happened)
 
 
 def _print_version(registry: Registry, version: Version) -> None:
@@ -197,7 +197,7 @@ def _print_files(version: Version) -> None:
     )
 
 
-def _print_events(events: Sequence[Event]) -> None:
+def print_events(events: Sequence[Event]) -> None:
     print_table(
         ["#", "when", "who", "what", "outcome", "detail"],
         [

@@ -30,7 +30,7 @@ from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.lock import Equivalence, Verdict
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.promotion import Promotion
+from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.in_use import InUse
@@ -250,9 +250,21 @@ class Registry:
         """What a promotion would say, without moving anything."""
         return self._ask(promote.explain, reference=self.reference(text), stage=stage)
 
-    def promote(self, text: str, stage: str, *, reason: str = "") -> promote.Judged:
-        """Judge the stage's gates and move it; the answer says whether it moved, with every blocker."""
+    def attempt(self, text: str, stage: str, *, reason: str = "") -> promote.Judged:
+        """Judge the stage's gates and move it; the answer says whether it moved, with every blocker if not."""
         return self._ask(promote.promote, reference=self.reference(text), stage=stage, reason=reason)
+
+    def promote(self, text: str, stage: str, *, reason: str = "") -> promote.Judged:
+        """Move a stage to a Version.
+
+        Raises:
+            PromotionRefused, PromotionWaiting, PromotionUndecided: with every blocker at once; nothing moved.
+        """
+        judged = self.attempt(text, stage, reason=reason)
+        refused = refusal(judged.decision, reference=judged.version.reference, stage=stage)
+        if refused is not None:
+            raise refused
+        return judged
 
     def rollback(self, adapter: str | None, stage: str, *, to: str | None = None, reason: str = "") -> Promotion:
         """Move a stage back to an earlier incumbent."""
@@ -325,6 +337,10 @@ class Registry:
     def verify_store(self, *, read_data: bool = False, progress: Progress | None = None) -> collect.StoreReport:
         """Hold the catalog against the blobs; with `read_data`, hash every byte."""
         return self._ask(collect.check, read_data=read_data, progress=progress or _silent)
+
+    def migrate(self) -> str:
+        """Bring the database to this version's schema; its name."""
+        return app.migrate_embedded(self._settings)
 
     def collect(self, *, grace_seconds: float = collect.GRACE_SECONDS, dry_run: bool = False) -> collect.Collected:
         """Remove bytes that no version refers to."""

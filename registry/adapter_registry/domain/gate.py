@@ -2,114 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator
 
-from adapter_registry.domain.adapter import Description
-from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.lock import Verdict
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.score import Score
+from adapter_registry.domain import evidence, versus
+from adapter_registry.domain.figures import count
+from adapter_registry.domain.finding import Finding, Incumbent, Outcome, Subject
+from adapter_registry.domain.lock import Level
+from adapter_registry.domain.policy import Health, Matched, Policy
 
-
-class Outcome(StrEnum):
-    """What one rule says."""
-
-    PASS = "pass"  # noqa: S105
-    WAIVED = "waived"
-    FAIL = "fail"
-    PENDING = "pending"
-    INCONCLUSIVE = "inconclusive"
-    INCOMPARABLE = "incomparable"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one rule said of one Version. Numbers are finite; what is not a number is None and told in `reason`.
-
-    Attributes:
-        rule: `compatibility`, `health`, `metadata owner`, `any score`, `gsm8k/exact_match >= 0.42`, ...
-        outcome: what it said.
-        reason: with the values, one line, readable without the other fields.
-        fix: what to do next; empty when it passes.
-        metric: the metric judged; empty when the rule is about none.
-        value: what the Version scored.
-        bound: the absolute limit.
-        baseline: what the other side of a comparison scored.
-        difference: value against baseline, turned so that positive is better.
-        margin: of a comparison, in the metric's unit.
-        interval: bounds of `difference`, each one-sided at `confidence`.
-        confidence: of each bound.
-        n: samples behind `value`.
-        method: how a comparison was made.
-    """
-
-    rule: str
-    outcome: Outcome
-    reason: str
-    fix: str = ""
-    metric: str = ""
-    value: float | None = None
-    bound: float | None = None
-    baseline: float | None = None
-    difference: float | None = None
-    margin: float | None = None
-    interval: tuple[float, float] | None = None
-    confidence: float | None = None
-    n: int | None = None
-    method: str = ""
-
-    @property
-    def blocks(self) -> bool:
-        """Whether it stands in the way of a promotion."""
-        return self.outcome not in (Outcome.PASS, Outcome.WAIVED)
-
-    def __str__(self) -> str:
-        way_out = f" -> {self.fix}" if self.fix else ""
-        return f"{self.outcome.upper():<12} {self.rule}: {self.reason}{way_out}"
-
-
-@dataclass(frozen=True, slots=True)
-class Incumbent:
-    """The Version that holds the stage now, and its scores in the order they were recorded."""
-
-    reference: str
-    digest: Digest
-    scores: tuple[Score, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A Version on its way into a stage, with everything the rules look at.
-
-    Attributes:
-        reference: `namespace/name@v3`.
-        digest: of the Version.
-        base: digest of the Base it is locked to.
-        base_reference: `name@<12 hex>`, for people.
-        verdict: what checking its Lock against the registered Base says; None when that Base is not registered.
-        description: what it is.
-        labels: its facts.
-        message: what its pusher said about it.
-        scores: its own, in the order they were recorded.
-        incumbent: who holds the stage; None when nobody does.
-        base_scores: of its Base without any adapter, in the order they were recorded.
-    """
-
-    reference: str
-    digest: Digest
-    base: Digest
-    base_reference: str
-    verdict: Verdict | None
-    description: Description
-    labels: Mapping[str, str] = field(default_factory=dict)
-    message: str = ""
-    scores: tuple[Score, ...] = ()
-    incumbent: Incumbent | None = None
-    base_scores: tuple[Score, ...] = ()
+__all__ = ["Finding", "Incumbent", "Outcome", "Subject", "judge"]
 
 
 def judge(policy: Policy, subject: Subject) -> tuple[Finding, ...]:
     """One finding per rule in the policy's order; a comparison with `*` gives one per metric it covers."""
+    return tuple(_judge(policy, subject))
+
+
+def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
+    if policy.verdicts:
+        yield _compatibility(policy.verdicts, subject)
+    if policy.health is not None:
+        yield _health(policy.health, subject)
+    for name in policy.metadata:
+        yield _metadata(name, subject)
+    if policy.evals.any:
+        yield evidence.measured_at_all(subject)
+    for bound in policy.evals.bounds:
+        yield evidence.within(bound, subject)
+    yield from versus.compared(policy.evals.comparisons, subject, stage=policy.stage)
+
+
+def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:
+    rule, verdict = "compatibility", subject.verdict
+    if verdict is None:
+        reason = f"its base {subject.base_reference} is not registered here, so its lock cannot be checked"
+        return Finding(rule, Outcome.ERROR, reason, "register it: adapters base add NAME FOLDER")
+    if verdict.level in accepted:
+        noted = "".join(f"; {note}" for note in verdict.notes)
+        return Finding(rule, Outcome.PASS, f"{verdict}: {subject.base_reference}{noted}")
+    listed = "; ".join(str(difference) for difference in verdict.differences[:3])
+    more = len(verdict.differences) - 3
+    reason = f"{verdict} with {subject.base_reference}, must be {' or '.join(accepted)}" + (
+        f": {listed}" if listed else ""
+    )
+    return Finding(
+        rule,
+        Outcome.FAIL,
+        reason + (f" and {more} more" if more > 0 else ""),
+        "push it with the base it was trained on",
+    )
+
+
+def _health(asked: Health, subject: Subject) -> Finding:
+    broken = tuple(_unhealthy(asked, subject))
+    if broken:
+        fix = "train or export it again, and push the result"
+        return Finding("health", Outcome.FAIL, "; ".join(broken), fix)
+    return Finding("health", Outcome.PASS, "; ".join(_healthy(asked, subject)))
+
+
+def _unhealthy(asked: Health, subject: Subject) -> Iterator[str]:
+    described = subject.description
+    if asked.nonzero and not described.nonzero:
+        yield "it changes nothing: every weight it would add is zero"
+    if asked.matched_modules is None or not described.candidates:
+        return
+    if not described.modules or (asked.matched_modules is Matched.ALL and described.modules < described.candidates):
+        missed = described.candidates - described.modules
+        yield (
+            f"it changes {described.modules:,} of the {count(described.candidates, 'module')} of the base "
+            f"that it targets by name, {missed:,} fewer than all"
+        )
+
+
+def _healthy(asked: Health, subject: Subject) -> Iterator[str]:
+    described = subject.description
+    if asked.matched_modules is not None:
+        matched = f"{described.modules:,} of {count(described.candidates, 'targeted module')} changed"
+        yield matched if described.candidates else f"{described.method} changes no module"
+    if asked.finite:
+        yield "every value finite, as checked when it was pushed"
+    if asked.nonzero:
+        yield "changes its base"
+    if described.checked != "full":
+        yield f"checked: {described.checked}"
+
+
+def _metadata(name: str, subject: Subject) -> Finding:
+    rule = f"metadata {name}"
+    said = subject.labels.get(name, "").strip()
+    if not said and name == "description":
+        said = subject.message.strip()
+    if said:
+        first_line = said.splitlines()[0]
+        return Finding(rule, Outcome.PASS, first_line if len(first_line) <= 80 else f"{first_line[:79]}…")
+    return Finding(rule, Outcome.PENDING, "nothing says it", f"adapters label {subject.reference} {name}=...")

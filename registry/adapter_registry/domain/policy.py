@@ -182,14 +182,6 @@ def to_json(policy: Policy) -> bytes:
     return canonical_json(document(policy))
 
 
-def to_yaml(policy: Policy) -> str:
-    """The document as YAML, for people; `policy_file.read_policy` reads it back to an equal policy."""
-    import yaml  # noqa: PLC0415
-
-    text = yaml.safe_dump(document(policy), sort_keys=False, allow_unicode=True, width=100)
-    return str(text)
-
-
 def _health(health: Health) -> dict[str, Any]:
     asked: dict[str, Any] = {"finite": health.finite, "nonzero": health.nonzero}
     if health.matched_modules is None:

@@ -16,7 +16,7 @@ from adapter_registry.domain.errors import (
     PromotionWaiting,
     RegistryError,
 )
-from adapter_registry.domain.gate import Finding, Outcome, Subject
+from adapter_registry.domain.finding import Finding, Outcome, Subject
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.score import Score
 
@@ -102,3 +102,120 @@ class Promotion:
     policy_revision: int
     decision: Digest
     at: str
+
+
+def decide(findings: Sequence[Finding], *, digest: Digest) -> Decision:
+    """What the findings add up to.
+
+    Every rule passes or is waived: promote. Any fails or cannot be applied: refused. Otherwise evidence is missing
+    (waiting) or cannot decide (undecided); with both, waiting, because what is missing has to come first.
+
+    Args:
+        findings: what `gate.judge` said.
+        digest: what they were about, from `inputs_digest`.
+    """
+    said = {finding.outcome for finding in findings}
+    if said & {Outcome.FAIL, Outcome.ERROR}:
+        return Decision(Result.REFUSED, tuple(findings), digest)
+    if Outcome.PENDING in said:
+        return Decision(Result.WAITING, tuple(findings), digest)
+    if said & {Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE}:
+        return Decision(Result.UNDECIDED, tuple(findings), digest)
+    return Decision(Result.PROMOTE, tuple(findings), digest)
+
+
+def inputs_digest(policy: Policy, subject: Subject) -> Digest:
+    """One digest over all that a decision rests on: change any of it, and the decision has to be made anew."""
+    incumbent = subject.incumbent
+    return of_json(
+        {
+            "format": "adapters.decision/1",
+            "stage": policy.stage,
+            "policy": policy.digest,
+            "version": subject.digest,
+            "base": subject.base,
+            "verdict": str(subject.verdict.level) if subject.verdict else None,
+            "labels": dict(subject.labels),
+            "message": subject.message,
+            "scores": _evidence(subject.scores),
+            "incumbent": incumbent.digest if incumbent else None,
+            "incumbent_scores": _evidence(incumbent.scores if incumbent else ()),
+            "base_scores": _evidence(subject.base_scores),
+        }
+    )
+
+
+def _evidence(scores: Sequence[Score]) -> list[list[str | int | None]]:
+    """What of each score can sway a rule, in order; numbers as text, because canonical JSON has no NaN."""
+    return [[s.comparability, repr(s.value), s.direction, repr(s.stderr), s.n, s.evidence] for s in scores]
+
+
+_MOVES = {
+    Result.REFUSED: (PromotionRefused, "is refused"),
+    Result.WAITING: (PromotionWaiting, "has to wait"),
+    Result.UNDECIDED: (PromotionUndecided, "cannot be decided"),
+}
+
+
+def refusal(decision: Decision, *, reference: str, stage: str) -> RegistryError | None:
+    """The error that names every blocker, of the class that matches the outcome; None when it promotes."""
+    if decision.promotes:
+        return None
+    kind, verb = _MOVES[decision.outcome]
+    listed = "".join(f"\n  {finding}" for finding in decision.blockers)
+    text = f"{reference} to {stage} {verb}; the stage did not move:{listed}"
+    return kind(text, problems=[_problem(finding) for finding in decision.blockers])
+
+
+def _problem(finding: Finding) -> Problem:
+    return Problem(
+        f"gate-{finding.outcome}", "", finding.rule, "a pass", f"{finding.outcome}: {finding.reason}", finding.fix
+    )
+
+
+def rollback_target(history: Sequence[Promotion], *, to: int | None = None) -> Promotion:
+    """The earlier Promotion whose Version a stage goes back to.
+
+    Without `to`, the Version before the one that holds the stage: a rollback takes back the promotions since, so
+    rolling back twice goes two versions back and never forward to one that was taken back.
+
+    Args:
+        history: of one adapter's stage, newest first.
+        to: number of a Version that held the stage before.
+
+    Raises:
+        NotFound: the stage never moved, or `to` never held it.
+        Conflict: `to` holds it now, or nothing came before.
+    """
+    if not history:
+        raise NotFound("the stage never pointed to a version, so there is nothing to roll back.")
+    current = history[0]
+    if to is None:
+        return _before(history)
+    if to == current.number:
+        raise Conflict(f"v{to} holds {current.stage} already; nothing moved.")
+    earlier = next((promotion for promotion in history if promotion.number == to), None)
+    if earlier is None:
+        held = ", ".join(f"v{number}" for number in sorted({p.number for p in history} - {current.number})) or "none"
+        raise NotFound(
+            f"v{to} never held {current.stage}; a rollback goes to a version that did: {held}. "
+            f"Promote v{to} instead: adapters promote {current.adapter}@v{to} {current.stage}"
+        )
+    return earlier
+
+
+def _before(history: Sequence[Promotion]) -> Promotion:
+    held: list[Promotion] = []
+    for promotion in reversed(history):
+        numbers = [earlier.number for earlier in held]
+        if promotion.kind is Kind.ROLLBACK and promotion.number in numbers:
+            del held[len(numbers) - numbers[::-1].index(promotion.number) :]
+        else:
+            held.append(promotion)
+    if len(held) < 2:
+        current = history[0]
+        raise Conflict(
+            f"no version held {current.stage} before v{current.number}; nothing moved. "
+            f"Name one that held it since with --to."
+        )
+    return held[-2]

@@ -7,7 +7,8 @@ from adapter_registry.domain.digest import short
 from adapter_registry.domain.errors import InUse, InvalidReference, NotFound
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import check_label, check_tag
-from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.promotion import Kind as Promoted
 from adapter_registry.domain.reference import Kind, parse
 from adapter_registry.services.references import version_of
 
@@ -62,6 +63,7 @@ def remove(backend: Backend, *, reference: str) -> Version:
     with backend.catalog.writing() as tx:
         version = version_of(tx, parsed)
         pointers = [f"stage {s}" for s in version.stages] + [f"tag {t}" for t in version.tags]
+        pointers += [f"a rollback of {stage}" for stage in _rollbacks_to(tx, version)]
         detail = {"digest": version.digest, "pointers": pointers}
         if pointers:
             entry = Entry("remove", version.reference, Outcome.REFUSED, backend.actor, backend.clock(), detail)
@@ -71,8 +73,14 @@ def remove(backend: Backend, *, reference: str) -> Version:
         tx.events.append(entry)
     if pointers:
         raise InUse(
-            f"{version.reference} ({short(version.digest)}) is what {' and '.join(pointers)} point"
-            f"{'s' if len(pointers) == 1 else ''} at; nothing was removed. Move or remove that first "
-            f"(adapters promote / rollback for a stage, adapters tag for a tag)."
+            f"{version.reference} ({short(version.digest)}) is what {' and '.join(pointers)} "
+            f"{'points' if len(pointers) == 1 else 'point'} to; nothing was removed. Move or remove that first "
+            "(adapters promote or rollback for a stage, adapters tag --delete for a tag)."
         )
     return version
+
+
+def _rollbacks_to(tx: Transaction, version: Version) -> list[str]:
+    """Stages whose next rollback would go to `version`."""
+    newest = {move.stage: move for move in reversed(tx.stages.history(version.adapter)) if move.kind is Promoted.PROMOTE}
+    return sorted(stage for stage, move in newest.items() if move.previous == version.number)

@@ -1,0 +1,196 @@
+"""`adapters promote`, `rollback`, `history`."""
+
+from __future__ import annotations
+
+import click
+
+from adapter_cli.output import (
+    digest_text,
+    human_time,
+    note,
+    output_options,
+    print_json,
+    print_table,
+    say,
+    styled,
+)
+from adapter_registry.client import connect
+from adapter_registry.domain.event import Event
+from adapter_registry.domain.finding import Finding
+from adapter_registry.domain.promotion import Result
+from adapter_registry.services.promote import History, Judged
+
+STYLES = {
+    "pass": "green",
+    "waived": "cyan",
+    "fail": "red",
+    "pending": "yellow",
+    "inconclusive": "yellow",
+    "incomparable": "yellow",
+    "error": "red",
+}
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("stage")
+@click.option("--dry-run", "--explain", "dry_run", is_flag=True, help="Judge and show every rule; move nothing.")
+@click.option("--reason", default="", help="Why, for the record.")
+@output_options
+def promote(reference: str, stage: str, dry_run: bool, reason: str, as_json: bool, quiet: bool) -> None:
+    """Judge REFERENCE by the gates of STAGE (dev, staging, prod) and move the stage to it.
+
+    Refused with every blocker at once. Exit code 0 moved (or there already), 3 refused, 4 waiting for something,
+    5 the evidence cannot decide. Every attempt is recorded, refusals included.
+
+    \b
+    Examples:
+      adapters promote v3 prod
+      adapters promote sql-lora@^1.2 staging --explain
+    """
+    registry = connect()
+    judged = registry.explain(reference, stage) if dry_run else registry.attempt(reference, stage, reason=reason)
+    if as_json:
+        print_json({"exit_code": judged.decision.exit_code, "dry_run": dry_run, **_fields(judged)})
+    elif quiet:
+        click.echo(judged.version.reference)
+    else:
+        _print_judged(judged, dry_run)
+    raise SystemExit(judged.decision.exit_code)
+
+
+def _fields(judged: Judged) -> dict[str, object]:
+    return {
+        "reference": judged.version.reference,
+        "digest": judged.version.digest,
+        "stage": judged.stage,
+        "incumbent": judged.incumbent.reference if judged.incumbent else None,
+        "policy_revision": judged.in_force.revision,
+        "outcome": judged.decision.outcome,
+        "findings": judged.decision.findings,
+        "decision": judged.decision.digest,
+        "moved": judged.promotion is not None,
+        "already": judged.already,
+    }
+
+
+def _print_judged(judged: Judged, dry_run: bool) -> None:
+    version = judged.version
+    incumbent = judged.incumbent
+    before = f"incumbent v{incumbent.number} ({digest_text(incumbent.digest)})" if incumbent else "no incumbent"
+    in_force = judged.in_force
+    revision = f"policy {judged.stage}@{in_force.revision}" if in_force.revision else "policy solo, built in"
+    say(f"{version.reference} ({digest_text(version.digest)}) -> {judged.stage}   {before}   {revision}", style="bold")
+    print_table(["", "rule", "finding"], [_finding_row(finding) for finding in judged.decision.findings])
+    for finding in judged.decision.blockers:
+        if finding.fix:
+            note(f"{finding.rule}: {finding.fix}")
+    say(_summary(judged, dry_run), style="green" if judged.decision.promotes else "red")
+
+
+def _finding_row(finding: Finding) -> tuple[object, ...]:
+    return (styled(finding.outcome.upper(), STYLES[finding.outcome]), finding.rule, finding.reason)
+
+
+def _summary(judged: Judged, dry_run: bool) -> str:
+    target = f"v{judged.version.number} -> {judged.stage}"
+    blockers = len(judged.decision.blockers)
+    blocked = f"{blockers} blocker{'' if blockers == 1 else 's'}"
+    texts = {
+        Result.REFUSED: f"refused: {target}, {blocked}",
+        Result.WAITING: f"waiting: {target}, {blocked}",
+        Result.UNDECIDED: f"undecided: {target}, the evidence cannot decide {blocked}",
+    }
+    if not judged.decision.promotes:
+        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move"
+    if judged.already:
+        return f"{judged.stage} points to v{judged.version.number} already"
+    return f"would move {target}; nothing was moved" if dry_run else f"moved {target}"
+
+
+@click.command()
+@click.argument("adapter")
+@click.argument("stage")
+@click.option("--to", help="An earlier incumbent, v2; default: the one before the current one.")
+@click.option("--reason", default="", help="Why, for the record.")
+@output_options
+def rollback(adapter: str, stage: str, to: str | None, reason: str, as_json: bool, quiet: bool) -> None:
+    """Move STAGE of ADAPTER back to an earlier incumbent, at once: no scores are asked.
+
+    \b
+    Example:
+      adapters rollback sql-lora prod --reason "wrong joins since noon"
+    """
+    promotion = connect().rollback(adapter, stage, to=to, reason=reason)
+    if as_json:
+        print_json(promotion)
+    elif quiet:
+        click.echo(f"{promotion.adapter}@v{promotion.number}")
+    else:
+        moved = f"{promotion.stage} of {promotion.adapter}: v{promotion.previous} -> v{promotion.number}"
+        say(f"rolled back {moved} ({digest_text(promotion.version)})", style="green")
+
+
+@click.command()
+@click.argument("adapter", required=False)
+@click.argument("stage", required=False)
+@click.option("--at", metavar="TIME", help="What was true then: 2026-03-01 (end of that day, UTC) or 2026-03-01T14:30.")
+@click.option("--all", "everything", is_flag=True, help="Every recorded attempt, refusals included.")
+@output_options
+def history(
+    adapter: str | None, stage: str | None, at: str | None, everything: bool, as_json: bool, quiet: bool
+) -> None:
+    """Show what the stages of ADAPTER pointed to, and when.
+
+    \b
+    Examples:
+      adapters history sql-lora prod
+      adapters history sql-lora prod --at 2026-03-01
+      adapters history sql-lora --all
+    """
+    registry = connect()
+    if everything:
+        _print_attempts(registry.events(registry.adapter(adapter)), as_json)
+        return
+    found = registry.history(adapter, stage, at=at)
+    if as_json:
+        print_json(found)
+    elif quiet:
+        name = registry.adapter(adapter)
+        click.echo("\n".join(f"{name}@v{number}" for number in found.pointing.values()), nl=bool(found.pointing))
+    else:
+        _print_history(registry.adapter(adapter), stage, found)
+
+
+def _print_history(adapter: str, stage: str | None, found: History) -> None:
+    when = f"at {human_time(found.at)} UTC" if found.at else "now"
+    pointing = ", ".join(f"{name} = v{number}" for name, number in found.pointing.items())
+    say(f"{adapter} {when}: {pointing or f'{stage or "no stage"} points to nothing'}", style="bold")
+    if found.moves:
+        print_table(
+            ["when", "stage", "#", "version", "digest", "before", "how", "who", "reason"],
+            [
+                (
+                    human_time(move.at),
+                    move.stage,
+                    move.sequence,
+                    f"v{move.number}",
+                    digest_text(move.version),
+                    f"v{move.previous}" if move.previous else "-",
+                    move.kind,
+                    move.actor,
+                    move.reason,
+                )
+                for move in found.moves
+            ],
+            right=["#"],
+        )
+
+
+def _print_attempts(events: tuple[Event, ...], as_json: bool) -> None:
+    from adapter_cli.show import print_events  # noqa: PLC0415
+
+    if as_json:
+        print_json(events)
+    else:
+        print_events(events)

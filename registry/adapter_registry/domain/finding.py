@@ -1,0 +1,114 @@
+"""Finding: what one rule said of one Version; and Subject, everything that rules look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from adapter_registry.domain.adapter import Description
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.lock import Verdict
+from adapter_registry.domain.score import Score
+
+
+class Outcome(StrEnum):
+    """What one rule says.
+
+    `pending`: something is missing that can still arrive. `inconclusive`: there is evidence and it cannot decide.
+    `incomparable`: the two sides were measured differently. `error`: the rule cannot be applied as it stands.
+    """
+
+    PASS = "pass"  # noqa: S105
+    WAIVED = "waived"
+    FAIL = "fail"
+    PENDING = "pending"
+    INCONCLUSIVE = "inconclusive"
+    INCOMPARABLE = "incomparable"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one rule said of one Version. Numbers are finite; what is not a number is None and told in `reason`.
+
+    Attributes:
+        rule: `compatibility`, `health`, `metadata owner`, `any score`, `gsm8k/exact_match >= 0.42`, ...
+        outcome: what it said.
+        reason: with the values, one line, readable without the other fields.
+        fix: what to do next; empty when it passes.
+        metric: the metric judged; empty when the rule is about none.
+        value: what the Version scored.
+        bound: the absolute limit.
+        baseline: what the other side of a comparison scored.
+        difference: value against baseline, turned so that positive is better.
+        margin: of a comparison, in the metric's unit.
+        interval: bounds of `difference`, each one-sided at `confidence`.
+        confidence: of each bound.
+        n: samples behind `value`.
+        method: how a comparison was made.
+    """
+
+    rule: str
+    outcome: Outcome
+    reason: str
+    fix: str = ""
+    metric: str = ""
+    value: float | None = None
+    bound: float | None = None
+    baseline: float | None = None
+    difference: float | None = None
+    margin: float | None = None
+    interval: tuple[float, float] | None = None
+    confidence: float | None = None
+    n: int | None = None
+    method: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it stands in the way of a promotion."""
+        return self.outcome not in (Outcome.PASS, Outcome.WAIVED)
+
+    def __str__(self) -> str:
+        way_out = f" -> {self.fix}" if self.fix else ""
+        return f"{self.outcome.upper():<12} {self.rule}: {self.reason}{way_out}"
+
+
+@dataclass(frozen=True, slots=True)
+class Incumbent:
+    """The Version that holds the stage now, and its scores in the order they were recorded."""
+
+    reference: str
+    digest: Digest
+    scores: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A Version on its way into a stage, with everything the rules look at.
+
+    Attributes:
+        reference: `namespace/name@v3`.
+        digest: of the Version.
+        base: digest of the Base it is locked to.
+        base_reference: `name@<12 hex>`, for people.
+        verdict: what checking its Lock against the registered Base says; None when that Base is not registered.
+        description: what it is.
+        labels: its facts.
+        message: what its pusher said about it.
+        scores: its own, in the order they were recorded.
+        incumbent: who holds the stage; None when nobody does.
+        base_scores: of its Base without any adapter, in the order they were recorded.
+    """
+
+    reference: str
+    digest: Digest
+    base: Digest
+    base_reference: str
+    verdict: Verdict | None
+    description: Description
+    labels: Mapping[str, str] = field(default_factory=dict)
+    message: str = ""
+    scores: tuple[Score, ...] = ()
+    incumbent: Incumbent | None = None
+    base_scores: tuple[Score, ...] = ()

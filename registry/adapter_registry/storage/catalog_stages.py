@@ -1,0 +1,74 @@
+"""Rows of stage pointers, promotions and policies."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Select, func, insert, select
+
+from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.promotion import Promotion
+from adapter_registry.storage.rows import from_text, to_text, upsert
+from adapter_registry.storage.tables import adapters, policies, promotions, stages, versions
+
+
+class StageTable:
+    """See ports.StageRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def hold(self, adapter: str, stage: str) -> int:
+        """See ports.StageRows.hold. SQLite's write transaction holds everything; PostgreSQL locks the adapter's row,
+        because a stage that never moved has no row of its own yet.
+        """
+        lock: Select[tuple[int]] = select(adapters.c.id).where(adapters.c.name == adapter).with_for_update()
+        adapter_id = self._connection.execute(lock).scalar()
+        query = select(stages.c.sequence).where(stages.c.adapter_id == adapter_id, stages.c.stage == stage)
+        return self._connection.execute(query).scalar() or 0
+
+    def move(self, promotion: Promotion) -> None:
+        """See ports.StageRows.move."""
+        adapter_id, version_id = self._ids(promotion.adapter, promotion.number)
+        row = {"adapter_id": adapter_id, "stage": promotion.stage, "sequence": promotion.sequence}
+        appended = {**row, "version_id": version_id, "at": promotion.at, "document": to_text(promotion)}
+        self._connection.execute(insert(promotions), [appended])
+        upsert(self._connection, stages, {**row, "version_id": version_id})
+
+    def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
+        """See ports.StageRows.history."""
+        query = (
+            select(promotions.c.document)
+            .join(adapters, adapters.c.id == promotions.c.adapter_id)
+            .where(adapters.c.name == adapter)
+            .order_by(promotions.c.id.desc())
+        )
+        if stage is not None:
+            query = query.where(promotions.c.stage == stage)
+        return tuple(from_text(text, Promotion) for text in self._connection.execute(query).scalars())
+
+    def policy(self, stage: str) -> tuple[int, Policy] | None:
+        """See ports.StageRows.policy."""
+        query = (
+            select(policies.c.revision, policies.c.document)
+            .where(policies.c.stage == stage)
+            .order_by(policies.c.revision.desc())
+            .limit(1)
+        )
+        row = self._connection.execute(query).one_or_none()
+        return (row.revision, from_text(row.document, Policy)) if row else None
+
+    def set_policy(self, policy: Policy, *, by: str, at: str) -> int:
+        """See ports.StageRows.set_policy."""
+        newest = select(func.max(policies.c.revision)).where(policies.c.stage == policy.stage)
+        revision = (self._connection.execute(newest).scalar() or 0) + 1
+        row = {"stage": policy.stage, "revision": revision, "document": to_text(policy), "digest": policy.digest}
+        self._connection.execute(insert(policies), [{**row, "set_by": by, "set_at": at}])
+        return revision
+
+    def _ids(self, adapter: str, number: int) -> tuple[int, int]:
+        query = (
+            select(versions.c.adapter_id, versions.c.id)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(adapters.c.name == adapter, versions.c.number == number)
+        )
+        row = self._connection.execute(query).one()
+        return row.adapter_id, row.id
