@@ -14,7 +14,9 @@ def base(*, seed="a", shape=(4, 8), files=("one",), tokenizer="t", read=True):
         Tensor(f"layers.{i}.q_proj.weight", "F32", shape, (f"{seed}{i}".encode().hex() * 32)[:64] if read else None)
         for i in range(30)
     )
-    weight_files = tuple(WeightFile(f"{name}.safetensors", 10, of_bytes(f"{seed}{shape}{name}".encode())[7:]) for name in files)
+    weight_files = tuple(
+        WeightFile(f"{name}.safetensors", 10, of_bytes(f"{seed}{shape}{name}".encode())[7:]) for name in files
+    )
     root = weights_root(tensors) if read else None
     vocabulary = of_bytes(tokenizer.encode()) if tokenizer else None
     return Base(

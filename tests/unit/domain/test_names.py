@@ -17,7 +17,9 @@ def test_a_tag_can_never_be_a_stage(name):
         check_tag(name)
 
 
-@pytest.mark.parametrize("name", ["v3", "1.2.0", "1", "deadbeef", "HEAD", "main", "latest", "a/b", "..", "", "a@b", "x" * 200])
+@pytest.mark.parametrize(
+    "name", ["v3", "1.2.0", "1", "deadbeef", "HEAD", "main", "latest", "a/b", "..", "", "a@b", "x" * 200]
+)
 def test_a_tag_can_never_read_as_a_version_a_digest_or_a_reserved_word(name):
     with pytest.raises(InvalidReference):
         check_tag(name)

@@ -46,7 +46,20 @@ class TestParse:
 
     @pytest.mark.parametrize(
         "text",
-        ["", "@", "a@", "a/b/c@v1", "../x@v1", "a@@v1", "a@sha256:12", "-a@v1", "a b@v1", "a@pr od", "v3/x@v1@v2", "a@^"],
+        [
+            "",
+            "@",
+            "a@",
+            "a/b/c@v1",
+            "../x@v1",
+            "a@@v1",
+            "a@sha256:12",
+            "-a@v1",
+            "a b@v1",
+            "a@pr od",
+            "v3/x@v1@v2",
+            "a@^",
+        ],
     )
     def test_anything_else_is_refused(self, text):
         with pytest.raises(InvalidReference):

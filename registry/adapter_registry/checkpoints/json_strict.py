@@ -1,0 +1,66 @@
+"""JSON read strictly: bounded in size and depth, no duplicate keys, no NaN, no integers beyond 2^53."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+LARGEST_INTEGER = 1 << 53
+
+
+class JsonRefused(ValueError):
+    """The text is not JSON by these rules; the message says why."""
+
+
+def parse(data: bytes, *, max_bytes: int, max_depth: int) -> Any:
+    """The JSON value in `data`.
+
+    Raises:
+        JsonRefused: too large, too deep, not UTF-8, a duplicate key, NaN, Infinity or an integer beyond 2^53.
+    """
+    if len(data) > max_bytes:
+        raise JsonRefused(f"{len(data):,} bytes, at most {max_bytes:,} are read")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise JsonRefused("it begins with a byte order mark, which JSON does not have")
+    try:
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded
+        )
+    except UnicodeDecodeError as error:
+        raise JsonRefused(f"byte {error.start} is not UTF-8") from error
+    except RecursionError as error:
+        raise JsonRefused("hundreds of levels of nesting") from error
+    except json.JSONDecodeError as error:
+        raise JsonRefused(f"{error.msg} in line {error.lineno}, column {error.colno}") from error
+    _require_depth(value, max_depth)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counted = Counter(key for key, _ in pairs)
+        raise JsonRefused(f"the key {counted.most_common(1)[0][0][:100]!r} stands twice")
+    return found
+
+
+def _no_constant(text: str) -> None:
+    raise JsonRefused(f"{text} is not JSON")
+
+
+def _bounded(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > LARGEST_INTEGER:
+        raise JsonRefused(f"the integer {text[:24]} is beyond 2^53")
+    return int(text)
+
+
+def _require_depth(value: Any, left: int) -> None:
+    if left < 0:
+        raise JsonRefused("nested too deeply")
+    if isinstance(value, dict):
+        for each in value.values():
+            _require_depth(each, left - 1)
+    elif isinstance(value, list):
+        for each in value:
+            _require_depth(each, left - 1)

@@ -1,0 +1,34 @@
+"""A process of its own that matches patterns: Python's regex engine backtracks, and a hostile pattern never returns.
+
+Run as `python -I -S -B pattern_child.py`: one JSON question on stdin, one JSON answer on stdout, nothing imported but
+the standard library. The parent limits its CPU time, memory and wall time.
+"""
+
+import json
+import re
+import sys
+
+
+def answer(question: dict) -> dict:  # type: ignore[type-arg]
+    names = question["names"]
+    answers, errors = [], []
+    for pattern in question["patterns"]:
+        try:
+            compiled = re.compile(pattern["regex"])
+        except (re.error, OverflowError, RecursionError) as error:
+            errors.append(str(error))
+            answers.append([])
+            continue
+        errors.append("")
+        match = compiled.fullmatch if pattern["full"] else compiled.match
+        found = []
+        for i, name in enumerate(names):
+            hit = match(name)
+            if hit is not None:
+                found.append([i, hit.groupdict().get("idx")])
+        answers.append(found)
+    return {"answers": answers, "errors": errors}
+
+
+if __name__ == "__main__":
+    json.dump(answer(json.load(sys.stdin)), sys.stdout)
