@@ -112,3 +112,8 @@ def main() -> None:
         # The reader of our output went away, e.g. `adapters ls | head`.
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:  # noqa: BLE001  the edge of the process: a defect of ours must not look like the user's
+        from adapter_cli.defect import report  # noqa: PLC0415  almost never needed
+
+        report(error)
+        sys.exit(1)

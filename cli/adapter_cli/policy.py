@@ -8,7 +8,8 @@ import click
 
 from adapter_cli.output import digest_text, note, output_options, print_json, say
 from adapter_registry.client import connect
-from adapter_registry.domain.policy import document, to_yaml
+from adapter_registry.domain.policy import document
+from adapter_registry.domain.policy_file import to_yaml
 from adapter_registry.services.promote import PolicyInForce
 
 

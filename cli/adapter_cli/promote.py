@@ -165,7 +165,8 @@ def history(
 def _print_history(adapter: str, stage: str | None, found: History) -> None:
     when = f"at {human_time(found.at)} UTC" if found.at else "now"
     pointing = ", ".join(f"{name} = v{number}" for name, number in found.pointing.items())
-    say(f"{adapter} {when}: {pointing or f'{stage or "no stage"} points to nothing'}", style="bold")
+    nothing = f"{stage} points to nothing" if stage else "no stage points anywhere"
+    say(f"{adapter} {when}: {pointing or nothing}", style="bold")
     if found.moves:
         print_table(
             ["when", "stage", "#", "version", "digest", "before", "how", "who", "reason"],

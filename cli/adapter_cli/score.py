@@ -11,6 +11,7 @@ from adapter_cli.files import read_bytes
 from adapter_cli.output import note, output_options, print_json, print_table, say
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
+from adapter_registry.domain.metric import known_direction
 from adapter_registry.domain.score import Direction, RecordedScore, Score
 
 
@@ -51,9 +52,9 @@ def add(
       adapters score add v3 --metric sql/accuracy --value 0.91 --better higher --n 500
       adapters score add --base mistral-7b --metric heldout/loss --value 2.31 --stderr 0.02 --better lower
     """
-    from adapter_registry.domain.metric import entered  # noqa: PLC0415  with the command that needs it
-
-    given = entered(metric, value, better=better, stderr=stderr, n=n, setting=_settings(settings))
+    direction = Direction(better) if better else known_direction(metric)
+    setting = dict(sorted(_settings(settings).items()))
+    given = Score(metric, value, direction, stderr=stderr, n=n, setting=setting, producer="by hand", source="cli")
     _report(_bind(connect(), reference, base, (given,), ""), as_json, quiet)
 
 

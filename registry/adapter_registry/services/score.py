@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from adapter_registry.domain.digest import Digest
@@ -11,6 +12,8 @@ from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.services.references import base_of, version_of
+
+LONGEST_METRIC = 256
 
 
 def add(
@@ -41,6 +44,9 @@ def _record(
 ) -> tuple[RecordedScore, ...]:
     if not scores:
         raise InvalidInput("there are no scores to record.")
+    wrong = [reason for score in scores if (reason := _wrong(score))]
+    if wrong:
+        raise InvalidInput(f"nothing was recorded: {'; '.join(wrong[:5])}.")
     at = backend.clock()
     recorded = tuple(RecordedScore(subject, name, score, backend.actor, at, claimed) for score in scores)
     tx.scores.add(recorded)
@@ -48,3 +54,16 @@ def _record(
     detail = {"digest": subject, "scores": values, "count": len(scores), "claimed": claimed}
     tx.events.append(Entry("score.add", name, Outcome.DONE, backend.actor, at, detail))
     return recorded
+
+
+def _wrong(score: Score) -> str | None:
+    name = score.metric
+    if not name or len(name) > LONGEST_METRIC or not name.isprintable():
+        return f"a metric's name is 1 to {LONGEST_METRIC} printable characters, not {name[:40]!r}"
+    if math.isinf(score.value):
+        return f"{name} is infinite, which no measurement is"
+    if score.stderr is not None and not (math.isfinite(score.stderr) and score.stderr >= 0):
+        return f"the standard error of {name} is {score.stderr}, it must be a number of at least 0"
+    if score.n is not None and score.n < 1:
+        return f"{name} was measured on {score.n} samples, it must be at least 1"
+    return None
