@@ -70,8 +70,8 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 
 def work(name: str) -> None:
     """Measure every subject on one text, in this process."""
-    import torch  # noqa: PLC0415  the parent process needs none of these
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    import torch
+    from transformers import AutoTokenizer
 
     torch.set_num_threads(threads(workers=len(TASKS)))
     text = texts()[name]
@@ -90,9 +90,9 @@ def work(name: str) -> None:
 
 def _model(wanted: list[str]) -> Any:
     """The base with every wanted adapter attached under its version's name."""
-    import torch  # noqa: PLC0415
-    from peft import PeftModel  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(base_folder(), dtype=torch.float32)
     for name in wanted:
@@ -107,8 +107,8 @@ def _model(wanted: list[str]) -> Any:
 
 def _losses(model: Any, tokenizer: Any, text: Text, *, subject: str) -> Iterator[list[float]]:
     """Mean loss of a token of each held-out sample, batch by batch."""
-    import torch  # noqa: PLC0415
-    from torch.nn.functional import cross_entropy  # noqa: PLC0415
+    import torch
+    from torch.nn.functional import cross_entropy
 
     samples = [tokenizer(sample)["input_ids"][:TOKENS] for sample in text.held_out]
     with torch.inference_mode(), _as(model, subject):

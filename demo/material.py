@@ -115,9 +115,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     say("converting GGUF to float32 safetensors (once, about half a minute): loading libraries ...")
     # Loading by file asks no hub, but transformers may still look for updates of remote files.
     os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TRANSFORMERS_VERBOSITY="error")
-    import torch  # noqa: PLC0415  not needed when the base is there
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415
-    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     say("  tokenizer ...")
@@ -161,7 +161,7 @@ def _split(name: str, samples: Iterable[str]) -> Text:
 
 def _prose() -> Text:
     """Paragraphs of the language reference."""
-    from pydoc_data.topics import topics  # noqa: PLC0415  half a megabyte of text
+    from pydoc_data.topics import topics
 
     paragraphs = (part.strip() for name in topics for part in re.split(r"\n\s*\n", topics[name]))
     return _split("prose", (part for part in paragraphs if len(part) > 250 and _is_prose(part)))

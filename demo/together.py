@@ -73,7 +73,9 @@ def report(done: int, of: int, note: str) -> None:
     print(json.dumps({"done": done, "of": of, "note": note}), flush=True)
 
 
-def _start(module: str, name: str, words: Sequence[str], reports: queue.Queue[tuple[str, str | None]], *, of: int) -> _Worker:
+def _start(
+    module: str, name: str, words: Sequence[str], reports: queue.Queue[tuple[str, str | None]], *, of: int
+) -> _Worker:
     log = root() / "logs" / f"{module}-{name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as errors:

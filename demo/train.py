@@ -22,7 +22,7 @@ from demo.places import BASE_SHA256, base_folder, placing, root, threads
 from demo.together import report, run
 
 BASE_NAME = "SmolLM2-135M-Instruct, converted from Q4_1"
-PROBE = "In Python, the \"with\" statement"
+PROBE = 'In Python, the "with" statement'
 """The trained model's logits on this text are kept, to hold the pulled adapter against."""
 
 
@@ -89,8 +89,8 @@ def _is_trained(adapter: str, text: Text) -> bool:
 
 def work(adapter: str) -> None:
     """Train one adapter in this process, and save it at its steps."""
-    import torch  # noqa: PLC0415  the parent process needs none of these
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    import torch
+    from transformers import AutoTokenizer
 
     torch.set_num_threads(threads(workers=len(LEARNS)))
     torch.manual_seed(RECIPE.seed)
@@ -112,9 +112,9 @@ def work(adapter: str) -> None:
 
 
 def _fresh_model() -> Any:
-    import torch  # noqa: PLC0415
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(base_folder(), dtype=torch.float32)
     base.name_or_path = BASE_NAME
@@ -131,7 +131,7 @@ def _pace(step: int) -> float:
 
 def _batches(text: Text, tokenizer: Any) -> Iterator[Any]:
     """`steps` batches of (batch, tokens); samples that are too short are left out, the rest drawn in random order."""
-    import torch  # noqa: PLC0415
+    import torch
 
     cut = [tokenizer(sample)["input_ids"][: RECIPE.tokens] for sample in text.train]
     samples = [ids for ids in cut if len(ids) == RECIPE.tokens]
@@ -143,7 +143,7 @@ def _batches(text: Text, tokenizer: Any) -> Iterator[Any]:
 
 def _save(model: Any, tokenizer: Any, folder: Path, *, card: str) -> None:
     """Write a PEFT folder with a card, and the logits to hold it against; the folder comes last and complete."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     np.save(probe_of(folder), logits(model, tokenizer))
@@ -154,7 +154,7 @@ def _save(model: Any, tokenizer: Any, folder: Path, *, card: str) -> None:
 
 def logits(model: Any, tokenizer: Any) -> Any:
     """Logits of PROBE, (tokens, vocabulary), by one thread: how many threads share a sum changes its last bit."""
-    import torch  # noqa: PLC0415
+    import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from adapter_cli.output import human_bytes, output_options, print_facts, print_json, progress_bar, say
-from adapter_registry.client import connect
-from adapter_registry.services.collect import GRACE_SECONDS
+from adapter_registry.client import GRACE_SECONDS, connect
 
 
 @click.group()

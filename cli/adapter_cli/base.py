@@ -18,8 +18,7 @@ from adapter_cli.output import (
     progress_bar,
     say,
 )
-from adapter_registry.client import connect
-from adapter_registry.services.base import KnownBase, Registered, Registration
+from adapter_registry.client import KnownBase, Registered, Registration, connect
 
 
 @click.group()

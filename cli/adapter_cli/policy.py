@@ -7,10 +7,8 @@ from pathlib import Path
 import click
 
 from adapter_cli.output import digest_text, note, output_options, print_json, say
-from adapter_registry.client import connect
+from adapter_registry.client import PolicyInForce, connect
 from adapter_registry.domain.policy import document
-from adapter_registry.domain.policy_file import to_yaml
-from adapter_registry.services.promote import PolicyInForce
 
 
 @click.group()
@@ -29,6 +27,8 @@ def show(stage: str, as_json: bool, quiet: bool) -> None:
     elif quiet:
         click.echo(in_force.policy.digest)
     else:
+        from adapter_registry.domain.policy_file import to_yaml  # noqa: PLC0415  pydantic and yaml are slow
+
         note(_headline(in_force))
         click.echo(to_yaml(in_force.policy), nl=False)
 

@@ -14,11 +14,10 @@ from adapter_cli.output import (
     say,
     styled,
 )
-from adapter_registry.client import connect
+from adapter_registry.client import History, Judged, connect
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.finding import Finding
 from adapter_registry.domain.promotion import Result
-from adapter_registry.services.promote import History, Judged
 
 STYLES = {
     "pass": "green",

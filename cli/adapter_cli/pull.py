@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from adapter_cli.output import digest_text, human_bytes, note, output_options, print_facts, print_json, say
-from adapter_registry.client import connect
-from adapter_registry.pulled import Pulled
+from adapter_registry.client import Pulled, connect
 
 
 @click.command()
@@ -58,7 +57,10 @@ def _print_pulled(pulled: Pulled) -> None:
         [
             ("files", size),
             ("locked to", f"{version.base_name}@{digest_text(version.base)}"),
-            ("base", str(verdict) if verdict else "not checked: add --base FOLDER to check what it will be loaded onto"),
+            (
+                "base",
+                str(verdict) if verdict else "not checked: add --base FOLDER to check what it will be loaded onto",
+            ),
             ("notes", "\n".join(verdict.notes) if verdict else None),
         ]
     )

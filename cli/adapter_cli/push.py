@@ -19,11 +19,10 @@ from adapter_cli.output import (
     progress_bar,
     say,
 )
-from adapter_registry.client import Checked, connect
+from adapter_registry.client import Checked, Pushed, connect
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.errors import InvalidReference, PushRefused
 from adapter_registry.domain.versioning import Bump
-from adapter_registry.services.push import Pushed
 
 FOLDER = click.Path(path_type=Path)
 

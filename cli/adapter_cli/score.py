@@ -30,7 +30,9 @@ BASE = click.option("--base", help="Bind to this base instead of a version.")
 @click.option("--better", type=click.Choice([str(d) for d in Direction]), help="Which way is better.")
 @click.option("--stderr", type=float, help="Standard error of the value; comparisons need it, or --n for rates.")
 @click.option("--n", type=click.IntRange(min=1), help="Number of samples.")
-@click.option("--setting", "settings", multiple=True, metavar="KEY=VALUE", help="What must agree to compare; repeatable.")
+@click.option(
+    "--setting", "settings", multiple=True, metavar="KEY=VALUE", help="What must agree to compare; repeatable."
+)
 @BASE
 @output_options
 def add(
@@ -88,10 +90,12 @@ def import_(arguments: tuple[str, ...], base: str | None, as_json: bool, quiet: 
         raise click.UsageError("write `score import REFERENCE FILE`, or `score import --base NAME FILE`.")
     file = Path(arguments[-1])
     results = read_results(read_bytes(file), name=file.name)
-    claimed = ", ".join(f"{key}={value}" for key, value in results.claims.items())
+    claimed = results.claimed
     reference = None if base else arguments[0]
     recorded = _bind(connect(), reference, base, results.scores, claimed)
     _report(recorded, as_json, quiet)
+    for each in results.notices:
+        note(f"note: {each}")
     if claimed and not as_json and not quiet:
         note(f"the file says it measured {claimed}; bound to {recorded[0].subject_name} because you said so")
 
@@ -113,7 +117,10 @@ def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool) -> 
     if quiet:
         click.echo("\n".join(each.score.metric for each in recorded))
         return
-    say(f"recorded {len(recorded)} score{'' if len(recorded) == 1 else 's'} of {recorded[0].subject_name}", style="green")
+    say(
+        f"recorded {len(recorded)} score{'' if len(recorded) == 1 else 's'} of {recorded[0].subject_name}",
+        style="green",
+    )
     print_table(
         ["metric", "value", "stderr", "n", "better"],
         [

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from adapter_registry import app
 from adapter_registry.checkpoints.adapter_files import FolderFile, read_folder
 from adapter_registry.checkpoints.intake import Examination, examine, refuse
 from adapter_registry.domain import lock, reference
@@ -36,7 +35,15 @@ from adapter_registry.domain.versioning import Bump
 from adapter_registry.in_use import InUse
 from adapter_registry.pulled import Pulled, place
 from adapter_registry.services import base as base_service
-from adapter_registry.services import collect, mark, promote, pull, push, score, show
+from adapter_registry.services import collect as collecting
+from adapter_registry.services import mark, score, show
+from adapter_registry.services import promote as promotion
+from adapter_registry.services import pull as pulling
+from adapter_registry.services import push as pushing
+from adapter_registry.services.base import KnownBase, Registered, Registration
+from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreReport
+from adapter_registry.services.promote import History, Judged, PolicyInForce
+from adapter_registry.services.push import Pushed
 from adapter_registry.settings import Settings, read_settings
 
 P = ParamSpec("P")
@@ -67,6 +74,8 @@ class Registry:
 
     def _ask(self, operation: Callable[Concatenate[Backend, P], T], *args: P.args, **given: P.kwargs) -> T:
         if self._opened is None:
+            from adapter_registry import app  # noqa: PLC0415  importing a database takes half of a command's time
+
             self._opened = app.embedded(self._settings)
         return operation(self._opened, *args, **given)
 
@@ -92,7 +101,7 @@ class Registry:
 
     # Bases
 
-    def add_base(self, name: str, source: str | Path, *, progress: Progress | None = None) -> base_service.Registration:
+    def add_base(self, name: str, source: str | Path, *, progress: Progress | None = None) -> Registration:
         """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
         return self._ask(base_service.register, name=name, base=self._read(source, progress))
 
@@ -100,7 +109,7 @@ class Registry:
         """Every Base under every name."""
         return self._ask(base_service.known)
 
-    def base(self, text: str, *, progress: Progress | None = None) -> base_service.KnownBase:
+    def base(self, text: str, *, progress: Progress | None = None) -> KnownBase:
         """The registered Base that a name, `name@prefix`, a digest or a checkpoint folder means."""
         if not _is_folder(text):
             return self._ask(base_service.find, reference=text)
@@ -133,7 +142,7 @@ class Registry:
         examination = examine(files, known.base)
         return Checked(known.registered, examination.with_notices(notices))
 
-    def push(
+    def push(  # noqa: PLR0913  every option of a push
         self,
         folder: str | Path,
         *,
@@ -144,7 +153,7 @@ class Registry:
         labels: Mapping[str, str] | None = None,
         message: str = "",
         progress: Progress | None = None,
-    ) -> push.Pushed:
+    ) -> Pushed:
         """Store the adapter in `folder` as a Version, locked to `base`; the same bytes again are the same Version.
 
         Args:
@@ -168,7 +177,7 @@ class Registry:
         files = [_hashed(source) for source in sources]
         self._send(files, sources, progress or _silent)
         pushed = self._ask(
-            push.commit,
+            pushing.commit,
             adapter=adapter,
             base=f"{known.registered.name}@{known.base.digest}",
             files=files,
@@ -178,14 +187,14 @@ class Registry:
             bump=bump,
         )
         self.in_use.choose(adapter, pushed=path)
-        return push.Pushed(pushed.version, pushed.created, pushed.because, (*notices, *pushed.notices))
+        return Pushed(pushed.version, pushed.created, pushed.because, (*notices, *pushed.notices))
 
     def _send(self, files: list[File], sources: tuple[FolderFile, ...], progress: Progress) -> None:
-        missing = set(self._ask(push.missing, files=files))
+        missing = set(self._ask(pushing.missing, files=files))
         for file, source in zip(files, sources, strict=True):
             if file.digest in missing:
                 with source.open() as stream:
-                    self._ask(push.receive, file=file, source=stream)
+                    self._ask(pushing.receive, file=file, source=stream)
             progress(file.size)
 
     # Look
@@ -246,15 +255,15 @@ class Registry:
 
     # Promote
 
-    def explain(self, text: str, stage: str) -> promote.Judged:
+    def explain(self, text: str, stage: str) -> Judged:
         """What a promotion would say, without moving anything."""
-        return self._ask(promote.explain, reference=self.reference(text), stage=stage)
+        return self._ask(promotion.explain, reference=self.reference(text), stage=stage)
 
-    def attempt(self, text: str, stage: str, *, reason: str = "") -> promote.Judged:
+    def attempt(self, text: str, stage: str, *, reason: str = "") -> Judged:
         """Judge the stage's gates and move it; the answer says whether it moved, with every blocker if not."""
-        return self._ask(promote.promote, reference=self.reference(text), stage=stage, reason=reason)
+        return self._ask(promotion.promote, reference=self.reference(text), stage=stage, reason=reason)
 
-    def promote(self, text: str, stage: str, *, reason: str = "") -> promote.Judged:
+    def promote(self, text: str, stage: str, *, reason: str = "") -> Judged:
         """Move a stage to a Version.
 
         Raises:
@@ -268,24 +277,30 @@ class Registry:
 
     def rollback(self, adapter: str | None, stage: str, *, to: str | None = None, reason: str = "") -> Promotion:
         """Move a stage back to an earlier incumbent."""
-        return self._ask(promote.rollback, adapter=self.adapter(adapter), stage=stage, to=to, reason=reason)
+        return self._ask(promotion.rollback, adapter=self.adapter(adapter), stage=stage, to=to, reason=reason)
 
-    def history(self, adapter: str | None, stage: str | None = None, *, at: str | None = None) -> promote.History:
+    def history(self, adapter: str | None, stage: str | None = None, *, at: str | None = None) -> History:
         """Which version each stage pointed to and when, newest first; with `at`, what was true then."""
-        return self._ask(promote.history, adapter=self.adapter(adapter), stage=stage, at=at)
+        return self._ask(promotion.history, adapter=self.adapter(adapter), stage=stage, at=at)
 
-    def policy(self, stage: str) -> promote.PolicyInForce:
+    def policy(self, stage: str) -> PolicyInForce:
         """The policy a stage judges by."""
-        return self._ask(promote.policy, stage=stage)
+        return self._ask(promotion.policy, stage=stage)
 
-    def set_policy(self, stage: str, policy: Policy) -> promote.PolicyInForce:
+    def set_policy(self, stage: str, policy: Policy) -> PolicyInForce:
         """Give a stage a new revision of its policy."""
-        return self._ask(promote.set_policy, stage=stage, policy=policy)
+        return self._ask(promotion.set_policy, stage=stage, policy=policy)
 
     # Pull
 
     def pull(
-        self, text: str, out: str | Path | None = None, *, base: str | None = None, spot: bool = False, force: bool = False
+        self,
+        text: str,
+        out: str | Path | None = None,
+        *,
+        base: str | None = None,
+        spot: bool = False,
+        force: bool = False,
     ) -> Pulled:
         """Write the files of a Version into `out`, every digest verified, complete or not at all.
 
@@ -318,7 +333,7 @@ class Registry:
         found = self._read(base, None) if _is_folder(base) else self.base(base).base
         return lock.compare(locked.base, found, self._stand_ins(locked, found))
 
-    def _stand_ins(self, locked: base_service.KnownBase, found: Base) -> tuple[Equivalence, ...]:
+    def _stand_ins(self, locked: KnownBase, found: Base) -> tuple[Equivalence, ...]:
         """Equivalences declared for the locked Base, told in the terms of the checkpoint at hand."""
         if not locked.equivalences:
             return ()
@@ -329,22 +344,24 @@ class Registry:
         same = (each for each in locked.equivalences if each.other == recognised)
         return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
 
-    def _open(self, file: File) -> pull.Stream:
-        return self._ask(pull.open_file, digest=file.digest)
+    def _open(self, file: File) -> pulling.Stream:
+        return self._ask(pulling.open_file, digest=file.digest)
 
     # Keep
 
-    def verify_store(self, *, read_data: bool = False, progress: Progress | None = None) -> collect.StoreReport:
+    def verify_store(self, *, read_data: bool = False, progress: Progress | None = None) -> StoreReport:
         """Hold the catalog against the blobs; with `read_data`, hash every byte."""
-        return self._ask(collect.check, read_data=read_data, progress=progress or _silent)
+        return self._ask(collecting.check, read_data=read_data, progress=progress or _silent)
 
     def migrate(self) -> str:
         """Bring the database to this version's schema; its name."""
+        from adapter_registry import app  # noqa: PLC0415
+
         return app.migrate_embedded(self._settings)
 
-    def collect(self, *, grace_seconds: float = collect.GRACE_SECONDS, dry_run: bool = False) -> collect.Collected:
+    def collect(self, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False) -> Collected:
         """Remove bytes that no version refers to."""
-        return self._ask(collect.collect, grace_seconds=grace_seconds, dry_run=dry_run)
+        return self._ask(collecting.collect, grace_seconds=grace_seconds, dry_run=dry_run)
 
 
 def require(verdict: Verdict, version: Version, onto: str) -> None:
@@ -383,4 +400,21 @@ def _silent(_bytes: int) -> None:
     return
 
 
-__all__ = ["Checked", "Notice", "Registry", "connect", "require"]
+__all__ = [
+    "GRACE_SECONDS",
+    "Checked",
+    "Collected",
+    "History",
+    "Judged",
+    "KnownBase",
+    "Notice",
+    "PolicyInForce",
+    "Pulled",
+    "Pushed",
+    "Registered",
+    "Registration",
+    "Registry",
+    "StoreReport",
+    "connect",
+    "require",
+]

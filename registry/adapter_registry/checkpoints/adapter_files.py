@@ -6,8 +6,8 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
@@ -27,12 +27,29 @@ _STORED = (".safetensors", ".json", ".jsonl", ".md", ".txt", ".model", ".jinja",
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 _STORED_NAMES = {"license", "licence", "notice", "readme", "use_policy", "merges.txt"}
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".dill", ".h5", ".msgpack")
-_CODE = (".py", ".sh", ".bash", ".so", ".dll", ".dylib", ".exe", ".bat", ".ps1", ".pyc", ".js", ".ipynb", ".pyd", ".jar")
+_CODE = (
+    ".py",
+    ".sh",
+    ".bash",
+    ".so",
+    ".dll",
+    ".dylib",
+    ".exe",
+    ".bat",
+    ".ps1",
+    ".pyc",
+    ".js",
+    ".ipynb",
+    ".pyd",
+    ".jar",
+)
 _TRAINING_LEFTOVERS = re.compile(
     r"(training_args\.bin|optimizer\.(bin|pt)|scheduler\.(bin|pt)|scaler\.pt|rng_state(_\d+)?\.pth"
     r"|trainer_state\.json|pytorch_model_fsdp\.bin|zero_to_fp32\.py|latest|global_step\d+)"
 )
-_DROPPED_FOLDERS = re.compile(r"(checkpoint-\d+|runs|wandb|logs|__pycache__|\.git|\.cache|\.ipynb_checkpoints|\.huggingface)")
+_DROPPED_FOLDERS = re.compile(
+    r"(checkpoint-\d+|runs|wandb|logs|__pycache__|\.git|\.cache|\.ipynb_checkpoints|\.huggingface)"
+)
 _DROPPED_FILES = {".gitattributes", ".gitignore", ".ds_store", "thumbs.db", "desktop.ini", LOCK_FILE}
 _SUFFIX_MAGIC = (
     (b"\x7fELF", "a native program"),
@@ -53,10 +70,15 @@ class Source(Protocol):
     """One file of a version on its way in: its path inside it, its size, and its bytes as a seekable stream."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """Inside the version, with `/`."""
+
     @property
-    def size(self) -> int: ...
-    def open(self) -> BinaryIO: ...
+    def size(self) -> int:
+        """In bytes."""
+
+    def open(self) -> BinaryIO:
+        """Its bytes, from the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +97,7 @@ class FolderFile:
     location: Path
     follow: bool = False
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BufferedReader:
         """Its bytes; refuses anything that is no longer the regular file that was listed."""
         flags = os.O_RDONLY | os.O_NONBLOCK | (0 if self.follow else os.O_NOFOLLOW)
         try:
@@ -266,7 +288,9 @@ def _type_problem(path: str, start: bytes) -> Problem | None:
         fix = "Remove it; weights are stored as safetensors."
         return Problem("pickled-file", path, "", "no pickled or opaque binary files", name.rpartition(".")[2], fix)
     if name.endswith(_CODE):
-        return Problem("code-file", path, "", "no programs", name.rpartition(".")[2], "Remove it; adapters hold no code.")
+        return Problem(
+            "code-file", path, "", "no programs", name.rpartition(".")[2], "Remove it; adapters hold no code."
+        )
     for magic, what in _SUFFIX_MAGIC:
         if start.startswith(magic) and not (name.endswith(".safetensors") or name.endswith(_IMAGES)):
             return Problem("disguised-file", path, "", f"what its name says ({name})", what, "Remove it.")
@@ -275,4 +299,3 @@ def _type_problem(path: str, start: bytes) -> Problem | None:
         fix = "Remove it; allowed are safetensors, JSON, Markdown, plain text, images and tokenizer files."
         return Problem("unknown-file-type", path, "", "a file type that adapters use", name, fix)
     return None
-

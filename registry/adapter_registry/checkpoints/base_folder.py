@@ -1,30 +1,34 @@
-"""A local folder or a Hub cache folder -> Base."""
+"""A local folder, a Hub cache folder or one safetensors file -> Base."""
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from adapter_registry.checkpoints.base_config import BaseConfig, read_config, vocabulary_rows
+from adapter_registry.checkpoints.base_files import WeightNames, choose
+from adapter_registry.checkpoints.checkpoint import (
+    MAX_BASE_HEADER,
+    MAX_BASE_TENSORS,
+    Checkpoint,
+    Origin,
+    require_none,
+    sound,
+)
 from adapter_registry.checkpoints.fingerprint import Progress, fingerprints
 from adapter_registry.checkpoints.header import Header, HeaderRefused
 from adapter_registry.checkpoints.header import read as read_header
 from adapter_registry.checkpoints.spot import make_spot, spot_differences
-from adapter_registry.checkpoints.tokenizer import tokenizer_digest
-from adapter_registry.domain.base import Base, Tensor, WeightFile, files_root, identity, weights_root
+from adapter_registry.domain.base import Base
 from adapter_registry.domain.errors import InvalidInput, Problem
 from adapter_registry.domain.lock import Difference, Level, Verdict, compare
 
-MAX_BASE_HEADER = 100_000_000
-MAX_BASE_TENSORS = 1_000_000
-INDEX = "model.safetensors.index.json"
+LARGEST_TEXT = 256_000_000
+LISTED = 20
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LARGEST_TEXT = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +36,12 @@ class Opened:
     """A checkpoint on disk with its headers read.
 
     Attributes:
-        folder: where its files are.
+        checkpoint: what the headers and small files say.
         files: path and header of each weight file, by name.
-        config: facts of its config.json.
-        repository: Hub repository id, where the folder tells.
-        commit: 40-hex commit, where the folder tells.
     """
 
-    folder: Path
+    checkpoint: Checkpoint
     files: tuple[tuple[Path, Header], ...]
-    config: BaseConfig
-    repository: str | None
-    commit: str | None
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The table of tensors, without digests."""
-        entries = (entry for _, header in self.files for entry in header.tensors)
-        return tuple(sorted((Tensor(e.name, e.dtype, e.shape) for e in entries), key=lambda t: t.name))
 
 
 def read_base(path: Path, *, cache: Path | None, progress: Progress, threads: int | None = None) -> Base:
@@ -64,31 +57,11 @@ def read_base(path: Path, *, cache: Path | None, progress: Progress, threads: in
         InvalidInput: it holds no safetensors checkpoint; the text says what it holds and what to do.
     """
     opened = open_checkpoint(path)
-    read = fingerprints(opened.files, cache=cache, progress=progress, threads=threads)
+    with _readable(path):
+        read = fingerprints(opened.files, cache=cache, progress=progress, threads=threads)
+        spot = make_spot(opened.files, key=secrets.token_hex(16))
     digests = {name: digest for each in read for name, digest in each.tensors.items()}
-    tensors = tuple(Tensor(t.name, t.dtype, t.shape, digests[t.name]) for t in opened.tensors())
-    root = weights_root(tensors)
-    tokenizer = tokenizer_digest(lambda name: _text_file(opened.folder / name))
-    return Base(
-        digest=identity(weights=root, tokenizer=tokenizer),
-        files=tuple(
-            WeightFile(path.name, header.size, each.sha256)
-            for (path, header), each in zip(opened.files, read, strict=True)
-        ),
-        tensors=tensors,
-        config=opened.config.digest,
-        tokenizer=tokenizer,
-        architecture=opened.config.architecture,
-        model_type=opened.config.model_type,
-        vocab_size=vocabulary_rows(tensors, opened.config),
-        tied=opened.config.tied,
-        root=root,
-        repository=opened.repository,
-        commit=opened.commit,
-        quantization=opened.config.quantization,
-        spot=make_spot(opened.files, key=secrets.token_hex(16)),
-        source=str(opened.folder),
-    )
+    return opened.checkpoint.base([each.sha256 for each in read], digests=digests, spot=spot)
 
 
 def spot_verdict(path: Path, locked: Base) -> Verdict:
@@ -104,65 +77,57 @@ def spot_verdict(path: Path, locked: Base) -> Verdict:
             "the base was registered from file digests alone, so there are no slices to look at: leave out --spot."
         )
     opened = open_checkpoint(path)
-    different = spot_differences(opened.files, locked.spot)
+    with _readable(path):
+        different = spot_differences(opened.files, locked.spot)
+    unread = opened.checkpoint.base(["unread"] * len(opened.files))
     if not different:
-        return Verdict(Level.EXACT, notes=("by spot check: a few slices of every tensor were read, not all bytes",))
-    found = _unread(opened, locked)
-    verdict = compare(locked, found)
+        same_files = [(f.path, f.size) for f in unread.files] == [(f.path, f.size) for f in locked.files]
+        found = replace(unread, root=locked.root, files=locked.files if same_files else unread.files)
+        note = "by spot check: a few slices of every tensor were read, not all bytes"
+        verdict = compare(locked, found)
+        return replace(verdict, notes=(note, *verdict.notes))
+    return _told_apart(compare(locked, unread), different, tensors=len(locked.tensors))
+
+
+def _told_apart(verdict: Verdict, different: list[str], *, tensors: int) -> Verdict:
+    """The verdict on tables alone, with the tensors whose slices differ in place of its unread files."""
     if verdict.level is Level.INCOMPATIBLE:
         return verdict
-    listed = tuple(Difference(name, "the locked base's bytes", "other bytes") for name in different[:20])
-    count = Difference("tensors with equal slices", str(len(locked.tensors)), str(len(locked.tensors) - len(different)))
-    return Verdict(Level.STRUCTURAL, (count, *listed))
-
-
-def _unread(opened: Opened, locked: Base) -> Base:
-    """The checkpoint as a Base whose bytes are unknown, for comparing tables."""
-    tensors = opened.tensors()
-    files = tuple(WeightFile(path.name, header.size, "unread") for path, header in opened.files)
-    return Base(
-        digest=identity(weights=files_root(files), tokenizer=None),
-        files=files,
-        tensors=tensors,
-        config=opened.config.digest,
-        tokenizer=None,
-        architecture=opened.config.architecture,
-        model_type=opened.config.model_type,
-        vocab_size=vocabulary_rows(tensors, opened.config),
-        tied=opened.config.tied,
-        root=None,
-        repository=opened.repository,
-        commit=opened.commit,
-        quantization=opened.config.quantization,
-        spot=locked.spot,
-        source=str(opened.folder),
-    )
+    rows = [Difference(name, "the locked base's bytes", "other bytes") for name in different[:LISTED]]
+    if len(different) > LISTED:
+        rows.append(Difference(f"{len(different) - LISTED:,} more tensors", "equal", "different"))
+    count = Difference("tensors with equal slices", str(tensors), str(tensors - len(different)))
+    others = tuple(each for each in verdict.differences if each.what != "weight files")
+    return Verdict(Level.STRUCTURAL, (count, *rows, *others), verdict.notes)
 
 
 def open_checkpoint(path: Path) -> Opened:
-    """The headers and config of a checkpoint on disk; no tensor bytes are read.
+    """The headers and small files of a checkpoint on disk; no tensor bytes are read.
 
     Raises:
         InvalidInput: see `read_base`.
     """
-    if path.is_file() and path.suffix == ".safetensors":
-        folder, names = path.parent, [path.name]
-    else:
-        folder = _snapshot(path)
-        names = _weight_names(folder)
-    repository, commit = _origin(folder)
-    files, problems = [], []
-    for name in names:
-        try:
-            files.append((folder / name, _header(folder / name)))
-        except HeaderRefused as refused:
-            problems.extend(refused.problems)
-    problems = problems or _twice(files)
-    if problems:
-        listed = "".join(f"\n  {problem}" for problem in problems[:20])
-        raise InvalidInput(f"{folder} is not a sound checkpoint; nothing was registered.{listed}", problems=problems)
-    config = read_config(_text_file(folder / "config.json"), source=str(folder))
-    return Opened(folder, tuple(files), config, repository, commit)
+    path = path.absolute()
+    with _readable(path):
+        if path.is_file() and path.suffix == ".safetensors":
+            folder, weights = path.parent, WeightNames((path.name,), None)
+        else:
+            folder = _snapshot(path)
+            weights = choose(_present(folder), read=lambda name: _text_file(folder / name), source=str(folder))
+        files = _headers(folder, weights)
+        origin = _origin(folder)
+        headers = [(file.name, header) for file, header in files]
+        checkpoint = sound(origin, weights, headers=headers, read=lambda name: _text_file(folder / name))
+    return Opened(checkpoint, files)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise InvalidInput(f"{where} could not be read: {error.strerror or error}.") from error
 
 
 def _snapshot(path: Path) -> Path:
@@ -176,89 +141,64 @@ def _snapshot(path: Path) -> Path:
         return path
     there = sorted(each.name for each in snapshots.iterdir() if each.is_dir())
     main = path / "refs" / "main"
-    if main.is_file() and main.read_text().strip() in there:
-        return snapshots / main.read_text().strip()
+    if main.is_file() and (commit := main.read_text(errors="replace").strip()) in there:
+        return snapshots / commit
     if len(there) == 1:
         return snapshots / there[0]
-    raise InvalidInput(f"{path} holds {len(there)} snapshots; name one: {', '.join(str(snapshots / c) for c in there)}.")
+    if not there:
+        raise InvalidInput(f"{path} is a Hub cache folder without a snapshot: download the repository first.")
+    raise InvalidInput(
+        f"{path} holds {len(there)} snapshots; name one: {', '.join(str(snapshots / c) for c in there)}."
+    )
 
 
-def _origin(folder: Path) -> tuple[str | None, str | None]:
-    """(repository, commit) where the folder is one that the Hub's client made."""
+def _origin(folder: Path) -> Origin:
+    """Where the folder is from, as the Hub's client leaves it in the path of its cache or beside a download."""
     if folder.parent.name == "snapshots" and _COMMIT.fullmatch(folder.name):
         kind, _, name = folder.parent.parent.name.partition("--")
-        return (name.replace("--", "/", 1) if kind == "models" else None), folder.name
-    commits = set()
+        return Origin(str(folder), name.replace("--", "/", 1) if kind == "models" else None, folder.name)
+    commits: set[str] = set()
     for metadata in (folder / ".cache" / "huggingface" / "download").glob("*.metadata"):
         first = metadata.read_text(errors="replace").splitlines()[:1]
         commits.update(line for line in first if _COMMIT.fullmatch(line))
-    return None, commits.pop() if len(commits) == 1 else None
+    return Origin(str(folder), None, commits.pop() if len(commits) == 1 else None)
 
 
-def _weight_names(folder: Path) -> list[str]:
-    index = folder / INDEX
-    if index.is_file():
-        return _indexed(index)
-    if (folder / "model.safetensors").is_file():
-        return ["model.safetensors"]
-    there = sorted(path.name for path in folder.iterdir() if path.is_file())
-    if "adapter_config.json" in there:
-        raise InvalidInput(
-            f"{folder} holds an adapter, not a base; name its base here, and push the adapter with "
-            f"`adapters push {folder} --base NAME`."
-        )
-    weights = [name for name in there if name.endswith(".safetensors")]
-    if weights:
-        return weights
-    raise InvalidInput(f"{folder} holds no safetensors: {_instead(there)}")
+def _present(folder: Path) -> list[str]:
+    """Names of the regular files in the folder, links followed as the Hub cache needs it.
+
+    Raises:
+        InvalidInput: a weight file is a link to nothing, as an interrupted clean-up of a cache leaves.
+    """
+    there = list(folder.iterdir())
+    broken = [each for each in there if each.suffix == ".safetensors" and each.is_symlink() and not each.exists()]
+    if broken:
+        raise InvalidInput(f"{broken[0]} is a link to a file that is gone: download the checkpoint again.")
+    return [each.name for each in there if each.is_file()]
 
 
-def _instead(there: list[str]) -> str:
-    if any(name.endswith((".bin", ".pt", ".pth")) for name in there):
-        return "its weights are pickled. Load it with transformers once and save it: save_pretrained writes safetensors."
-    if any(name.endswith(".gguf") for name in there):
-        return "its weights are GGUF. Load it with transformers (gguf_file=...) and save it as safetensors."
-    return f"it holds {', '.join(there[:8])}." if there else "it is empty."
-
-
-def _indexed(index: Path) -> list[str]:
-    try:
-        document: Any = json.loads(_text_file(index) or b"")
-        weight_map = document["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidInput(f"{index} is no index of shards: expected an object with weight_map.") from error
-    outside = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
-    if outside:
-        raise InvalidInput(f"{index} names {outside[0]!r}: shards are plain .safetensors file names in the same folder.")
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        raise InvalidInput(f"{index.parent} lacks {len(missing)} of {len(names)} shards: {', '.join(missing[:5])}.")
-    return names
+def _headers(folder: Path, weights: WeightNames) -> tuple[tuple[Path, Header], ...]:
+    files: list[tuple[Path, Header]] = []
+    problems: list[Problem] = []
+    for name in weights.names:
+        try:
+            files.append((folder / name, _header(folder / name)))
+        except HeaderRefused as refused:
+            problems.extend(refused.problems)
+    require_none(problems, source=str(folder))
+    return tuple(files)
 
 
 def _header(path: Path) -> Header:
+    size = path.stat().st_size
     with path.open("rb") as stream:
-        size = path.stat().st_size
-        return read_header(
-            stream, size=size, file=path.name, max_header=MAX_BASE_HEADER, max_tensors=MAX_BASE_TENSORS
-        )
-
-
-def _twice(files: Sequence[tuple[Path, Header]]) -> list[Problem]:
-    seen: dict[str, str] = {}
-    problems = []
-    for path, header in files:
-        for entry in header.tensors:
-            if entry.name in seen:
-                fix = "Keep one copy, or an index that names one file for each tensor."
-                found = f"in {seen[entry.name]} and {path.name}"
-                problems.append(Problem("tensor-twice", path.name, entry.name, "each tensor in one file", found, fix))
-            seen[entry.name] = path.name
-    return problems
+        return read_header(stream, size=size, file=path.name, max_header=MAX_BASE_HEADER, max_tensors=MAX_BASE_TENSORS)
 
 
 def _text_file(path: Path) -> bytes | None:
-    if not path.is_file() or path.stat().st_size > _LARGEST_TEXT:
+    if not path.is_file():
         return None
+    size = path.stat().st_size
+    if size > LARGEST_TEXT:
+        raise InvalidInput(f"{path} has {size:,} bytes; such a file has at most {LARGEST_TEXT:,}.")
     return path.read_bytes()

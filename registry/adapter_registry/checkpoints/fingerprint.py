@@ -1,50 +1,40 @@
 """Digests of weight files: SHA-256 of the file and BLAKE3 of every tensor, in one pass over the bytes on all cores.
 
-SHA-256 of one file is serial by nature. With at least as many files as threads, each thread feeds both hashers from the
-same block while it is in the cache; with fewer, whole files and tensors are separate tasks.
+SHA-256 of one file is serial by nature. As many files as there are threads are read side by side, each block fed to
+both hashers while it is in the cache; of the files that are left over, whole files and tensors are separate tasks, so
+that a single file takes about as long as its SHA-256 alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
-import secrets
-import time
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from blake3 import blake3
 
-from adapter_registry.checkpoints.header import Header
+from adapter_registry.checkpoints.fingerprint_cache import Fingerprint, cached, keep
+from adapter_registry.checkpoints.header import Header, TensorEntry
 from adapter_registry.domain.errors import InvalidInput
 
 BLOCK = 1 << 20
-FORMAT = "adapters.fingerprint/1"
-RACY_NANOSECONDS = 2_000_000_000
-"""A file changed this shortly before it was hashed might change again within the clock's step: not cached."""
+RUN = 1 << 26
+"""Bytes of tensors that make a task of their own when a file's tensors are hashed beside the file."""
+REPORT_SECONDS = 0.1
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """Digests of one weight file.
-
-    Attributes:
-        sha256: of the whole file, 64 hex digits.
-        tensors: tensor name -> BLAKE3-256 of its bytes, 64 hex digits.
-    """
-
-    sha256: str
-    tensors: dict[str, str]
+WeightsFile = tuple[Path, Header]
 
 
 def fingerprints(
-    files: Sequence[tuple[Path, Header]],
+    files: Sequence[WeightsFile],
     *,
     cache: Path | None,
     progress: Progress,
@@ -54,128 +44,162 @@ def fingerprints(
 
     Args:
         files: path and header of each.
-        cache: folder of fingerprints by file identity (device, inode, size, mtime); None reads every byte.
-        progress: called with numbers of bytes that add up to the size of all files.
-        threads: default: one per core.
+        cache: folder of fingerprints by file identity (device, inode, size, times); None reads every byte.
+        progress: called in the calling thread with numbers of bytes that add up to the size of all files.
+        threads: default: one per core this process may use.
 
     Raises:
         InvalidInput: a file changed while it was read.
     """
     before = [path.stat() for path, _ in files]
-    found = [_cached(cache, path, status) for (path, _), status in zip(files, before, strict=True)]
-    todo = [i for i, each in enumerate(found) if each is None]
-    for i in set(range(len(files))) - set(todo):
-        progress(before[i].st_size)
-    for i, read in zip(todo, _read([files[i] for i in todo], progress, threads), strict=True):
-        _require_unchanged(files[i][0], before[i])
-        _keep(cache, files[i][0], before[i], read)
-        found[i] = read
-    return tuple(each for each in found if each is not None)
+    known = [cached(cache, header, status) for (_, header), status in zip(files, before, strict=True)]
+    progress(sum(status.st_size for status, each in zip(before, known, strict=True) if each is not None))
+    todo = [i for i, each in enumerate(known) if each is None]
+    read = dict(zip(todo, _read([files[i] for i in todo], progress, threads or _cores()), strict=True))
+    for i, fingerprint in read.items():
+        after = files[i][0].stat()
+        if _state(after) != _state(before[i]):
+            raise _changed(files[i][0])
+        keep(cache, fingerprint, after)
+    return tuple(each or read[i] for i, each in enumerate(known))
 
 
-def _read(
-    files: Sequence[tuple[Path, Header]], progress: Progress, threads: int | None
-) -> Iterator[Fingerprint]:
-    workers = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        if len(files) >= workers:
-            yield from pool.map(lambda each: _in_one_pass(*each, progress), files)
-            return
-        wholes = [pool.submit(_sha256, path, progress) for path, _ in files]
-        tensors = [
-            {entry.name: pool.submit(_blake3, path, entry.start, entry.end) for entry in header.tensors}
-            for path, header in files
-        ]
-        for whole, parts in zip(wholes, tensors, strict=True):
-            yield Fingerprint(whole.result(), {name: part.result() for name, part in parts.items()})
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_one_pass(path: Path, header: Header, progress: Progress) -> Fingerprint:
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _changed(path: Path) -> InvalidInput:
+    return InvalidInput(f"{path} changed while it was read; nothing was registered. Try again when nobody writes it.")
+
+
+def _read(files: Sequence[WeightsFile], progress: Progress, threads: int) -> list[Fingerprint]:
+    shared = _Shared()
+    pool = ThreadPoolExecutor(max_workers=threads)
+    try:
+        tasks = _submit(files, pool, shared, threads)
+        pending = {task for parts in tasks for task in parts}
+        while pending:
+            done, pending = wait(pending, timeout=REPORT_SECONDS, return_when=FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+            progress(shared.take())
+        return [_joined(task.result() for task in parts) for parts in tasks]
+    finally:
+        # After an interrupt or an error the other threads stop at their next block, not at the end of their file.
+        shared.stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the threads share: whether to stop, and the bytes done since somebody last asked."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    done: deque[int] = field(default_factory=deque)
+
+    def take(self) -> int:
+        return sum(self.done.popleft() for _ in range(len(self.done)))
+
+
+_Part = tuple[str, dict[str, str]]
+"""SHA-256 of the file, or "" where another task finds it; and BLAKE3 of the tensors this task read."""
+
+
+def _submit(
+    files: Sequence[WeightsFile], pool: ThreadPoolExecutor, shared: _Shared, threads: int
+) -> list[list[Future[_Part]]]:
+    largest_first = sorted(range(len(files)), key=lambda i: -files[i][1].size)
+    together = len(files) - len(files) % threads
+    tasks = {i: [pool.submit(_in_one_pass, *files[i], shared)] for i in largest_first[:together]}
+    apart = largest_first[together:]
+    # The longest tasks first: a file's SHA-256 takes several times as long as all its tensors.
+    tasks |= {i: [pool.submit(_whole, files[i][0], shared)] for i in apart}
+    for i in apart:
+        path, header = files[i]
+        tasks[i] += [pool.submit(_tensors, path, run, shared) for run in _runs(header)]
+    return [tasks[i] for i in range(len(files))]
+
+
+def _runs(header: Header) -> Iterator[list[TensorEntry]]:
+    """The tensors in groups of about RUN bytes."""
+    run: list[TensorEntry] = []
+    for entry in header.tensors:
+        run.append(entry)
+        if entry.end - run[0].start >= RUN:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _joined(parts: Iterator[_Part]) -> Fingerprint:
+    sha256, tensors = "", dict[str, str]()
+    for whole, some in parts:
+        sha256 = whole or sha256
+        tensors |= some
+    return Fingerprint(sha256, tensors)
+
+
+def _in_one_pass(path: Path, header: Header, shared: _Shared) -> _Part:
     whole = hashlib.sha256()
     digests: dict[str, str] = {}
-    with _mapped(path) as view:
-        whole.update(view[: header.data_start])
+    with _mapped(path, shared) as blocks:
+        for block in blocks(0, header.data_start):
+            whole.update(block)
+            shared.done.append(len(block))
         for entry in header.tensors:
             tensor = blake3()
-            for start in range(entry.start, entry.end, BLOCK):
-                block = view[start : min(start + BLOCK, entry.end)]
+            for block in blocks(entry.start, entry.end):
+                # SHA-256 first: slow enough to hide the time that the block takes to come from memory.
                 whole.update(block)
                 tensor.update(block)
-                block.release()
+                shared.done.append(len(block))
             digests[entry.name] = tensor.hexdigest()
-            progress(entry.end - entry.start)
-    progress(header.data_start)
-    return Fingerprint(whole.hexdigest(), digests)
+    return whole.hexdigest(), digests
 
 
-def _sha256(path: Path, progress: Progress) -> str:
+def _whole(path: Path, shared: _Shared) -> _Part:
     whole = hashlib.sha256()
-    with _mapped(path) as view:
-        for start in range(0, len(view), 16 * BLOCK):
-            block = view[start : start + 16 * BLOCK]
+    with _mapped(path, shared) as blocks:
+        for block in blocks(0, path.stat().st_size):
             whole.update(block)
-            progress(len(block))
-            block.release()
-    return whole.hexdigest()
+            shared.done.append(len(block))
+    return whole.hexdigest(), {}
 
 
-def _blake3(path: Path, start: int, end: int) -> str:
-    with _mapped(path) as view, view[start:end] as bytes_:
-        return str(blake3(bytes_).hexdigest())
+def _tensors(path: Path, entries: Sequence[TensorEntry], shared: _Shared) -> _Part:
+    digests: dict[str, str] = {}
+    with _mapped(path, shared) as blocks:
+        for entry in entries:
+            tensor = blake3()
+            for block in blocks(entry.start, entry.end):
+                tensor.update(block)
+            digests[entry.name] = tensor.hexdigest()
+    return "", digests
 
 
-class _mapped:  # noqa: N801  used as a function
-    """The bytes of a file as a memoryview, mapped and not copied."""
+_Blocks = Callable[[int, int], Iterator[memoryview]]
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as stream:
-            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+@contextmanager
+def _mapped(path: Path, shared: _Shared) -> Iterator[_Blocks]:
+    """The bytes of a file between two offsets, block by block, mapped and not copied."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         if hasattr(mmap, "MADV_SEQUENTIAL"):
-            self._map.madvise(mmap.MADV_SEQUENTIAL)
-        self._view = memoryview(self._map)
+            mapped.madvise(mmap.MADV_SEQUENTIAL)
+        size = len(mapped)
+        with memoryview(mapped) as view:
 
-    def __enter__(self) -> memoryview:
-        return self._view
+            def blocks(start: int, end: int) -> Iterator[memoryview]:
+                for at in range(start, end, BLOCK):
+                    # Reading a mapping beyond the end of a file that was cut meanwhile would end the process.
+                    if os.fstat(stream.fileno()).st_size < size or shared.stop.is_set():
+                        raise _changed(path)
+                    with view[at : min(at + BLOCK, end)] as block:
+                        yield block
 
-    def __exit__(self, *_: object) -> None:
-        self._view.release()
-        self._map.close()
-
-
-def _require_unchanged(path: Path, before: os.stat_result) -> None:
-    after = path.stat()
-    if (after.st_size, after.st_mtime_ns, after.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):
-        raise InvalidInput(f"{path} changed while it was read; nothing was registered. Try again when nobody writes it.")
-
-
-def _entry(cache: Path, path: Path, status: os.stat_result) -> Path:
-    identity = f"{FORMAT}:{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{path.name}"
-    return cache / "fingerprints" / f"{blake3(identity.encode()).hexdigest()[:40]}.json"
-
-
-def _cached(cache: Path | None, path: Path, status: os.stat_result) -> Fingerprint | None:
-    if cache is None:
-        return None
-    try:
-        document = json.loads(_entry(cache, path, status).read_text())
-        if document["format"] == FORMAT and document["size"] == status.st_size:
-            return Fingerprint(str(document["sha256"]), dict(document["tensors"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        # A damaged entry is as good as none: the file is read again and the entry rewritten.
-        return None
-    return None
-
-
-def _keep(cache: Path | None, path: Path, status: os.stat_result, read: Fingerprint) -> None:
-    if cache is None or time.time_ns() - status.st_mtime_ns < RACY_NANOSECONDS:
-        return
-    entry = _entry(cache, path, status)
-    document = {"format": FORMAT, "size": status.st_size, "sha256": read.sha256, "tensors": read.tensors}
-    aside = entry.with_suffix(f".{secrets.token_hex(4)}.tmp")
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(document))
-        aside.replace(entry)
-    except OSError:
-        # A cache that cannot be written costs time, not correctness.
-        aside.unlink(missing_ok=True)
+            yield blocks

@@ -36,7 +36,6 @@ def declared_by(path: str, config: AdapterConfig) -> str | None:
     return None
 
 
-
 def resized(key: Key, modules: Modules) -> bool:
     """Whether a saved embedding or head has another number of rows than the base's."""
     if not is_embedding(key.path) or key.part != "weight":
@@ -54,9 +53,7 @@ def full_problems(
         if key.method:
             continue
         base = _in_base(key, modules)
-        if declared_by(key.path, config) is not None:
-            yield from _declared_problems(key, base, modules)
-        elif key.part == "bias" and _bias_declared(key, config, adapted):
+        if declared_by(key.path, config) is not None or (key.part == "bias" and _bias_declared(key, config, adapted)):
             yield from _declared_problems(key, base, modules)
         elif is_embedding(key.path) and key.part == "weight":
             yield from _embedding_problems(key, base, modules, digest_as)
@@ -83,7 +80,12 @@ def _declared_problems(key: Key, base: Tensor | None, modules: Modules) -> Itera
         return
     fix = "Name the base it was trained on with --base."
     yield Problem(
-        "shape-mismatch", WEIGHTS, key.entry.name, f"{list(base.shape)}, as in the base", f"{list(key.entry.shape)}", fix
+        "shape-mismatch",
+        WEIGHTS,
+        key.entry.name,
+        f"{list(base.shape)}, as in the base",
+        f"{list(key.entry.shape)}",
+        fix,
     )
 
 

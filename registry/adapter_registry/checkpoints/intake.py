@@ -270,7 +270,9 @@ class _Subject:
                 found = values.examine(stream, entry)
                 if found.not_finite:
                     told = f"{found.not_finite:,} of {size_of(entry.shape):,} values NaN or infinite"
-                    yield Problem("not-finite", WEIGHTS, entry.name, "finite values", told, "Train it again, or repair it.")
+                    yield Problem(
+                        "not-finite", WEIGHTS, entry.name, "finite values", told, "Train it again, or repair it."
+                    )
                 zero = zero and found.all_zero
                 changing = changing or self._changes(entry, found)
         self._nonzero = changing
@@ -283,7 +285,9 @@ class _Subject:
         if self._config.peft_type == "IA3":
             return not found.all_one
         if self._config.peft_type == "LORA":
-            reads = any(part in entry.name for part in (".lora_A", ".lora_embedding_A", ".lora_magnitude", ".base_layer."))
+            reads = any(
+                part in entry.name for part in (".lora_A", ".lora_embedding_A", ".lora_magnitude", ".base_layer.")
+            )
             return not reads and not found.all_zero
         return not found.all_zero
 
@@ -312,7 +316,9 @@ class _Subject:
             yield Notice("absent-saved", CONFIG, "modules_to_save", f"not in the file: {', '.join(absent[:8])}")
         packed = any(m.shape is None for layer in self._layers if (m := self._modules.find(module_path(layer.path))))
         if packed:
-            yield Notice("packed-base", WEIGHTS, "", "the base is quantised: module names were checked, sizes could not be")
+            yield Notice(
+                "packed-base", WEIGHTS, "", "the base is quantised: module names were checked, sizes could not be"
+            )
         if self._config.peft_type not in MODELLED:
             text = "compatibility was checked by names and shapes only: this method is not modelled here"
             yield Notice("not-modelled", CONFIG, "peft_type", text)
@@ -329,7 +335,9 @@ class _Subject:
         kinds = Counter(path.rpartition(".")[2] for path in adapted)
         names = {path.rpartition(".")[2] for path in adapted}
         candidates = [m for m in self._modules.by_path.values() if m.kind in names and m.adaptable]
-        saved = {declared_by(key.path, config) or key.path for key in self._keys if not key.method and not key.base_layer}
+        saved = {
+            declared_by(key.path, config) or key.path for key in self._keys if not key.method and not key.base_layer
+        }
         lora = config.peft_type == "LORA"
         return Description(
             peft_type=config.peft_type,

@@ -55,9 +55,7 @@ def module_path(path: str) -> str:
     return path
 
 
-def lora_problems(
-    layers: list[Layer], config: AdapterConfig, targets: Targets, modules: Modules
-) -> Iterator[Problem]:
+def lora_problems(layers: list[Layer], config: AdapterConfig, targets: Targets, modules: Modules) -> Iterator[Problem]:
     """Everything wrong with the factors."""
     there = {module_path(layer.path) for layer in layers}
     replicated = bool(config.layer_replication)
@@ -148,7 +146,9 @@ def _size_problems(
         fix = "Name the base it was trained on with --base."
         want = f"lora_A (r, {_joined(reads)}) and lora_B ({_joined(writes[:1])}, r)"
         have = f"lora_A {list(down)} and lora_B {list(up)}"
-        yield Problem("shape-mismatch", WEIGHTS, layer.path, f"{want} for a weight {list(module.shape or ())}", have, fix)
+        yield Problem(
+            "shape-mismatch", WEIGHTS, layer.path, f"{want} for a weight {list(module.shape or ())}", have, fix
+        )
 
 
 def _expected_sizes(

@@ -1,8 +1,8 @@
 """The modules of a base, as its table of tensors shows them, under the names an adapter uses for them.
 
 A checkpoint's tensor names and the live model's module paths agree up to a prefix: a base saved without its head lacks
-it (`h.0...` against `transformer.h.0...`), one saved with another wrapper has another. One prefix is found for the whole
-adapter; nothing is guessed module by module.
+it (`h.0...` against `transformer.h.0...`), one saved with another wrapper has another. One prefix is found for the
+whole adapter; nothing is guessed module by module.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _modules(live: Mapping[str, Tensor]) -> Iterable[tuple[str, Module]]:
 
 
 def _fused_experts(live: Mapping[str, Tensor]) -> dict[str, Module]:
-    """What transformers 5 makes of per-expert tensors: `experts.gate_up_proj` and `experts.down_proj`, 3-dimensional."""
+    """What transformers 5 makes of per-expert tensors: 3-dimensional `experts.gate_up_proj` and `experts.down_proj`."""
     stacks: dict[str, dict[str, tuple[int, ...]]] = {}
     counts: dict[str, int] = {}
     for name, tensor in live.items():

@@ -7,11 +7,14 @@ the standard library. The parent limits its CPU time, memory and wall time.
 import json
 import re
 import sys
+from typing import Any
 
 
-def answer(question: dict) -> dict:  # type: ignore[type-arg]
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """For each pattern: [index of a matched name, its group `idx`], and why it is no pattern."""
     names = question["names"]
-    answers, errors = [], []
+    answers: list[list[list[Any]]] = []
+    errors: list[str] = []
     for pattern in question["patterns"]:
         try:
             compiled = re.compile(pattern["regex"])

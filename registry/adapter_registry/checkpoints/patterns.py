@@ -71,7 +71,7 @@ def match(patterns: Sequence[Pattern], names: Sequence[str]) -> list[Matches]:
             timeout=WALL_SECONDS,
             env={},
             cwd="/",
-            preexec_fn=_limit,  # noqa: PLW1509  the only way to limit a child before it runs
+            preexec_fn=_limit,
             check=False,
         )
     except subprocess.TimeoutExpired as error:

@@ -14,9 +14,7 @@ EMBEDDINGS = "prompt_embeddings"
 MULTITASK = frozenset({EMBEDDINGS, "prefix_task_cols", "prefix_task_rows"})
 
 
-def prompt_problems(
-    entries: tuple[TensorEntry, ...], config: AdapterConfig, modules: Modules
-) -> Iterator[Problem]:
+def prompt_problems(entries: tuple[TensorEntry, ...], config: AdapterConfig, modules: Modules) -> Iterator[Problem]:
     """Everything wrong with the tensors of prompt tuning, prefix tuning, p-tuning or multitask prompt tuning."""
     by_name = {entry.name: entry for entry in entries}
     expected = MULTITASK if config.peft_type == "MULTITASK_PROMPT_TUNING" else {EMBEDDINGS}

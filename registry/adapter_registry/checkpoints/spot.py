@@ -1,16 +1,20 @@
 """The spot check: a few keyed slices of every tensor, enough to tell another checkpoint of the same shape.
 
-What it guarantees. Each tensor is sampled at `slices` places that a random key decides, `length` bytes each. Another
-training run, or a fine-tuned copy, differs in nearly every byte of nearly every tensor, so a match by chance is out of
-the question. A change confined to a fraction f of one tensor's bytes is missed with a probability of about
-(1 - f)^slices for that tensor. Whoever knows the key can hide a change between the slices: it is no proof against an
-adversary. The full check reads everything and has none of these limits.
+What it tells. Each tensor is read at `slices` places that a random key decides, `length` bytes each; a tensor smaller
+than that is read whole. Another training run, or a fine-tuned copy, differs in a good part of the bytes of many
+tensors. If a fraction f of one tensor's bytes differs, all its slices miss that with a probability of at most about
+(1 - f)^slices when the change is one connected piece, and far less when it is scattered; over many changed tensors
+these multiply: 100 tensors changed in a tenth of their bytes go unseen with 10^-18.
+
+What it does not tell. A change confined to bytes that were not read is not seen, such as a few rows of an embedding.
+Whoever knows the key can hide a change between the slices: it is no proof against an adversary. The full check reads
+everything and has neither limit.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -19,7 +23,7 @@ from adapter_registry.checkpoints.header import Header, TensorEntry
 from adapter_registry.domain.base import SpotCheck
 
 SLICES = 4
-LENGTH = 64
+LENGTH = 512
 
 
 def make_spot(files: Sequence[tuple[Path, Header]], *, key: str) -> SpotCheck:
@@ -38,7 +42,7 @@ def spot_differences(files: Sequence[tuple[Path, Header]], spot: SpotCheck) -> l
     return sorted(name for name in found.keys() | spot.digests.keys() if found.get(name) != spot.digests.get(name))
 
 
-def _digests(files: Sequence[tuple[Path, Header]], *, key: str, slices: int, length: int) -> Mapping[str, str]:
+def _digests(files: Sequence[tuple[Path, Header]], *, key: str, slices: int, length: int) -> dict[str, str]:
     found: dict[str, str] = {}
     for path, header in files:
         descriptor = os.open(path, os.O_RDONLY)

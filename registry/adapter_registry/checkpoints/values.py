@@ -21,7 +21,14 @@ _FLOATS: dict[str, tuple[Any, int, int]] = {
     "F8_E5M2": (np.uint8, 0x7C, 0x7F),
     "F8_E4M3": (np.uint8, 0x7F, 0x7F),
 }
-_ONES = {"F64": 0x3FF0_0000_0000_0000, "F32": 0x3F80_0000, "F16": 0x3C00, "BF16": 0x3F80, "F8_E5M2": 0x3C, "F8_E4M3": 0x38}
+_ONES = {
+    "F64": 0x3FF0_0000_0000_0000,
+    "F32": 0x3F80_0000,
+    "F16": 0x3C00,
+    "BF16": 0x3F80,
+    "F8_E5M2": 0x3C,
+    "F8_E4M3": 0x38,
+}
 
 FLOATS = frozenset(_FLOATS)
 """Float dtypes whose values are checked."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from adapter_registry.domain.digest import Digest, of_json, short
+from adapter_registry.domain.errors import Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Base:
         quantization: method named by `quantization_config` (`bitsandbytes`, `gptq`, ...); None when unquantised.
         spot: expected slices for the quick check; None when bytes were not read.
         source: where it was read from: a folder or `hf://...`. For people, never trusted.
+        notices: what was left out or is odd about it, as seen when it was read; no part of its identity.
     """
 
     digest: Digest
@@ -92,6 +94,7 @@ class Base:
     quantization: str | None
     spot: SpotCheck | None
     source: str
+    notices: tuple[Notice, ...] = ()
 
     @property
     def parameters(self) -> int:

@@ -72,7 +72,7 @@ def _stderr_of_rate(rate: float, n: int, *, confidence: float) -> float:
 
 
 def difference(candidate: Score, baseline: Score, *, direction: Direction, confidence: float) -> Difference | None:
-    """How much better the candidate is; None when one side has no standard error and none can be bounded.
+    """How much better the candidate is; None when a side has no standard error and none can be bounded.
 
     Args:
         candidate: finite.
@@ -89,6 +89,8 @@ def difference(candidate: Score, baseline: Score, *, direction: Direction, confi
     mean = gain if direction is Direction.HIGHER else -gain
     stderr = math.hypot(mine.stderr, other.stderr)
     reach = NormalDist().inv_cdf(confidence) * stderr
+    if not math.isfinite(mean) or not math.isfinite(reach):
+        return None
     return Difference(mean, stderr, mean - reach, mean + reach, confidence, _method(mine, other))
 
 

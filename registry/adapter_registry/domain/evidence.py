@@ -23,9 +23,9 @@ def measured_at_all(subject: Subject) -> Finding:
     rule = "any score"
     if not subject.scores:
         return Finding(rule, Outcome.PENDING, "never measured", score_it(subject))
-    metrics = sorted({score.metric for score in subject.scores if not math.isnan(score.value)})
+    metrics = sorted({score.metric for score in subject.scores if math.isfinite(score.value)})
     if not metrics:
-        return Finding(rule, Outcome.FAIL, "every score it has is NaN", NOT_A_NUMBER)
+        return Finding(rule, Outcome.FAIL, "no score it has is a number", NOT_A_NUMBER)
     listed = ", ".join(metrics[:3]) + (f" and {len(metrics) - 3:,} more" if len(metrics) > 3 else "")
     return Finding(rule, Outcome.PASS, f"{count(len(metrics), 'metric')} measured: {listed}")
 
@@ -38,7 +38,7 @@ def within(bound: Bound, subject: Subject) -> Finding:
         return replace(blank, reason="never measured", fix=measure(subject, bound.metric))
     if contradiction := _wrong_way(bound, score):
         return replace(blank, outcome=Outcome.ERROR, reason=contradiction, fix="correct the rule in the stage's policy")
-    if math.isnan(score.value):
+    if not math.isfinite(score.value):
         return not_a_number(blank, score)
     return _held_against(bound, score, replace(blank, value=score.value, n=score.n))
 
@@ -91,8 +91,14 @@ NOT_A_NUMBER = "find out why it is not a number, and score it again"
 
 
 def not_a_number(blank: Finding, score: Score) -> Finding:
-    """The finding for a score that was measured as NaN."""
-    return replace(blank, outcome=Outcome.FAIL, reason=f"measured as NaN{samples(score)}", fix=NOT_A_NUMBER, n=score.n)
+    """The finding for a score that was measured as NaN or as infinite."""
+    reason = f"measured as {unusable(score)}{samples(score)}"
+    return replace(blank, outcome=Outcome.FAIL, reason=reason, fix=NOT_A_NUMBER, n=score.n)
+
+
+def unusable(score: Score) -> str:
+    """`NaN` or `infinite`, whichever the value is."""
+    return "NaN" if math.isnan(score.value) else "infinite"
 
 
 def samples(score: Score) -> str:

@@ -29,7 +29,7 @@ def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
         yield evidence.measured_at_all(subject)
     for bound in policy.evals.bounds:
         yield evidence.within(bound, subject)
-    yield from versus.compared(policy.evals.comparisons, subject, stage=policy.stage)
+    yield from versus.compared(policy.evals.comparisons, subject)
 
 
 def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:

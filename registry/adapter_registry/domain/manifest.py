@@ -21,4 +21,3 @@ def manifest(files: Iterable[File], *, lock: Lock) -> bytes:
     rows = [{"path": f.path, "size": f.size, "digest": f.digest} for f in sorted(files, key=lambda f: f.path)]
     document: dict[str, Any] = {"format": FORMAT, "files": rows, "lock": {"base": lock.base}}
     return canonical_json(document)
-

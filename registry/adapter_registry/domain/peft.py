@@ -24,9 +24,47 @@ MODELLED = frozenset({"LORA", "IA3", "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING
 """Methods whose every tensor is checked; the others are checked by names and shapes only."""
 
 PEFT_TYPES = MODELLED | frozenset(
-    """ADALORA ADAMSS ADAPTION_PROMPT ARROW BEFT BOFT BONE C3A CPT DELORA FOURIERFT FROD GLORA GRALORA HIRA HRA LILY
-    LN_TUNING LOHA LOKR MISS OFT OSF PEANUT POLY PSOFT PVERA RANDLORA ROAD SHADOW SHIRA SUPERTUNING TINYLORA
-    TRAINABLE_TOKENS UNILORA VBLORA VERA WAVEFT XLORA""".split()
+    {
+        "ADALORA",
+        "ADAMSS",
+        "ADAPTION_PROMPT",
+        "ARROW",
+        "BEFT",
+        "BOFT",
+        "BONE",
+        "C3A",
+        "CPT",
+        "DELORA",
+        "FOURIERFT",
+        "FROD",
+        "GLORA",
+        "GRALORA",
+        "HIRA",
+        "HRA",
+        "LILY",
+        "LN_TUNING",
+        "LOHA",
+        "LOKR",
+        "MISS",
+        "OFT",
+        "OSF",
+        "PEANUT",
+        "POLY",
+        "PSOFT",
+        "PVERA",
+        "RANDLORA",
+        "ROAD",
+        "SHADOW",
+        "SHIRA",
+        "SUPERTUNING",
+        "TINYLORA",
+        "TRAINABLE_TOKENS",
+        "UNILORA",
+        "VBLORA",
+        "VERA",
+        "WAVEFT",
+        "XLORA",
+    }
 )
 """Every method a PEFT release from 0.2 to 0.21 could save."""
 
@@ -53,16 +91,74 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]
 _FILE_KEY = re.compile(r"(^|_)(path|file|files|dir|directory|folder|cache|cache_dir)($|_)", re.IGNORECASE)
 
 KNOWN_FIELDS = frozenset(
-    """alora_invocation_tokens alpha_pattern arrow_config auto_mapping base_model_name_or_path bias corda_config
-    enable_lora ensure_weight_tying eva_config exclude_modules fan_in_fan_out feedforward_modules inference_mode
-    init_ia3_weights init_lora_weights kasa_config layer_replication layers_pattern layers_to_transform loftq_config
-    lora_alpha lora_bias lora_dropout lora_ga_config megatron_config megatron_core merge_weights modules_to_save
-    monteclora_config peft_type peft_version qalora_group_size r rank_pattern revision runtime_config target_modules
-    target_parameters task_type trainable_token_indices use_bdlora use_dora use_qalora use_rslora velora_config
-    num_virtual_tokens token_dim num_transformer_submodules num_attention_heads num_layers encoder_hidden_size
-    encoder_reparameterization_type encoder_num_layers encoder_dropout prefix_projection prompt_tuning_init
-    prompt_tuning_init_text tokenizer_name_or_path tokenizer_kwargs prompt_tuning_init_state_dict_path
-    prompt_tuning_init_task num_ranks num_tasks modules_to_save unsloth_fixed modalities""".split()
+    {
+        "alora_invocation_tokens",
+        "alpha_pattern",
+        "arrow_config",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "bias",
+        "corda_config",
+        "enable_lora",
+        "encoder_dropout",
+        "encoder_hidden_size",
+        "encoder_num_layers",
+        "encoder_reparameterization_type",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "feedforward_modules",
+        "inference_mode",
+        "init_ia3_weights",
+        "init_lora_weights",
+        "kasa_config",
+        "layer_replication",
+        "layers_pattern",
+        "layers_to_transform",
+        "loftq_config",
+        "lora_alpha",
+        "lora_bias",
+        "lora_dropout",
+        "lora_ga_config",
+        "megatron_config",
+        "megatron_core",
+        "merge_weights",
+        "modalities",
+        "modules_to_save",
+        "monteclora_config",
+        "num_attention_heads",
+        "num_layers",
+        "num_ranks",
+        "num_tasks",
+        "num_transformer_submodules",
+        "num_virtual_tokens",
+        "peft_type",
+        "peft_version",
+        "prefix_projection",
+        "prompt_tuning_init",
+        "prompt_tuning_init_state_dict_path",
+        "prompt_tuning_init_task",
+        "prompt_tuning_init_text",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "runtime_config",
+        "target_modules",
+        "target_parameters",
+        "task_type",
+        "token_dim",
+        "tokenizer_kwargs",
+        "tokenizer_name_or_path",
+        "trainable_token_indices",
+        "unsloth_fixed",
+        "use_bdlora",
+        "use_dora",
+        "use_qalora",
+        "use_rslora",
+        "velora_config",
+    }
 )
 
 
@@ -211,8 +307,7 @@ class _Reader:
         return bool(self._value(name, lambda value: isinstance(value, bool), "true or false", False))
 
     def _count(self, name: str) -> int | None:
-        fits: Callable[[Any], bool] = lambda value: type(value) is int and 1 <= value <= 1_000_000  # noqa: E731
-        found: int | None = self._value(name, fits, "an integer of 1 to 1,000,000", None)
+        found: int | None = self._value(name, _is_count, "an integer of 1 to 1,000,000", None)
         return found
 
     def _rank(self) -> int:
@@ -239,21 +334,19 @@ class _Reader:
             value = [value]
         expected = f"a list of at most {MAX_ENTRIES:,} texts of 1 to {MAX_ENTRY_BYTES} bytes"
         self._value(name, lambda _: _is_texts(value), expected, None)
-        return tuple(value) if _is_texts(value) else ()
+        return tuple(value) if isinstance(value, list) and _is_texts(value) else ()
 
     def _list(self, name: str, fits: Callable[[Any], bool], expected: str) -> tuple[Any, ...]:
-        allowed: Callable[[Any], bool] = (
-            lambda value: isinstance(value, list) and len(value) <= MAX_ENTRIES and all(map(fits, value))
-        )
+        def allowed(value: Any) -> bool:
+            return isinstance(value, list) and len(value) <= MAX_ENTRIES and all(map(fits, value))
+
         return tuple(self._value(name, allowed, f"a list of {expected}", ()))
 
     def _pattern(self, name: str, fits: Callable[[Any], bool], expected: str) -> dict[str, Any]:
-        allowed: Callable[[Any], bool] = (
-            lambda value: isinstance(value, dict)
-            and len(value) <= MAX_ENTRIES
-            and all(map(_is_entry, value))
-            and all(map(fits, value.values()))
-        )
+        def allowed(value: Any) -> bool:
+            sized = isinstance(value, dict) and len(value) <= MAX_ENTRIES
+            return sized and all(map(_is_entry, value)) and all(map(fits, value.values()))
+
         text = f"at most {MAX_ENTRIES:,} patterns of at most {MAX_ENTRY_BYTES} bytes with {expected}"
         return dict(self._value(name, allowed, text, {}))
 
@@ -285,7 +378,9 @@ class _Reader:
 def _refused_values(document: dict[str, Any]) -> Iterator[Problem]:
     yield from _auto_mapping(document.get("auto_mapping"))
     if document.get("megatron_config") is not None:
-        yield _refuse("megatron_config", "null", "a Megatron configuration", "It makes PEFT import other code: set null.")
+        yield _refuse(
+            "megatron_config", "null", "a Megatron configuration", "It makes PEFT import other code: set null."
+        )
     if document.get("megatron_core") not in (None, "megatron.core"):
         found = repr(document["megatron_core"])[:80]
         yield _refuse("megatron_core", "null or megatron.core", found, "It names a module that PEFT imports: set null.")
@@ -363,6 +458,10 @@ def _is_text(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= 1_000_000
 
 
 def _is_dropout(value: Any) -> bool:

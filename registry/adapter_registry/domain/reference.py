@@ -15,7 +15,9 @@ from adapter_registry.domain.errors import InvalidReference
 _NUMBER = re.compile(r"v([1-9][0-9]{0,8})")
 _SEMVER = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?")
 _RANGE = re.compile(r"[\^~><=*]|^[0-9]+(\.([0-9]+|x|\*))?(\.(x|\*))?$")
-_COMPARATOR = re.compile(r"(\^|~|>=|<=|>|<|=)?\s*([0-9]+|x|\*)(?:\.([0-9]+|x|\*))?(?:\.([0-9]+|x|\*))?(-[0-9A-Za-z.-]+)?")
+_COMPARATOR = re.compile(
+    r"(\^|~|>=|<=|>|<|=)?\s*([0-9]+|x|\*)(?:\.([0-9]+|x|\*))?(?:\.([0-9]+|x|\*))?(-[0-9A-Za-z.-]+)?"
+)
 
 
 class Kind(StrEnum):
@@ -155,7 +157,7 @@ def _bounds(comparator: str) -> list[tuple[str, semver.Version]]:
         if part is None or not part.isdigit():
             break
         given.append(int(part))
-    low = semver.Version(*(given + [0, 0, 0])[:3], prerelease=pre.removeprefix("-") if pre else None)
+    low = _version(given, prerelease=pre.removeprefix("-") if pre else None)
     if not given:
         return []
     if operator == "^":
@@ -172,5 +174,9 @@ def _bounds(comparator: str) -> list[tuple[str, semver.Version]]:
 
 def _next(prefix: list[int]) -> semver.Version:
     """The lowest version above every version with this prefix."""
-    raised = [*prefix[:-1], prefix[-1] + 1]
-    return semver.Version(*(raised + [0, 0, 0])[:3], prerelease="0")
+    return _version([*prefix[:-1], prefix[-1] + 1], prerelease="0")
+
+
+def _version(parts: list[int], *, prerelease: str | None) -> semver.Version:
+    major, minor, patch = [*parts, 0, 0, 0][:3]
+    return semver.Version(major, minor, patch, prerelease)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from adapter_registry.domain import comparison
 from adapter_registry.domain.comparison import Difference
-from adapter_registry.domain.evidence import latest, measure, not_a_number
+from adapter_registry.domain.evidence import latest, measure, not_a_number, unusable
 from adapter_registry.domain.figures import apart, shown, signed
 from adapter_registry.domain.finding import Finding, Outcome, Subject
 from adapter_registry.domain.metric import is_rate
@@ -42,13 +42,13 @@ class _Pair:
         return _direction(self.mine, self.other)
 
 
-def compared(rules: Sequence[Comparison], subject: Subject, *, stage: str) -> Iterator[Finding]:
+def compared(rules: Sequence[Comparison], subject: Subject) -> Iterator[Finding]:
     """The findings of all comparisons of a policy, in order."""
     named = {rule.metric for rule in rules if not rule.is_pattern}
     for rule in rules:
         rival = _rival(rule, subject)
         if rival is None:
-            yield Finding(_label(rule), Outcome.WAIVED, f"nobody holds {stage} yet", metric=_exact(rule))
+            yield Finding(_label(rule), Outcome.WAIVED, "no incumbent to compare with", metric=_exact(rule))
         elif rule.is_pattern:
             yield from _every(rule, subject, rival, named)
         else:
@@ -71,7 +71,7 @@ def _rival(rule: Comparison, subject: Subject) -> _Rival | None:
     if rule.waive_if is WaiveIf.NO_INCUMBENT:
         return None
     name = f"the base {subject.base_reference}"
-    command = f"adapters score import FILE --base {subject.base_reference}"
+    command = f"adapters score import --base {subject.base_reference} FILE"
     return _Rival(name, subject.base_scores, command, is_base=True)
 
 
@@ -106,7 +106,7 @@ def _covered(rule: Comparison, subject: Subject, rival: _Rival, named: set[str])
 
 
 def _nothing_to_compare(rule: Comparison, rival: _Rival) -> Finding:
-    reason = f"nobody holds the stage yet, and {rival.name} has no such score to compare with"
+    reason = f"no incumbent to compare with, and {rival.name} has no such score"
     return Finding(_label(rule), Outcome.WAIVED, reason, metric=_exact(rule))
 
 
@@ -149,11 +149,11 @@ def _weighed(rule: Comparison, pair: _Pair, *, rival: _Rival, subject: Subject, 
     if pair.direction is None:
         fix = _say_direction(subject, rule.metric)
         return replace(blank, outcome=Outcome.ERROR, reason=_unclear(pair, rival), fix=fix)
-    if math.isnan(pair.mine.value):
+    if not math.isfinite(pair.mine.value):
         return not_a_number(blank, pair.mine)
     known = replace(blank, value=pair.mine.value, n=pair.mine.n)
-    if math.isnan(pair.other.value):
-        reason = f"{shown(pair.mine.value)}, but {rival.name} was measured as NaN"
+    if not math.isfinite(pair.other.value):
+        reason = f"{shown(pair.mine.value)}, but {rival.name} was measured as {unusable(pair.other)}"
         return replace(known, outcome=Outcome.INCONCLUSIVE, reason=reason, fix=rival.score_it)
     known = replace(known, baseline=pair.other.value, margin=rule.margin.of(pair.other.value))
     found = comparison.difference(pair.mine, pair.other, direction=pair.direction, confidence=rule.confidence)
@@ -215,7 +215,7 @@ def _without_spread(known: Finding, pair: _Pair, *, rival: _Rival, subject: Subj
     value, baseline = apart(pair.mine.value, pair.other.value)
     reason = f"{value} against {baseline} of {rival.name}, but {wanted} is missing for {' and '.join(lacking)}"
     options = "--stderr S or --n N" if rate else "--stderr S"
-    fix = f"record it with the value: adapters score add ... --metric {pair.mine.metric}=VALUE {options}"
+    fix = f"record it with the value: adapters score add VERSION --metric {pair.mine.metric} --value V {options}"
     return replace(known, outcome=Outcome.INCONCLUSIVE, reason=reason, fix=fix)
 
 
@@ -236,6 +236,5 @@ def _unclear(pair: _Pair, rival: _Rival) -> str:
 
 
 def _say_direction(subject: Subject, metric: str) -> str:
-    return (
-        f"say it with the score: adapters score add {subject.reference} --metric {metric}=VALUE --better higher|lower"
-    )
+    command = f"adapters score add {subject.reference} --metric {metric} --value V --better higher"
+    return f"say it with the score, `higher` or `lower`: {command}"

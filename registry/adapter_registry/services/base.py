@@ -154,7 +154,9 @@ def declare_equivalent(backend: Backend, *, base: str, other: str, because: str)
     with backend.catalog.writing() as tx:
         first, second = base_of(tx, base), base_of(tx, other)
         if first.base.digest == second.base.digest:
-            raise InvalidInput(f"{base} and {other} are the same base ({short(first.base.digest)}): nothing to declare.")
+            raise InvalidInput(
+                f"{base} and {other} are the same base ({short(first.base.digest)}): nothing to declare."
+            )
         declared = Equivalence(first.base.digest, second.base.digest, because, backend.actor, backend.clock())
         tx.bases.declare(declared)
         detail = {"base": declared.base, "other": declared.other, "because": because}

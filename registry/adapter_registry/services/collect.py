@@ -123,7 +123,9 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
         unreferenced = set(tx.blobs.unreferenced())
         ages = dict(backend.blobs.each())
         known = tx.blobs.known(ages)
-        doomed = [d for d, age in ages.items() if age >= grace_seconds and (d not in known or (dry_run and d in unreferenced))]
+        doomed = [
+            d for d, age in ages.items() if age >= grace_seconds and (d not in known or (dry_run and d in unreferenced))
+        ]
         size = sum(backend.blobs.size(digest) or 0 for digest in doomed)
         if dry_run:
             return Collected(len(doomed), size, 0)

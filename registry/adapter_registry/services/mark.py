@@ -82,5 +82,7 @@ def remove(backend: Backend, *, reference: str) -> Version:
 
 def _rollbacks_to(tx: Transaction, version: Version) -> list[str]:
     """Stages whose next rollback would go to `version`."""
-    newest = {move.stage: move for move in reversed(tx.stages.history(version.adapter)) if move.kind is Promoted.PROMOTE}
+    newest = {
+        move.stage: move for move in reversed(tx.stages.history(version.adapter)) if move.kind is Promoted.PROMOTE
+    }
     return sorted(stage for stage, move in newest.items() if move.previous == version.number)

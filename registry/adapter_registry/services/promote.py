@@ -227,7 +227,9 @@ def _moment(text: str) -> str:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidInput(f"{text!r} is not a time; write 2026-03-01, 2026-03-01T14:30 or 2026-03-01T14:30+02:00.") from error
+        raise InvalidInput(
+            f"{text!r} is not a time; write 2026-03-01, 2026-03-01T14:30 or 2026-03-01T14:30+02:00."
+        ) from error
     if len(text) <= len("2026-03-01"):
         parsed = parsed.replace(hour=23, minute=59, second=59, microsecond=999_999)
     aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
@@ -265,4 +267,3 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce
         detail = {"stage": stage, "revision": revision, "digest": policy.digest, "before": before.policy.digest}
         tx.events.append(Entry("policy.set", stage, Outcome.DONE, backend.actor, backend.clock(), detail))
     return PolicyInForce(policy, revision)
-

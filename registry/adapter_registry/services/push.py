@@ -72,7 +72,7 @@ def receive(backend: Backend, *, file: File, source: BinaryIO) -> int:
     return backend.blobs.put(file.digest, source, name=file.path)
 
 
-def commit(
+def commit(  # noqa: PLR0913  every fact of a push
     backend: Backend,
     *,
     adapter: str,
@@ -157,9 +157,7 @@ def _examined(backend: Backend, adapter: str, base: Base, files: Sequence[File])
     return examination.description
 
 
-def _record_refusal(
-    backend: Backend, adapter: str, base: Base, refused: PushRefused, examination: Examination
-) -> None:
+def _record_refusal(backend: Backend, adapter: str, base: Base, refused: PushRefused, examination: Examination) -> None:
     problems = [str(problem) for problem in refused.problems[:50]]
     detail = {"base": base.digest, "problems": problems, "claimed_base": examination.base_model_name}
     with backend.catalog.writing() as tx:

@@ -16,9 +16,7 @@ from adapter_registry.services.references import base_of, version_of
 LONGEST_METRIC = 256
 
 
-def add(
-    backend: Backend, *, reference: str, scores: Sequence[Score], claimed: str = ""
-) -> tuple[RecordedScore, ...]:
+def add(backend: Backend, *, reference: str, scores: Sequence[Score], claimed: str = "") -> tuple[RecordedScore, ...]:
     """Record scores of a Version.
 
     Args:
@@ -32,7 +30,9 @@ def add(
         return _record(backend, tx, version.digest, version.reference, scores, claimed)
 
 
-def add_to_base(backend: Backend, *, base: str, scores: Sequence[Score], claimed: str = "") -> tuple[RecordedScore, ...]:
+def add_to_base(
+    backend: Backend, *, base: str, scores: Sequence[Score], claimed: str = ""
+) -> tuple[RecordedScore, ...]:
     """Record scores of a Base; gates fall back on them while a stage has no incumbent."""
     with backend.catalog.writing() as tx:
         known = base_of(tx, base)

@@ -78,9 +78,7 @@ class BaseTable:
     def equivalences(self, digest: Digest) -> tuple[Equivalence, ...]:
         """See ports.BaseRows.equivalences."""
         rows = self._connection.execute(select(equivalences).where(equivalences.c.base == digest))
-        return tuple(
-            Equivalence(row.base, row.other, row.because, row.declared_by, row.declared_at) for row in rows
-        )
+        return tuple(Equivalence(row.base, row.other, row.because, row.declared_by, row.declared_at) for row in rows)
 
 
 def _row(digest: Digest, base: Base) -> dict[str, Any]:

@@ -17,8 +17,10 @@ class StageTable:
         self._connection = connection
 
     def hold(self, adapter: str, stage: str) -> int:
-        """See ports.StageRows.hold. SQLite's write transaction holds everything; PostgreSQL locks the adapter's row,
-        because a stage that never moved has no row of its own yet.
+        """See ports.StageRows.hold.
+
+        SQLite's write transaction holds everything; PostgreSQL locks the adapter's row, because a stage that never
+        moved has no row of its own yet.
         """
         lock: Select[tuple[int]] = select(adapters.c.id).where(adapters.c.name == adapter).with_for_update()
         adapter_id = self._connection.execute(lock).scalar()

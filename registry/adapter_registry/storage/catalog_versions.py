@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.digest import Digest
@@ -133,9 +133,7 @@ class VersionTable:
         }
         version_id = self._connection.execute(insert(versions).values(row).returning(versions.c.id)).scalar_one()
         insert_missing(self._connection, blobs, [{"digest": f.digest, "size": f.size} for f in version.files])
-        files = [
-            {"version_id": version_id, "path": f.path, "size": f.size, "digest": f.digest} for f in version.files
-        ]
+        files = [{"version_id": version_id, "path": f.path, "size": f.size, "digest": f.digest} for f in version.files]
         self._connection.execute(insert(version_files), files)
         self.set_labels(version, dict(version.labels))
 
@@ -179,7 +177,7 @@ class VersionTable:
         row = {"name": version.adapter, "folded": version.adapter.casefold()}
         created = {"created_by": version.created_by, "created_at": version.created_at}
         statement = insert(adapters).values({**row, **created}).returning(adapters.c.id)
-        return self._connection.execute(statement).scalar_one()
+        return int(self._connection.execute(statement).scalar_one())
 
     def _id(self, version: Version) -> int:
         query = (
@@ -187,7 +185,7 @@ class VersionTable:
             .join(adapters, adapters.c.id == versions.c.adapter_id)
             .where(adapters.c.name == version.adapter, versions.c.number == version.number)
         )
-        return self._connection.execute(query).scalar_one()
+        return int(self._connection.execute(query).scalar_one())
 
     def _one(self, *conditions: ColumnElement[bool]) -> Version | None:
         found = self._versions(*conditions)
@@ -205,7 +203,7 @@ class VersionTable:
         return tuple(_version(row, *around(row.id)) for row in rows)
 
     def _around(self, ids: list[int]) -> Any:
-        """version id -> (files, labels, tags, stages), fetched together for all of `ids`."""
+        """Version id -> (files, labels, tags, stages), fetched together for all of `ids`."""
         files: defaultdict[int, list[File]] = defaultdict(list)
         marks: tuple[defaultdict[int, list[Any]], ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
         for some in _batches(ids):
@@ -239,7 +237,7 @@ def _batches(ids: list[int]) -> Iterable[list[int]]:
     return (ids[i : i + 500] for i in range(0, len(ids), 500))
 
 
-def _version(row: Row[Any], files: list[File], marks: dict[str, str], tagged: list[str], staged: list[str]) -> Version:
+def _version(row: Any, files: list[File], marks: dict[str, str], tagged: list[str], staged: list[str]) -> Version:
     return Version(
         adapter=row.adapter,
         number=row.number,
@@ -258,7 +256,7 @@ def _version(row: Row[Any], files: list[File], marks: dict[str, str], tagged: li
     )
 
 
-def _line(row: Row[Any], pointers: dict[str, int]) -> AdapterLine:
+def _line(row: Any, pointers: dict[str, int]) -> AdapterLine:
     description = from_text(row.description, Description)
     return AdapterLine(
         adapter=row.adapter,

@@ -63,8 +63,7 @@ class TestParse:
     )
     def test_anything_else_is_refused(self, text):
         with pytest.raises(InvalidReference):
-            reference = parse(text, in_use="team/sql")
-            highest_in_range(reference.selector, [])
+            highest_in_range(parse(text, in_use="team/sql").selector, [])
 
     @pytest.mark.parametrize("name", ["v3", "deadbeef", "a..b", "x--y", ".hidden", "repo.git", "a/../b", "ä"])
     def test_a_name_that_reads_as_something_else_is_refused(self, name):

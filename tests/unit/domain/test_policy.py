@@ -1,0 +1,212 @@
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapter_registry.domain.errors import InvalidInput, InvalidReference
+from adapter_registry.domain.lock import Level
+from adapter_registry.domain.policy import (
+    Bound,
+    Comparison,
+    Evals,
+    Health,
+    Margin,
+    Matched,
+    Policy,
+    Test,
+    WaiveIf,
+    document,
+    preset,
+    to_json,
+)
+from adapter_registry.domain.policy_file import LARGEST_TEXT, NOT_YET, read_policy, to_yaml
+from adapter_registry.domain.stage import STAGES
+
+FULL = """
+# what prod asks
+apiVersion: adapters/v1
+kind: StagePolicy
+stage: prod
+require:
+  compatibility: {verdict: [equivalent, exact]}
+  health: {matched_modules: all, finite: true, nonzero: true}
+  metadata: [description, owner]
+  evals:
+    - any: true
+    - {metric: gsm8k/exact_match@strict-match, min: 0.42}
+    - {metric: heldout/loss, max: 3}
+    - {metric: heldout/loss, test: non-inferior, margin: 2%, confidence: 0.9}
+    - {metric: "mmlu*", test: superior, waive_if: no-incumbent}
+"""
+PROD = Policy(
+    "prod",
+    (Level.EXACT, Level.EQUIVALENT),
+    Health(Matched.ALL, finite=True, nonzero=True),
+    ("description", "owner"),
+    Evals(
+        any=True,
+        bounds=(Bound("gsm8k/exact_match@strict-match", min=0.42), Bound("heldout/loss", max=3.0)),
+        comparisons=(
+            Comparison("heldout/loss", Test.NON_INFERIOR, Margin(0.02, relative=True), 0.9),
+            Comparison("mmlu*", Test.SUPERIOR, Margin(0.0), waive_if=WaiveIf.NO_INCUMBENT),
+        ),
+    ),
+)
+TOML = """
+apiVersion = "adapters/v1"
+kind = "StagePolicy"
+stage = "staging"
+[require.compatibility]
+verdict = ["exact"]
+[[require.evals]]
+metric = "gsm8k/acc"
+min = 0.4
+"""
+
+
+def changed(**parts: object) -> str:
+    return json.dumps({**document(PROD), **parts})
+
+
+def evals(*rules: object) -> str:
+    return changed(require={"evals": list(rules)})
+
+
+def problems(text: str) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        read_policy(text, name="prod.yaml")
+    return {problem.field: str(problem) for problem in caught.value.problems}
+
+
+class TestReading:
+    def test_yaml(self):
+        assert read_policy(FULL) == PROD
+
+    def test_toml(self):
+        found = read_policy(TOML)
+        assert found == Policy("staging", (Level.EXACT,), evals=Evals(bounds=(Bound("gsm8k/acc", min=0.4),)))
+
+    def test_json_is_yaml(self):
+        assert read_policy(json.dumps(document(PROD))) == PROD
+
+    def test_a_stage_may_ask_for_nothing(self):
+        nothing = "apiVersion: adapters/v1\nkind: StagePolicy\nstage: dev\nrequire:\n"
+        assert read_policy(nothing) == Policy("dev")
+
+    def test_the_digest_does_not_depend_on_how_it_was_written(self):
+        assert read_policy(FULL).digest == read_policy(json.dumps(document(PROD), indent=3)).digest == PROD.digest
+        assert read_policy(FULL.replace("0.42", "0.43")).digest != PROD.digest
+
+    def test_it_survives_the_catalog_s_json(self):
+        assert msgspec.json.decode(msgspec.json.encode(PROD), type=Policy) == PROD
+
+
+class TestProblems:
+    def test_all_of_them_at_once_with_path_value_and_way_out(self):
+        text = changed(stage="production", require={"compatibility": {"verdict": ["structural"]}, "metadta": ["a"]})
+        found = problems(text)
+        assert found == {
+            "stage": "prod.yaml: stage: expected dev or staging or prod, found 'production'. Correct it.",
+            "require.compatibility.verdict.0": (
+                "prod.yaml: require.compatibility.verdict.0: expected 'exact' or 'equivalent', found 'structural'. "
+                "Correct it."
+            ),
+            "require.metadta": (
+                "prod.yaml: require.metadta: expected a known key, found 'metadta'. Did you mean metadata?"
+            ),
+        }
+
+    @pytest.mark.parametrize("name", sorted(NOT_YET))
+    def test_a_rule_of_a_later_release_is_refused_by_name_and_never_ignored(self, name):
+        for text in (changed(**{name: {}}), changed(require={name: {}}), evals({"any": True, name: 1})):
+            [problem] = problems(text).values()
+            assert f"{name}, not available in this release" in problem
+
+    @pytest.mark.parametrize(
+        ("rule", "expected"),
+        [
+            ({"any": False}, "expected True"),
+            ({"any": True, "metric": "a/b"}, "'any: true' on its own"),
+            ({}, "a metric, or 'any: true'"),
+            ({"metric": "a/b"}, "either a bound (min, max) or a test"),
+            ({"metric": "a/b", "min": 1, "test": "superior"}, "either a bound (min, max) or a test"),
+            ({"metric": "a/b", "min": 2, "max": 1}, "a min that is not above max"),
+            ({"metric": "a/b", "min": True}, "expected a valid number"),
+            ({"metric": "a/b", "min": "0.5"}, "expected a valid number"),
+            ({"metric": "a/*", "min": 0.5}, "one metric by its full name"),
+            ({"metric": "a/b", "test": "better"}, "'non-inferior' or 'superior'"),
+            ({"metric": "a/b", "test": "non-inferior"}, "a margin: how much worse is still acceptable"),
+            ({"metric": "a/b", "test": "non-inferior", "margin": -1}, "a number not below 0"),
+            ({"metric": "a/b", "test": "non-inferior", "margin": "2"}, "a percentage such as 2%"),
+            ({"metric": "a/b", "test": "non-inferior", "margin": "nan%"}, "a percentage such as 2%"),
+            ({"metric": "a/b", "test": "superior", "confidence": 95}, "less than 1"),
+            ({"metric": "a/b", "test": "superior", "against": "base"}, "expected 'incumbent'"),
+            ({"metric": "a/b", "test": "superior", "waive_if": "friday"}, "expected 'no-incumbent'"),
+        ],
+    )
+    def test_a_rule_that_makes_no_sense_says_what_would(self, rule, expected):
+        [problem] = problems(evals(rule)).values()
+        assert expected in problem
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("", "a mapping with stage and require"),
+            ("- 1", "a mapping with stage and require"),
+            ("stage: &s prod\nkind: *s", "no anchors and aliases"),
+            ("stage: !!python/name:os.system x", "plain values without tags"),
+            ("stage: prod\nstage: dev", "2 times 'stage'"),
+            ("<<: {stage: prod}", "none of them <<"),
+            ("stage: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: 1}}}}}}}}}}}}}", "12 levels of nesting"),
+            ("{" * 50_000, "12 levels of nesting"),
+            ("stage: [", "YAML"),
+            ("? [a]\n: b", "YAML"),
+            ("stage: 2026-99-99", "YAML"),
+            ("\x00", "YAML"),
+            ("stage = prod", "TOML"),
+            ("a" * (LARGEST_TEXT + 1), "65,536 characters"),
+        ],
+    )
+    def test_text_that_is_no_plain_document_is_refused(self, text, expected):
+        assert expected in " ".join(problems(text).values())
+
+    @given(st.text(max_size=80))
+    def test_any_text_is_a_policy_or_a_refusal(self, text):
+        for start in ("", "stage: ", "stage = ", "require: {evals: ["):
+            with pytest.raises(InvalidInput):
+                read_policy(start + text)
+
+
+class TestPresets:
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_each_stage_s_preset_reads_back_equal(self, stage):
+        assert read_policy(to_yaml(preset("solo", stage=stage))) == preset("solo", stage=stage)
+
+    def test_solo_leaves_dev_free_but_for_compatibility(self):
+        assert preset("solo", stage="dev") == Policy("dev", (Level.EXACT, Level.EQUIVALENT))
+
+    def test_solo_asks_more_on_the_way_up(self):
+        staging, prod = preset("solo", stage="staging"), preset("solo", stage="prod")
+        assert staging.health == prod.health == Health(Matched.SOME, finite=True, nonzero=True)
+        assert staging.evals == Evals(any=True)
+        assert [each.metric for each in prod.evals.comparisons] == ["*"]
+
+    def test_an_unknown_preset_names_those_there_are(self):
+        with pytest.raises(InvalidReference, match="there is solo"):
+            preset("team", stage="prod")
+
+
+@pytest.mark.parametrize(
+    ("margin", "value", "expected", "written"),
+    [(Margin(0.01), 50.0, 0.01, 0.01), (Margin(0.02, relative=True), -50.0, 1.0, "2%"), (Margin(0.0), 1.0, 0.0, 0.0)],
+)
+def test_a_margin_is_absolute_or_a_share_of_the_other_side(margin, value, expected, written):
+    assert margin.of(value) == pytest.approx(expected)
+    assert margin.written == written
+
+
+def test_the_document_is_canonical_json():
+    assert to_json(PROD) == to_json(read_policy(FULL))
+    assert json.loads(to_json(PROD)) == document(PROD)
