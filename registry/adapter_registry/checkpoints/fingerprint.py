@@ -1,13 +1,14 @@
 """Digests of weight files: SHA-256 of the file and BLAKE3 of every tensor, in one pass over the bytes on all cores.
 
-SHA-256 of one file is serial by nature. As many files as there are threads are read side by side, each block fed to
-both hashers while it is in the cache; of the files that are left over, whole files and tensors are separate tasks, so
-that a single file takes about as long as its SHA-256 alone.
+SHA-256 of one file is serial by nature. Files are read side by side, each block fed to both hashers while it is in the
+cache; where that would leave threads idle at the end, whole files and tensors are separate tasks, so that a single file
+takes about as long as its SHA-256 alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import mmap
 import os
 import threading
@@ -28,6 +29,8 @@ BLOCK = 1 << 20
 RUN = 1 << 26
 """Bytes of tensors that make a task of their own when a file's tensors are hashed beside the file."""
 REPORT_SECONDS = 0.1
+BOTH, TENSORS = 1.3, 0.45
+"""What reading a byte for both digests costs, and for its tensor's digest apart, in terms of its SHA-256 alone."""
 
 Progress = Callable[[int], None]
 WeightsFile = tuple[Path, Header]
@@ -113,15 +116,31 @@ def _submit(
     files: Sequence[WeightsFile], pool: ThreadPoolExecutor, shared: _Shared, threads: int
 ) -> list[list[Future[_Part]]]:
     largest_first = sorted(range(len(files)), key=lambda i: -files[i][1].size)
-    together = len(files) - len(files) % threads
-    tasks = {i: [pool.submit(_in_one_pass, *files[i], shared)] for i in largest_first[:together]}
-    apart = largest_first[together:]
-    # The longest tasks first: a file's SHA-256 takes several times as long as all its tensors.
-    tasks |= {i: [pool.submit(_whole, files[i][0], shared)] for i in apart}
-    for i in apart:
+    together = set(largest_first[: _together([files[i][1].size for i in largest_first], threads)])
+    cost = {i: files[i][1].size * (BOTH if i in together else 1) for i in largest_first}
+    tasks = {
+        i: [pool.submit(_in_one_pass, *files[i], shared) if i in together else pool.submit(_whole, files[i][0], shared)]
+        for i in sorted(largest_first, key=lambda i: -cost[i])
+    }
+    for i in largest_first:
         path, header = files[i]
-        tasks[i] += [pool.submit(_tensors, path, run, shared) for run in _runs(header)]
+        if i not in together:
+            tasks[i] += [pool.submit(_tensors, path, run, shared) for run in _runs(header)]
     return [tasks[i] for i in range(len(files))]
+
+
+def _together(sizes: Sequence[int], threads: int) -> int:
+    """How many of the files, largest first, to read for both digests at once so that all are done soonest."""
+    return min(range(len(sizes), -1, -1), key=lambda count: _seconds(sizes, count, threads), default=0)
+
+
+def _seconds(sizes: Sequence[int], together: int, threads: int) -> float:
+    """When all is done, in units of the SHA-256 of a byte: the longest tasks first, tensors where there is room."""
+    costs = [size * BOTH for size in sizes[:together]] + list(sizes[together:])
+    loads = [0.0] * threads
+    for cost in sorted(costs, reverse=True):
+        heapq.heapreplace(loads, loads[0] + cost)
+    return max(max(loads), (sum(loads) + TENSORS * sum(sizes[together:])) / threads)
 
 
 def _runs(header: Header) -> Iterator[list[TensorEntry]]:

@@ -23,6 +23,8 @@ OUTPUT_HEAD = re.compile(r"(.*\.)?(lm_head|embed_out|output_layer|cls\.predictio
 _PACKED = frozenset({"U8", "I8", "I32", "U32", "I16"})
 _QUANTISED_LEAVES = ("qweight", "weight_packed", "weight_q", "weight_int8pack")
 _EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.([A-Za-z0-9_]+)\.weight")
+_OLD_BLOCK, _NEW_BLOCK = "block_sparse_moe", "mlp"
+"""Mixtral's expert block in checkpoints, and in the live model since transformers 5."""
 _LEGACY = {"gamma": "weight", "beta": "bias"}
 
 
@@ -96,6 +98,8 @@ class Modules:
 def modules_of(base: Base, paths: Collection[str]) -> Modules:
     """The modules of `base` under the names that `paths`, an adapter's module paths, use for them."""
     plain = {_modern(tensor.name): tensor for tensor in base.tensors}
+    if any(f".{_NEW_BLOCK}." in path for path in paths):
+        plain = {name.replace(f".{_OLD_BLOCK}.", f".{_NEW_BLOCK}."): tensor for name, tensor in plain.items()}
     prefix = _prefix({name.rpartition(".")[0] for name in plain}, paths)
     live = {_renamed(name, prefix): tensor for name, tensor in plain.items()}
     found = dict(_modules(live))

@@ -244,7 +244,7 @@ def _foreign(document: dict[str, Any]) -> Problem | None:
             "Convert it to PEFT's format first (names become base_model.model...lora_A.weight, factors transposed).",
         )
     kind = document.get("peft_type")
-    if kind not in PEFT_TYPES:
+    if not isinstance(kind, str) or kind not in PEFT_TYPES:
         known = ", ".join(sorted(PEFT_TYPES))
         found = repr(kind)[:80] if kind is not None else "no such field"
         return _bad("unknown-method", "peft_type", f"one of {known}", found, "Save the adapter with PEFT.")

@@ -129,7 +129,7 @@ def _require(verdict: Verdict, version: Version, *, allow_structure: bool) -> No
         raise IncompatibleBase(
             f"{_locked(version)}, and the live model's weights cannot be proved to be that base: "
             f"{'; '.join(verdict.notes)}. The model was not touched. Load it in the dtype of its checkpoint "
-            "(dtype='auto') or from a folder on this machine, or pass verify='structure' to compare names and shapes only."
+            "(dtype='auto') or from a folder on this machine, or pass verify='structure' to compare only names and shapes."
         )
     raise _incompatible(version, str(verdict), verdict.differences)
 
@@ -149,7 +149,7 @@ def _locked(version: Version) -> str:
 
 
 def _require_places(model: Any, folder: Path, version: Version) -> None:
-    """Refuse weights that the live model has no place for, e.g. of a head it does not bear: PEFT would leave them out."""
+    """Refuse weights that the live model has no place for, e.g. of a head it lacks: PEFT would leave them out."""
     from safetensors import safe_open  # noqa: PLC0415
 
     from adapter_registry.serving.live_names import unwrapped  # noqa: PLC0415

@@ -1,0 +1,31 @@
+"""Bases and adapters that many tests share, made once per test process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapter_registry.checkpoints.base_folder import read_base
+from tests.adapter_builders import adapter, llama
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama checkpoint."""
+    return llama(tmp_path_factory.mktemp("llama") / "base")
+
+
+@pytest.fixture(scope="session")
+def llama_base(llama_folder):
+    """Its Base, every byte read."""
+    return read_base(llama_folder, cache=None, progress=lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def lora_folder(tmp_path_factory: pytest.TempPathFactory, llama_folder: Path) -> Path:
+    """A LoRA on q_proj and v_proj of it."""
+    from peft import LoraConfig
+
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+    return adapter(tmp_path_factory.mktemp("lora") / "lora", llama_folder, config)
