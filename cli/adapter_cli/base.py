@@ -14,6 +14,7 @@ from adapter_cli.output import (
     output_options,
     print_facts,
     print_json,
+    print_notices,
     print_table,
     progress_bar,
     say,
@@ -83,6 +84,7 @@ def _print_registration(registration: Registration) -> None:
             ("bytes read", "no: file digests only, from the Hub" if known.root is None else None),
         ]
     )
+    print_notices(known.notices)
 
 
 @base.command("ls")

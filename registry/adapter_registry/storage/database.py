@@ -67,7 +67,8 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     except OperationalError as error:
         raise _explained(error) from error
     except DatabaseError as error:
-        if isinstance(error.orig, sqlite3.DatabaseError) and "malformed" in str(error.orig):
+        # Subclasses speak of one statement; the bare class speaks of the file: malformed, or no database at all.
+        if type(error.orig) is sqlite3.DatabaseError:
             raise _explained(error) from error
         raise
 
@@ -80,12 +81,15 @@ def _explained(error: DatabaseError) -> Exception:
         return StoreFull("the disk of the store is full; nothing was changed. Free some space and try again.")
     if "readonly" in reason or "read-only" in reason:
         return StoreUnavailable("the store is read-only; nothing was changed. Check the folder's owner and mount.")
-    return StoreUnavailable(f"the database of the store cannot be used: {reason}. Nothing was changed.")
+    return StoreUnavailable(
+        f"the database of the store cannot be used: {reason}. Nothing was changed. "
+        "Restore it from a backup, or set ADAPTERS_HOME to another folder."
+    )
 
 
 def schema_of(engine: Engine) -> str | None:
     """The revision a database is at; None when it is empty."""
-    with engine.connect().execution_options(writes=False) as connection:
+    with transaction(engine, writes=False) as connection:
         if not engine.dialect.has_table(connection, "alembic_version"):
             return None
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +25,7 @@ A0, B0 = f"{Q0}.lora_A.weight", f"{Q0}.lora_B.weight"
 def refusal(folder, base):
     """The PushRefused that pushing `folder` onto `base` ends with; it is built and printed."""
     with pytest.raises(PushRefused) as caught:
-        files, _ = read_folder(folder)
-        refuse(examine(files, base))
+        refuse(examine(read_folder(folder)[0], base))
     problems = caught.value.problems
     assert str(caught.value).startswith(f"refused, {len(problems)} problem")
     for problem in problems:
@@ -370,7 +370,7 @@ def pipe(folder):
 
 
 def listener(folder):
-    here = os.getcwd()
+    here = Path.cwd()
     os.chdir(folder)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("s.json")
