@@ -8,7 +8,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH_FLAGS := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help demo test check fix bench lock setup clean
+.PHONY: help demo test check fix bench docs lock setup clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,6 +42,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once, about a minute) ..."
 	@$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python $(TORCH_FLAGS) -c constraints.txt -e ".[dev]"
 	@touch $@
+
+docs: setup ## write the pages that follow from the code
+	@$(BIN)/python -m docs.build
 
 lock: setup ## write constraints.txt anew
 	env -u UV_FIND_LINKS $(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate \

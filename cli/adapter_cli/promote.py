@@ -83,7 +83,7 @@ def _print_judged(judged: Judged, dry_run: bool) -> None:
     print_table(["", "rule", "finding"], [_finding_row(finding) for finding in judged.decision.findings])
     for finding in judged.decision.blockers:
         if finding.fix:
-            note(f"{finding.rule}: {finding.fix}")
+            note(f"to do, {finding.rule}: {finding.fix}")
     say(_summary(judged, dry_run), style="green" if judged.decision.promotes else "red")
 
 

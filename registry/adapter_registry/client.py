@@ -46,6 +46,9 @@ from adapter_registry.services.promote import History, Judged, PolicyInForce
 from adapter_registry.services.push import Pushed
 from adapter_registry.settings import Settings, read_settings
 
+TOLD = 4
+"""How many differences of a base an error tells; its `problems` hold them all."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Progress = Callable[[int], None]
@@ -369,11 +372,13 @@ def require(verdict: Verdict, version: Version, onto: str) -> None:
     if verdict.accepted:
         return
     problems = [Problem("base-differs", onto, d.what, d.expected, d.found, "") for d in verdict.differences]
-    listed = "".join(f"\n  {difference}" for difference in verdict.differences)
+    told = [str(difference) for difference in verdict.differences]
+    more = [f"... and {len(told) - TOLD} more; --json lists them"] if len(told) > TOLD else []
+    listed = "".join(f"\n  {line}" for line in [*told[:TOLD], *more])
     raise IncompatibleBase(
         f"{version.reference} is locked to {version.base_name}@{version.base[7:19]}, and {onto} is {verdict}. "
         f"Nothing was written.{listed}\n"
-        f"Use the base it was trained on, or pull a version that is locked to yours (adapters ls --base {onto}).",
+        "Load it onto the base it was trained on, or pull a version that is locked to yours: adapters ls --base NAME.",
         problems=problems,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_eight_promoters_leave_one_winner_per_move_and_a_history_without_gaps(ho
     run(promoter, PROMOTERS, home, lambda count: [(me, barrier) for me in range(count)])
     moves = connect(home).history("a", "staging").moves
     assert [move.sequence for move in moves] == list(range(len(moves), 0, -1))
-    for later, earlier in zip(moves, moves[1:], strict=False):
+    for later, earlier in pairwise(moves):
         assert later.previous == earlier.number
     assert connect(home).resolve("a@staging").number == moves[0].number
     digests = {version.number: version.digest for version in connect(home).versions("a")}

@@ -1,8 +1,9 @@
-"""Every code a refused push can carry, with what it means; docs/errors.md lists them from here."""
+"""Every code a problem or notice can carry, with what it means; docs/errors.md lists them from here."""
 
 from __future__ import annotations
 
 CODES: dict[str, str] = {
+    "base-differs": "The base at hand differs from the one the adapter is locked to.",
     "bad-config": "adapter_config.json is not a JSON object, or not JSON at all.",
     "bad-config-value": "A field of adapter_config.json has a value of another type or range than PEFT gives it.",
     "bad-file-name": "A file's name is not portable between file systems.",
@@ -11,6 +12,12 @@ CODES: dict[str, str] = {
     "disguised-file": "A file's content is not what its name says.",
     "file-too-large": "A text file is larger than anything adapters need.",
     "foreign-tensor": "A tensor's name is not one that PEFT gives.",
+    "gate-error": "A rule of the stage's policy cannot be applied as it stands.",
+    "gate-fail": "A rule of the stage's policy failed.",
+    "gate-incomparable": "The two sides of a comparison were measured differently.",
+    "gate-inconclusive": "The evidence cannot decide a comparison.",
+    "gate-pending": "A rule of the stage's policy asks for something that is not there yet.",
+    "index-disagrees": "An index of shards names a tensor in another file than holds it.",
     "invalid-safetensors": "A weight file breaks the safetensors format.",
     "missing-tensors": "The config asks for tensors that the file lacks.",
     "mlx-adapter": "The config is MLX's, which has the same name and another format.",
@@ -27,9 +34,12 @@ CODES: dict[str, str] = {
     "pattern-too-expensive": "A pattern of the config takes too long to match.",
     "pickled-file": "The folder holds a pickled or opaque binary file.",
     "pickled-weights": "The weights are pickled; `adapters convert` writes safetensors.",
+    "policy-invalid": "A policy document breaks a rule of its grammar, or asks for what is not built.",
     "rank-mismatch": "The tensors have another rank than the config says.",
     "refused-value": "A field of the config makes PEFT read files, import code or change the base when it loads.",
+    "results-invalid": "A results file is of no known format, or cannot be used.",
     "shape-mismatch": "A tensor does not fit the base's weight.",
+    "tensor-twice": "Two shards hold a tensor of the same name.",
     "too-many-files": "The folder holds more files than a version may.",
     "too-many-layers": "layer_replication makes more than four times the base's layers.",
     "unknown-file-type": "A file is of no type that adapters use.",
@@ -38,4 +48,21 @@ CODES: dict[str, str] = {
     "would-overwrite-base": "A tensor would replace weights of the base without being declared.",
     "wrong-dimension": "A prompt's dimensions do not fit the base.",
     "zero-weights": "Every tensor is all zeros.",
+}
+
+NOTICES: dict[str, str] = {
+    "absent-saved": "Modules in modules_to_save that the file does not hold.",
+    "absent-targets": "Targeted names that no module of the base bears.",
+    "changes-nothing": "The adapter was saved before any training step; no gate promotes it.",
+    "index-incomplete": "A shard holds tensors that the index does not list; they count.",
+    "left-out": "A file or folder that is no part of an adapter and was not stored.",
+    "no-base-name": "The config names no base.",
+    "not-modelled": "A PEFT method that is checked by names and shapes only.",
+    "packed-base": "The base is quantised, so names were checked and sizes could not be.",
+    "prefix": "Module names and the checkpoint's tensor names differ by one prefix throughout.",
+    "revision-resolved": "A branch or tag of the Hub was resolved to its commit.",
+    "slow-load": "PEFT computes something for each layer when it loads this.",
+    "unknown-fields": "Fields that no PEFT release writes.",
+    "vocabulary-resized": "Embeddings have another number of rows than the base's.",
+    "weights-left-out": "Weight files beside those that make up the checkpoint.",
 }
