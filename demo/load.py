@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ PROMPT = 'The "try" statement specifies exception handlers'
 
 def main(folder: Path, probe: Path) -> None:
     """Both ways of loading give the trained model's logits, bit for bit; then a few words of each model."""
+    warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for an attribute that has a new name
     import numpy as np
     import torch
     from peft import PeftModel
