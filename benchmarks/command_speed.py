@@ -1,6 +1,7 @@
 """How long the command line takes to answer: `--help` against `import click`, `ls` and `show` on a filled store.
 
-Promised: `--help` at most 1.5 times a bare `python -c "import click"`; `ls` and `show` within 1.3 s on the embedded store.
+Promised: `--help` at most 1.5 times a bare `python -c "import click"`; `ls` and `show` within 1.3 s on the embedded
+store.
 Interleaved; medians of whole processes.
 """
 
