@@ -23,7 +23,7 @@ from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, InvalidReference, NotFound, Notice, Problem
+from adapter_registry.domain.errors import InvalidInput, InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.lock import Equivalence, Verdict
@@ -33,7 +33,7 @@ from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.in_use import InUse
-from adapter_registry.pulled import Pulled, place
+from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
 from adapter_registry.services import collect as collecting
 from adapter_registry.services import mark, score, show
@@ -45,9 +45,6 @@ from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreRep
 from adapter_registry.services.promote import History, Judged, PolicyInForce
 from adapter_registry.services.push import Pushed
 from adapter_registry.settings import Settings, read_settings
-
-TOLD = 4
-"""How many differences of a base an error tells; its `problems` hold them all."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -367,22 +364,6 @@ class Registry:
         return self._ask(collecting.collect, grace_seconds=grace_seconds, dry_run=dry_run)
 
 
-def require(verdict: Verdict, version: Version, onto: str) -> None:
-    """Raise IncompatibleBase, with every difference, unless the verdict allows loading."""
-    if verdict.accepted:
-        return
-    problems = [Problem("base-differs", onto, d.what, d.expected, d.found, "") for d in verdict.differences]
-    told = [str(difference) for difference in verdict.differences]
-    more = [f"... and {len(told) - TOLD} more; --json lists them"] if len(told) > TOLD else []
-    listed = "".join(f"\n  {line}" for line in [*told[:TOLD], *more])
-    raise IncompatibleBase(
-        f"{version.reference} is locked to {version.base_name}@{version.base[7:19]}, and {onto} is {verdict}. "
-        f"Nothing was written.{listed}\n"
-        "Load it onto the base it was trained on, or pull a version that is locked to yours: adapters ls --base NAME.",
-        problems=problems,
-    )
-
-
 def _is_folder(text: str) -> bool:
     return not text.startswith("sha256:") and (text.startswith((".", "/", "~")) or Path(text).is_dir())
 
@@ -421,5 +402,4 @@ __all__ = [
     "Registry",
     "StoreReport",
     "connect",
-    "require",
 ]

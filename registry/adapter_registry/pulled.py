@@ -14,11 +14,13 @@ from typing import Any, BinaryIO
 
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import hex_of
-from adapter_registry.domain.errors import Conflict, DigestMismatch, StoreUnavailable
+from adapter_registry.domain.errors import Conflict, DigestMismatch, IncompatibleBase, Problem, StoreUnavailable
 from adapter_registry.domain.lock import Verdict
 
 LOCK_FILE = "adapter_lock.json"
 BLOCK = 1 << 20
+TOLD = 4
+"""How many differences of a base an error tells; its `problems` hold them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +158,19 @@ def _holds(path: Path, file: File) -> bool:
             return hashlib.file_digest(stream, "sha256").hexdigest() == hex_of(file.digest)
     except OSError:
         return False
+
+
+def require(verdict: Verdict, version: Version, onto: str) -> None:
+    """Raise IncompatibleBase, with every difference, unless the verdict allows loading."""
+    if verdict.accepted:
+        return
+    problems = [Problem("base-differs", onto, d.what, d.expected, d.found, "") for d in verdict.differences]
+    told = [str(difference) for difference in verdict.differences]
+    more = [f"... and {len(told) - TOLD} more; --json lists them"] if len(told) > TOLD else []
+    listed = "".join(f"\n  {line}" for line in [*told[:TOLD], *more])
+    raise IncompatibleBase(
+        f"{version.reference} is locked to {version.base_name}@{version.base[7:19]}, and {onto} is {verdict}. "
+        f"Nothing was written.{listed}\n"
+        "Load it onto the base it was trained on, or pull a version that is locked to yours: adapters ls --base NAME.",
+        problems=problems,
+    )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 
+from adapter_registry.checkpoints.json_strict import no_constant, unique_keys
 from adapter_registry.domain.base import size_of
 from adapter_registry.domain.errors import Problem, RegistryError
 
@@ -218,8 +218,8 @@ def _document(text: bytes, file: str, *, max_tensors: int) -> dict[str, Any]:
     try:
         document = json.loads(
             text.decode("utf-8").rstrip(" "),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
+            object_pairs_hook=unique_keys,
+            parse_constant=no_constant,
             parse_float=_no_float,
             # Only a minus sign can make an integer wrong here (-0 is 0 to Python); the hook costs a third of the time.
             parse_int=_count if b"-" in text else None,
@@ -233,18 +233,6 @@ def _document(text: bytes, file: str, *, max_tensors: int) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise HeaderRefused([_bad(file, "header", "a JSON object", type(document).__name__)])
     return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        counted = Counter(key for key, _ in pairs)
-        raise ValueError(f"the key {counted.most_common(1)[0][0][:100]!r} stands twice")
-    return found
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _no_float(text: str) -> None:

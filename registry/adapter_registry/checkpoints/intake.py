@@ -24,7 +24,8 @@ from adapter_registry.checkpoints.targets import Targets, targets_of
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.base import Base, size_of
 from adapter_registry.domain.errors import Notice, Problem
-from adapter_registry.domain.peft import MODELLED, PROMPT_TYPES, AdapterConfig, ConfigReading, read_config
+from adapter_registry.domain.peft import AdapterConfig, ConfigReading, read_config
+from adapter_registry.domain.peft_fields import MODELLED, PROMPT_TYPES
 
 if TYPE_CHECKING:
     from adapter_registry.checkpoints.values import Values

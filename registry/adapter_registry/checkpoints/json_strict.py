@@ -25,7 +25,7 @@ def parse(data: bytes, *, max_bytes: int, max_depth: int) -> Any:
         raise JsonRefused("it begins with a byte order mark, which JSON does not have")
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded
+            data.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=no_constant, parse_int=_bounded
         )
     except UnicodeDecodeError as error:
         raise JsonRefused(f"byte {error.start} is not UTF-8") from error
@@ -37,7 +37,8 @@ def parse(data: bytes, *, max_bytes: int, max_depth: int) -> Any:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `object_pairs_hook`: the object, or JsonRefused when a key stands twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         counted = Counter(key for key, _ in pairs)
@@ -45,7 +46,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(text: str) -> None:
+def no_constant(text: str) -> None:
+    """For `parse_constant`: NaN and Infinity are not JSON."""
     raise JsonRefused(f"{text} is not JSON")
 
 

@@ -13,60 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapter_registry.domain.errors import Notice, Problem
+from adapter_registry.domain.peft_fields import KNOWN_FIELDS, MODELLED, PEFT_TYPES, PROMPT_TYPES
 
 CONFIG = "adapter_config.json"
 MAX_RANK = 4096
 MAX_ENTRIES = 10_000
 MAX_ENTRY_BYTES = 256
 
-PROMPT_TYPES = frozenset({"PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
-MODELLED = frozenset({"LORA", "IA3", "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"})
-"""Methods whose every tensor is checked; the others are checked by names and shapes only."""
-
-PEFT_TYPES = MODELLED | frozenset(
-    {
-        "ADALORA",
-        "ADAMSS",
-        "ADAPTION_PROMPT",
-        "ARROW",
-        "BEFT",
-        "BOFT",
-        "BONE",
-        "C3A",
-        "CPT",
-        "DELORA",
-        "FOURIERFT",
-        "FROD",
-        "GLORA",
-        "GRALORA",
-        "HIRA",
-        "HRA",
-        "LILY",
-        "LN_TUNING",
-        "LOHA",
-        "LOKR",
-        "MISS",
-        "OFT",
-        "OSF",
-        "PEANUT",
-        "POLY",
-        "PSOFT",
-        "PVERA",
-        "RANDLORA",
-        "ROAD",
-        "SHADOW",
-        "SHIRA",
-        "SUPERTUNING",
-        "TINYLORA",
-        "TRAINABLE_TOKENS",
-        "UNILORA",
-        "VBLORA",
-        "VERA",
-        "WAVEFT",
-        "XLORA",
-    }
-)
-"""Every method a PEFT release from 0.2 to 0.21 could save."""
 
 COMPUTED_AT_LOAD = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Initialisations that change, or were trained against a change of, the base's weights."""
@@ -89,77 +42,6 @@ _TRANSFORMERS_CLASS = re.compile(r"transformers\.models\.[a-z0-9_]+\.modeling_[a
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 _FILE_KEY = re.compile(r"(^|_)(path|file|files|dir|directory|folder|cache|cache_dir)($|_)", re.IGNORECASE)
-
-KNOWN_FIELDS = frozenset(
-    {
-        "alora_invocation_tokens",
-        "alpha_pattern",
-        "arrow_config",
-        "auto_mapping",
-        "base_model_name_or_path",
-        "bias",
-        "corda_config",
-        "enable_lora",
-        "encoder_dropout",
-        "encoder_hidden_size",
-        "encoder_num_layers",
-        "encoder_reparameterization_type",
-        "ensure_weight_tying",
-        "eva_config",
-        "exclude_modules",
-        "fan_in_fan_out",
-        "feedforward_modules",
-        "inference_mode",
-        "init_ia3_weights",
-        "init_lora_weights",
-        "kasa_config",
-        "layer_replication",
-        "layers_pattern",
-        "layers_to_transform",
-        "loftq_config",
-        "lora_alpha",
-        "lora_bias",
-        "lora_dropout",
-        "lora_ga_config",
-        "megatron_config",
-        "megatron_core",
-        "merge_weights",
-        "modalities",
-        "modules_to_save",
-        "monteclora_config",
-        "num_attention_heads",
-        "num_layers",
-        "num_ranks",
-        "num_tasks",
-        "num_transformer_submodules",
-        "num_virtual_tokens",
-        "peft_type",
-        "peft_version",
-        "prefix_projection",
-        "prompt_tuning_init",
-        "prompt_tuning_init_state_dict_path",
-        "prompt_tuning_init_task",
-        "prompt_tuning_init_text",
-        "qalora_group_size",
-        "r",
-        "rank_pattern",
-        "revision",
-        "runtime_config",
-        "target_modules",
-        "target_parameters",
-        "task_type",
-        "token_dim",
-        "tokenizer_kwargs",
-        "tokenizer_name_or_path",
-        "trainable_token_indices",
-        "unsloth_fixed",
-        "use_bdlora",
-        "use_dora",
-        "use_qalora",
-        "use_rslora",
-        "velora_config",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
