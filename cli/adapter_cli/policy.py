@@ -63,7 +63,7 @@ def set_policy(stage: str, file: Path, dry_run: bool, as_json: bool, quiet: bool
     from adapter_registry.domain.policy_file import read_policy  # noqa: PLC0415  pydantic and yaml are slow
 
     registry = connect()
-    read = read_policy(read_text(file))
+    read = read_policy(read_text(file), name=file.name)
     in_force = PolicyInForce(read, registry.policy(stage).revision) if dry_run else registry.set_policy(stage, read)
     if as_json:
         print_json({"revision": in_force.revision, "digest": read.digest, **document(read)})

@@ -66,11 +66,22 @@ def lora_problems(layers: list[Layer], config: AdapterConfig, targets: Targets, 
             for path in sorted(targets.modules - there):
                 fix = f"{RESAVE} Its config targets this module."
                 yield Problem("missing-tensors", WEIGHTS, path, "lora_A and lora_B of it", "neither", fix)
-        parameters = {text.rpartition(".")[0] for text in config.target_parameters}
-        for path in sorted(there - targets.modules):
-            if not any(path == each or path.endswith(f".{each}") or not each for each in parameters):
-                fix = "Add it to target_modules, or remove its tensors: PEFT would ignore them."
-                yield Problem("not-targeted", WEIGHTS, path, "a module that the config targets", "tensors of it", fix)
+        for path in sorted(there - targets.modules - _parameter_owners(config, modules)):
+            fix = "Add it to target_modules, or remove its tensors: PEFT would ignore them."
+            yield Problem("not-targeted", WEIGHTS, path, "a module that the config targets", "tensors of it", fix)
+
+
+def _is_parameter(live: str, config: AdapterConfig) -> bool:
+    """Whether `target_parameters` names the parameter at `live`, by its whole path or its end, as PEFT compares."""
+    return any(live == text or live.endswith(f".{text}") for text in config.target_parameters)
+
+
+def _parameter_owners(config: AdapterConfig, modules: Modules) -> set[str]:
+    """Paths of the modules whose parameters `target_parameters` names."""
+    if not config.target_parameters:
+        return set()
+    live = modules.by_path.keys() | modules.tensors.keys()
+    return {name.rpartition(".")[0] for name in live if _is_parameter(name, config)}
 
 
 def _layer_problems(
@@ -98,11 +109,10 @@ def _layer_problems(
 def _parameter(layer: Layer, config: AdapterConfig, modules: Modules) -> Module | None:
     """The parameter that `target_parameters` adapts in this module, e.g. a stack of experts."""
     path = module_path(layer.path)
-    wanted = [text for text in config.target_parameters if text.rpartition(".")[0]]
     candidates = [
         module
         for live, module in modules.by_path.items()
-        if live.rpartition(".")[0] == path and any(live == text or live.endswith(f".{text}") for text in wanted)
+        if live.rpartition(".")[0] == path and _is_parameter(live, config)
     ]
     fitting = [module for module in candidates if layer.down and _stack_fits(module, layer)]
     return next(iter(fitting or candidates), None)

@@ -129,7 +129,7 @@ def _require(verdict: Verdict, version: Version, *, allow_structure: bool) -> No
         raise IncompatibleBase(
             f"{_locked(version)}, and the live model's weights cannot be proved to be that base: "
             f"{'; '.join(verdict.notes)}. The model was not touched. Load it in the dtype of its checkpoint "
-            "(dtype='auto') or from a folder on this machine, or pass verify='structure' to compare names and shapes only."
+            "(dtype='auto') or from a folder on this machine, or pass verify='structure': names and shapes only."
         )
     raise _incompatible(version, str(verdict), verdict.differences)
 

@@ -192,6 +192,19 @@ def test_experts_of_a_mixture_are_matched_though_the_checkpoint_stores_them_apar
     accepted(folder, read_base(tmp_path / "moe", cache=None, progress=lambda _: None))
 
 
+def test_all_linear_on_a_mixture_reaches_its_experts_and_its_router(tmp_path):
+    import torch
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "moe_intermediate_size": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    config = Qwen3MoeConfig(vocab_size=64, **shape, **heads, num_experts=4, num_experts_per_tok=2)
+    Qwen3MoeForCausalLM(config).save_pretrained(tmp_path / "moe")
+    folder = adapter(tmp_path / "a", tmp_path / "moe", peft.LoraConfig(**LM, r=2, target_modules="all-linear"))
+    accepted(folder, read_base(tmp_path / "moe", cache=None, progress=lambda _: None))
+
+
 def test_a_tied_head_that_is_targeted_is_checked_against_the_embedding(tmp_path):
     tied = llama(tmp_path / "tied", tie_word_embeddings=True)
     config = peft.LoraConfig(**LM, r=4, target_modules=["q_proj", "lm_head"])
