@@ -329,7 +329,7 @@ class _Subject:
 
     def description(self) -> Description:
         config = self._config
-        ranks, scaling, rank = ranks_and_scalings(self._layers, config, self._targets)
+        ranks, scaling, rank = ranks_and_scalings(self._layers, config, self._targets, self._modules)
         adapted = {module_path(layer.path) for layer in self._layers} | {
             key.path for key in self._keys if key.part == "ia3_l"
         }

@@ -100,7 +100,8 @@ def _layer_problems(
     if any(len(shape) < 2 or 0 in shape for shape in factors):
         yield _shape(layer.path, "two factors of two dimensions or more, none of size 0", *factors)
         return
-    yield from _rank_problems(layer, config, targets, module, *factors)
+    rank = rank_of(_pattern_path(layer, config, modules), config, targets)
+    yield from _rank_problems(layer, config, rank, module, *factors)
     if module is not None and module.shape is not None:
         yield from _size_problems(layer, config, modules, module, *factors)
     yield from _variant_problems(layer, config, up.entry.shape)
@@ -119,18 +120,28 @@ def _parameter(layer: Layer, config: AdapterConfig, modules: Modules) -> Module 
 
 
 def _stack_fits(module: Module, layer: Layer) -> bool:
-    return bool(module.shape and layer.down and layer.down.entry.shape[-1] in module.shape)
+    if not (module.shape and len(module.shape) >= 2 and layer.down and layer.up):
+        return False
+    return sorted((layer.down.entry.shape[-1], layer.up.entry.shape[0])) == sorted(module.shape[-2:])
+
+
+def _pattern_path(layer: Layer, config: AdapterConfig, modules: Modules) -> str:
+    """What `rank_pattern` and `alpha_pattern` are matched against: the module, or the parameter of it that is adapted."""
+    path = module_path(layer.path)
+    if not config.target_parameters or modules.find(path) is not None:
+        return path
+    parameter = _parameter(layer, config, modules)
+    return parameter.path if parameter else path
 
 
 def _rank_problems(
     layer: Layer,
     config: AdapterConfig,
-    targets: Targets,
+    rank: int,
     module: Module | None,
     down: tuple[int, ...],
     up: tuple[int, ...],
 ) -> Iterator[Problem]:
-    rank = rank_of(module_path(layer.path), config, targets)
     stacked = module is not None and module.shape is not None and len(module.shape) == 3
     experts = module.shape[0] if stacked and module is not None and module.shape else 1
     if down[0] != up[1]:
@@ -198,11 +209,11 @@ def _variant_problems(layer: Layer, config: AdapterConfig, up: tuple[int, ...]) 
 
 
 def ranks_and_scalings(
-    layers: list[Layer], config: AdapterConfig, targets: Targets
+    layers: list[Layer], config: AdapterConfig, targets: Targets, modules: Modules
 ) -> tuple[dict[str, int], dict[str, int], int | None]:
     """(rank -> modules, scaling -> modules, largest rank) as the tensors and the config have them."""
     ranks = Counter(layer.down.entry.shape[0] for layer in layers if layer.down and layer.down.entry.shape)
-    scalings = Counter(f"{scaling_of(module_path(layer.path), config, targets):.6g}" for layer in layers)
+    scalings = Counter(f"{scaling_of(_pattern_path(layer, config, modules), config, targets):.6g}" for layer in layers)
     ordered = {str(rank): count for rank, count in sorted(ranks.items())}
     return ordered, dict(sorted(scalings.items())), max(ranks, default=None)
 
