@@ -1,7 +1,7 @@
 """How long the command line takes to answer: `--help` against `import click`, `ls` and `show` on a filled store.
 
 Promised: `--help` at most 1.5 times a bare `python -c "import click"`; `ls` and `show` within 1.3 s on the embedded
-store.
+store and 0.4 s against a server.
 Interleaved; medians of whole processes.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def main() -> None:
     for name, value in told.items():
         print(f"{name:<28} {value * 1000:7.0f} ms  (median of {options.rounds})")
     print(f"--help against import click  {result['help_ratio']:7.2f} x   promised: at most 1.5")
-    print("ls and show                          promised: within 1300 ms")
+    print("ls and show                          promised: within 1300 ms, 400 ms against a server")
 
 
 def fill(home: Path) -> None:
@@ -62,19 +63,35 @@ def fill(home: Path) -> None:
 
 
 def measure(home: Path, rounds: int) -> dict[str, list[float]]:
-    given = {"ADAPTERS_HOME": str(home / "home"), "ADAPTERS_CACHE": str(home / "cache")}
+    local = {**os.environ, "ADAPTERS_HOME": str(home / "home"), "ADAPTERS_CACHE": str(home / "cache")}
     program = str(Path(sys.executable).with_name("adapters"))
+    server = subprocess.Popen([program, "serve", "--port", "0"], env=local, stdout=subprocess.PIPE, text=True)
+    try:
+        told = f"{server.stdout.readline()}{server.stdout.readline()}" if server.stdout else ""
+        remote = local | dict(re.findall(r"(ADAPTERS_URL|ADAPTERS_TOKEN)=(\S+)", told))
+        return timed(program, home, rounds, local=local, remote=remote)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def timed(
+    program: str, home: Path, rounds: int, *, local: dict[str, str], remote: dict[str, str]
+) -> dict[str, list[float]]:
     commands = {
         "import click": [sys.executable, "-c", "import click"],
         "adapters --help": [program, "--help"],
         "adapters ls": [program, "ls"],
         "adapters show adapter-1@v2": [program, "show", "adapter-1@v2"],
+        "ls against a server": [program, "ls"],
+        "show against a server": [program, "show", "adapter-1@v2"],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
             started = time.perf_counter()
-            subprocess.run(command, env={**os.environ, **given}, cwd=home, check=True, stdout=subprocess.DEVNULL)
+            environment = remote if "server" in name else local
+            subprocess.run(command, env=environment, cwd=home, check=True, stdout=subprocess.DEVNULL)
             seconds[name].append(time.perf_counter() - started)
     return seconds
 

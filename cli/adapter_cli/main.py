@@ -31,6 +31,7 @@ COMMANDS = {
         "base": ("base", "Register base checkpoints."),
         "policy": ("policy", "Show or set the policy a stage judges by."),
         "convert": ("push", "Convert a pickled adapter to safetensors."),
+        "serve": ("serve", "Serve the registry over HTTP on this machine."),
         "admin": ("admin", "Check, collect and migrate the store."),
     },
 }

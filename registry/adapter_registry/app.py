@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine
@@ -39,6 +42,18 @@ def embedded(settings: Settings) -> Backend:
 def migrate_embedded(settings: Settings) -> str:
     """Run the migrations of the embedded store; the schema it is at afterwards."""
     return migrate(_engine(settings), migrations_folder())
+
+
+def server_token(settings: Settings) -> tuple[str, bool]:
+    """(the embedded registry's server token, whether it was made just now); kept in a file only its owner can read."""
+    path = settings.home / "server-token"
+    with suppress(FileNotFoundError):
+        return path.read_text().strip(), False
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token = f"adapters_{secrets.token_urlsafe(32)}"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token)
+    return token, True
 
 
 def _engine(settings: Settings) -> Engine:

@@ -6,7 +6,8 @@
     registry.push("./lora-adapter", base="mistral-7b@26bca36b", name="sql-lora")
     registry.pull("sql-lora@prod", "./out", base="mistral-7b@26bca36b")
 
-A call names a service function; this module carries it out on the embedded registry in this process.
+A call names a service function. It is carried out on the embedded registry in this process, or, with ADAPTERS_URL
+set, by the server there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 from adapter_registry.checkpoints.adapter_files import FolderFile, read_folder
 from adapter_registry.checkpoints.intake import Examination, examine, refuse
@@ -46,6 +47,9 @@ from adapter_registry.services.promote import History, Judged, PolicyInForce
 from adapter_registry.services.push import Pushed
 from adapter_registry.settings import Settings, read_settings
 
+if TYPE_CHECKING:
+    from adapter_registry.remote import Remote
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Progress = Callable[[int], None]
@@ -73,11 +77,18 @@ class Registry:
         self.in_use = InUse(settings.context, settings.adapter)
 
     def _ask(self, operation: Callable[Concatenate[Backend, P], T], *args: P.args, **given: P.kwargs) -> T:
+        if self._settings.url:
+            return cast("T", self._remote().call(operation, given))
         if self._opened is None:
             from adapter_registry import app  # noqa: PLC0415  importing a database takes half of a command's time
 
             self._opened = app.embedded(self._settings)
         return operation(self._opened, *args, **given)
+
+    def _remote(self) -> Remote:
+        from adapter_registry.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
+
+        return Remote(self._settings.url or "", self._settings.token, actor=self._settings.actor)
 
     # Names
 

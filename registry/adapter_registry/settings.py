@@ -26,6 +26,8 @@ class Settings:
         namespace: what an adapter name without one belongs to (ADAPTERS_NAMESPACE).
         adapter: `namespace/name` that a bare `v3` belongs to (ADAPTERS_ADAPTER); None when not set.
         actor: who asks (ADAPTERS_ACTOR, else the login name).
+        url: a registry server to ask instead of the embedded store (ADAPTERS_URL); None for the embedded one.
+        token: that server's token (ADAPTERS_TOKEN).
     """
 
     home: Path
@@ -33,6 +35,8 @@ class Settings:
     namespace: str
     adapter: str | None
     actor: str
+    url: str | None = None
+    token: str | None = None
 
     @property
     def database(self) -> Path:
@@ -65,6 +69,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         namespace=namespace,
         adapter="/".join(split_adapter(in_use, namespace=namespace)) if in_use else None,
         actor=given.get("ADAPTERS_ACTOR") or _login(),
+        url=given.get("ADAPTERS_URL") or None,
+        token=given.get("ADAPTERS_TOKEN") or None,
     )
 
 

@@ -126,7 +126,7 @@ def _stack_fits(module: Module, layer: Layer) -> bool:
 
 
 def _pattern_path(layer: Layer, config: AdapterConfig, modules: Modules) -> str:
-    """What `rank_pattern` and `alpha_pattern` are matched against: the module, or the parameter of it that is adapted."""
+    """What `rank_pattern` and `alpha_pattern` are matched against: the module, or its adapted parameter."""
     path = module_path(layer.path)
     if not config.target_parameters or modules.find(path) is not None:
         return path

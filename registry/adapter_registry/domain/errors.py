@@ -165,3 +165,20 @@ class Unsupported(RegistryError):
     """A thing that is understood and not done, with the reason."""
 
     code, status, exit_code = "unsupported", 422, 1
+
+
+class Unauthorised(RegistryError):
+    """A request without the server's token."""
+
+    code, status, exit_code = "unauthorised", 401, 1
+
+    def __init__(
+        self, text: str = "the server wants its token: set ADAPTERS_TOKEN to what `adapters serve` printed."
+    ) -> None:
+        super().__init__(text)
+
+
+class ServerUnreachable(RegistryError):
+    """The server that ADAPTERS_URL names does not answer, or answers something else."""
+
+    code, status, exit_code = "server-unreachable", 503, 1

@@ -1,0 +1,163 @@
+"""Against a server every command does what it does on the embedded registry, and nobody gets in without the token."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import re
+import subprocess
+
+import pytest
+
+from tests.acceptance.conftest import Cli
+from tests.acceptance.test_life import retrained
+from tests.adapter_builders import changed_config, copied, llama
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteCli(Cli):
+    """`adapters` that asks a server; its own home stays empty of any store."""
+
+    url: str = ""
+    token: str = ""
+
+    @property
+    def environment(self):
+        return {**super().environment, "ADAPTERS_URL": self.url, "ADAPTERS_TOKEN": self.token}
+
+
+@pytest.fixture
+def remote(cli, tmp_path):
+    server = subprocess.Popen(
+        [*cli.command, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, env=cli.environment, cwd=cli.folder
+    )
+    try:
+        lines = server.stdout.readline() + server.stdout.readline()
+        url = re.search(r"ADAPTERS_URL=(\S+)", lines)[1]
+        token = re.search(r"ADAPTERS_TOKEN=(\S+)", lines)[1]
+        yield RemoteCli(tmp_path / "elsewhere", cli.folder, url=url, token=token)
+    finally:
+        server.terminate()
+        server.wait(20)
+        server.stdout.close()
+
+
+@pytest.fixture
+def pushed(remote, llama_folder, lora_folder):
+    remote("base", "add", "llama", llama_folder)
+    remote("push", lora_folder, "--base", "llama", "--name", "sql-lora")
+    return remote
+
+
+def test_the_whole_life_works_against_a_server(pushed, llama_folder, lora_folder, tmp_path):
+    assert pushed("push", lora_folder, "--base", "llama", "--name", "sql-lora").out.startswith("already v1")
+    pushed("push", retrained(lora_folder, tmp_path / "b", 2.0), "--base", "llama", "--name", "sql-lora", "-m", "two")
+    pushed("score", "add", "v1", "--metric", "x/acc", "--value", 0.5, "--n", 1000)
+    pushed("score", "add", "v2", "--metric", "x/acc", "--value", 0.3, "--n", 1000)
+    pushed("score", "add", "v2", "--metric", "x/loss", "--value", "nan")
+    assert "nan" in pushed("show", "v2").out
+    pushed("tag", "v2", "candidate")
+    pushed("label", "v1", "license=mit")
+    pushed("promote", "v1", "prod", "--reason", "first")
+    assert "worse" in pushed("promote", "v2", "prod", code=3).out
+    assert [v["number"] for v in pushed("ls", "sql-lora", "--json").json] == [2, 1]
+    assert pushed("ls", "--json").json[0]["stages"] == {"prod": 1}
+    pushed("pull", "sql-lora@prod", "-o", tmp_path / "out", "--base", llama_folder)
+    for path in lora_folder.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    other = llama(tmp_path / "other", seed=9)
+    assert (
+        "tensors with equal bytes"
+        in pushed("pull", "sql-lora@prod", "-o", tmp_path / "no", "--base", other, code=6).err
+    )
+    pushed("policy", "show", "prod")
+    assert pushed("history", "sql-lora", "prod", "--json").json["pointing"] == {"prod": 1}
+    pushed("admin", "check", "--read-data")
+    assert not (pushed.home / "registry.db").exists()
+
+
+def test_refusals_come_back_with_their_codes_problems_and_exit_codes(pushed, lora_folder, tmp_path):
+    folder = copied(lora_folder, tmp_path / "bad")
+    changed_config(folder, r=16)
+    error = pushed("push", folder, "--base", "llama", "--name", "sql-lora", "--json", code=7).json["error"]
+    assert (error["code"], error["problems"][0]["code"]) == ("push-refused", "rank-mismatch")
+    assert "did you mean" in pushed("show", "sql-lor@v1", code=1).err.lower()
+    assert "never reused" in pushed(
+        "push", retrained(lora_folder, tmp_path / "c", 3.0), "--base", "llama", "--name", "sql-lora", "--version", "1.0.0",
+        code=1,
+    ).err  # fmt: skip
+
+
+def test_a_wrong_token_and_a_dead_server_are_told(remote, tmp_path):
+    stranger = dataclasses.replace(remote, token="wrong")
+    assert "ADAPTERS_TOKEN" in stranger("ls", code=1).err
+    nowhere = dataclasses.replace(remote, url="http://127.0.0.1:9")
+    assert "adapters serve" in nowhere("ls", code=1).err
+    assert "http://host:port" in dataclasses.replace(remote, url="nonsense")("ls", code=2).err
+
+
+def ask(remote, method, path, body=None, **headers):
+    connection = http.client.HTTPConnection(remote.url.removeprefix("http://"), timeout=20)
+    given = {"Authorization": f"Bearer {remote.token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    connection.request(method, path, body, {k: v for k, v in given.items() if v})
+    response = connection.getresponse()
+    data = response.read()
+    connection.close()
+    return response.status, data
+
+
+class TestHostileRequests:
+    @pytest.mark.parametrize("path", ["/api/v1/show.adapters", "/api/v1/blobs/" + "0" * 64, "/", "/docs", "/api/v1/x"])
+    @pytest.mark.parametrize("token", ["", "Bearer ", "Bearer wrong", "Basic x"])
+    def test_nothing_answers_without_the_token(self, remote, path, token):
+        for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
+            assert ask(remote, method, path, Authorization=token)[0] == 401
+
+    def test_another_host_name_is_turned_away(self, remote):
+        assert ask(remote, "POST", "/api/v1/show.adapters", "{}", Host="evil.example")[0] == 400
+        assert ask(remote, "GET", "/health", Authorization="")[0] == 200
+
+    @pytest.mark.parametrize(
+        "body",
+        ["", "[]", "{", '{"x": 1}', '{"backend": {}}', '{"progress": 1}', '{"stage": 5}', '{"stage": ["a"]}', "nan"],
+    )
+    def test_a_body_that_is_no_such_question_is_refused_with_a_reason(self, remote, body):
+        status, data = ask(remote, "POST", "/api/v1/show.adapters", body)
+        assert status == 422
+        assert json.loads(data)["detail"]
+
+    def test_a_missing_argument_is_named(self, remote):
+        status, data = ask(remote, "POST", "/api/v1/show.resolve", "{}")
+        assert status == 422
+        assert "reference" in json.loads(data)["detail"]
+
+    @pytest.mark.parametrize("operation", ["nope", "__class__", "collect", "promote.promote%2f..", "../health"])
+    def test_an_operation_that_does_not_exist_is_not_found(self, remote, operation):
+        assert ask(remote, "POST", f"/api/v1/{operation}", "{}")[0] in (404, 405)
+
+    @pytest.mark.parametrize("digest", ["..%2f..%2fetc%2fpasswd", "sha256:..", "0" * 63, "A" * 64, "0" * 64 + "%00"])
+    def test_a_blob_is_named_by_a_digest_and_nothing_else(self, remote, digest):
+        for method in ("GET", "PUT"):
+            assert ask(remote, method, f"/api/v1/blobs/{digest}", b"x" if method == "PUT" else None)[0] in (404, 422)
+
+    def test_bytes_that_are_not_their_digest_are_not_kept(self, remote):
+        status, data = ask(remote, "PUT", "/api/v1/blobs/" + "0" * 64, b"something else")
+        assert status == 422
+        assert json.loads(data)["code"] == "digest-mismatch"
+        assert ask(remote, "GET", "/api/v1/blobs/" + "0" * 64)[0] == 404
+
+    def test_a_commit_of_files_that_were_never_sent_is_refused(self, pushed):
+        file = {"path": "adapter_model.safetensors", "size": 5, "digest": "sha256:" + "1" * 64}
+        body = json.dumps({"adapter": "x", "base": "llama", "files": [file]})
+        status, data = ask(pushed, "POST", "/api/v1/push.commit", body)
+        assert (status, json.loads(data)["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
+def test_it_is_served_to_this_machine_only(cli, host):
+    assert "loopback" in cli("serve", "--host", host, code=2).err
+
+
+def test_the_token_is_kept_where_only_its_owner_reads_it(remote, cli):
+    assert (cli.home / "server-token").stat().st_mode & 0o077 == 0
