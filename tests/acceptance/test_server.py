@@ -83,10 +83,9 @@ def test_refusals_come_back_with_their_codes_problems_and_exit_codes(pushed, lor
     error = pushed("push", folder, "--base", "llama", "--name", "sql-lora", "--json", code=7).json["error"]
     assert (error["code"], error["problems"][0]["code"]) == ("push-refused", "rank-mismatch")
     assert "did you mean" in pushed("show", "sql-lor@v1", code=1).err.lower()
-    assert "never reused" in pushed(
-        "push", retrained(lora_folder, tmp_path / "c", 3.0), "--base", "llama", "--name", "sql-lora", "--version", "1.0.0",
-        code=1,
-    ).err  # fmt: skip
+    other = retrained(lora_folder, tmp_path / "c", 3.0)
+    reused = pushed("push", other, "--base", "llama", "--name", "sql-lora", "--version", "1.0.0", code=1)
+    assert "never reused" in reused.err
 
 
 def test_a_wrong_token_and_a_dead_server_are_told(remote, tmp_path):
