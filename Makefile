@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # uv does not read pip's settings; hand over a local wheel folder if pip has one.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+BENCHMARKS := $(filter-out benchmarks/__init__.py benchmarks/shapes.py,$(wildcard benchmarks/*.py))
 # A Linux laptop without a GPU saves gigabytes with: make demo TORCH_BACKEND=cpu
 TORCH_FLAGS := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 export PYTHONDONTWRITEBYTECODE ?=
@@ -31,7 +32,7 @@ fix: setup ## repair what can be repaired by a program
 	@$(BIN)/ruff format .
 
 bench: setup ## every promised number, against its peer
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 setup: $(VENV)/.ready
 

@@ -58,7 +58,7 @@ def _story() -> None:
 
     heading("Push: what does not fit is refused, with every reason at once")
     run("base", "add", "tiny-llama", other_shape(), "-q")
-    run("check", folders["v2"], "--base", "tiny-llama", expect=7)
+    run("push", folders["v2"], "--base", "tiny-llama", "--name", NAME, expect=7)
     run("push", corrupted(folders["v2"]), "--base", "smollm2", "--name", NAME, expect=7)
 
     heading("Scores: held-out loss of the base and of each version, bound to digests")

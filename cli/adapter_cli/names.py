@@ -11,19 +11,26 @@ from adapter_registry.domain.errors import InvalidReference
 
 @click.command()
 @click.argument("adapter", required=False)
-def use(adapter: str | None) -> None:
+@output_options
+def use(adapter: str | None, as_json: bool, quiet: bool) -> None:
     """Choose the adapter that a bare v3 belongs to, in this folder and those below it.
 
     Without ADAPTER: say which one is in use. ADAPTERS_ADAPTER wins over the choice.
     """
     registry = connect()
-    if adapter is None:
-        say(registry.in_use.here() or "no adapter is in use here: adapters use NAME")
-        return
-    name = registry.adapter(adapter)
-    registry.versions(name)
-    registry.in_use.choose(name)
-    say(f"using {name} here", style="green")
+    if adapter is not None:
+        name = registry.adapter(adapter)
+        registry.versions(name)
+        registry.in_use.choose(name)
+    here = registry.in_use.here()
+    if as_json:
+        print_json({"adapter": here})
+    elif quiet:
+        click.echo(here or "", nl=here is not None)
+    elif here is None:
+        say("no adapter is in use here: adapters use NAME")
+    else:
+        say(f"using {here} here" if adapter else here, style="green")
 
 
 @click.command()

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 from adapter_registry.checkpoints.adapter_files import CONFIG, PICKLED, WEIGHTS
+from adapter_registry.checkpoints.json_strict import LFS_POINTER
 from adapter_registry.domain.errors import Conflict, InvalidInput, Notice, StoreUnavailable
 
 CHILD = Path(__file__).with_name("convert_child.py")
 WALL_SECONDS = 600
 MEMORY_BYTES = 24 << 30
 COPIED = (".json", ".md", ".txt", ".jinja", ".model")
-LFS_POINTER = b"version https://git-lfs"
 
 
 def convert(folder: Path, out: Path) -> list[Notice]:

@@ -16,7 +16,7 @@ from adapter_registry.checkpoints.adapter_keys import Key, read_keys
 from adapter_registry.checkpoints.full_weights import declared_by, full_problems, is_embedding, resized
 from adapter_registry.checkpoints.header import Header, HeaderRefused, TensorEntry, agrees
 from adapter_registry.checkpoints.header import read as read_header
-from adapter_registry.checkpoints.json_strict import JsonRefused, parse
+from adapter_registry.checkpoints.json_strict import LFS_POINTER, JsonRefused, parse
 from adapter_registry.checkpoints.lora import RESAVE, layers_of, lora_problems, module_path, ranks_and_scalings
 from adapter_registry.checkpoints.modules import Modules, modules_of
 from adapter_registry.checkpoints.prompts import prompt_problems
@@ -95,6 +95,10 @@ def _read_config(file: Source | None) -> ConfigReading:
         return ConfigReading(None, (Problem("no-config", CONFIG, "", "the adapter's config", "no such file", fix),), ())
     with file.open() as stream:
         data = stream.read(MAX_CONFIG + 1)
+    if data.startswith(LFS_POINTER):
+        fix = "Run `git lfs pull` where it was cloned."
+        found = "a Git LFS pointer"
+        return ConfigReading(None, (Problem("bad-config", CONFIG, "", "the config itself", found, fix),), ())
     try:
         return read_config(parse(data, max_bytes=MAX_CONFIG, max_depth=MAX_CONFIG_DEPTH))
     except JsonRefused as error:

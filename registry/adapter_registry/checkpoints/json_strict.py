@@ -1,12 +1,17 @@
-"""JSON read strictly: bounded in size and depth, no duplicate keys, no NaN, no integers beyond 2^53."""
+"""JSON read strictly: bounded in size and depth, no duplicate keys, no NaN, no infinity, no integers
+beyond 2^53, no half characters."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
 LARGEST_INTEGER = 1 << 53
+
+LFS_POINTER = b"version https://git-lfs"
+"""How a file begins that Git LFS keeps elsewhere."""
 
 
 class JsonRefused(ValueError):
@@ -17,7 +22,8 @@ def parse(data: bytes, *, max_bytes: int, max_depth: int) -> Any:
     """The JSON value in `data`.
 
     Raises:
-        JsonRefused: too large, too deep, not UTF-8, a duplicate key, NaN, Infinity or an integer beyond 2^53.
+        JsonRefused: too large, too deep, not UTF-8, a duplicate key, NaN, infinity, an integer beyond 2^53, or half a
+            surrogate pair (which no UTF-8 text can hold).
     """
     if len(data) > max_bytes:
         raise JsonRefused(f"{len(data):,} bytes, at most {max_bytes:,} are read")
@@ -33,7 +39,7 @@ def parse(data: bytes, *, max_bytes: int, max_depth: int) -> Any:
         raise JsonRefused("hundreds of levels of nesting") from error
     except json.JSONDecodeError as error:
         raise JsonRefused(f"{error.msg} in line {error.lineno}, column {error.colno}") from error
-    _require_depth(value, max_depth)
+    _require_sound(value, max_depth)
     return value
 
 
@@ -57,12 +63,24 @@ def _bounded(text: str) -> int:
     return int(text)
 
 
-def _require_depth(value: Any, left: int) -> None:
+def _require_sound(value: Any, left: int) -> None:
     if left < 0:
         raise JsonRefused("nested too deeply")
     if isinstance(value, dict):
-        for each in value.values():
-            _require_depth(each, left - 1)
+        for key, each in value.items():
+            _require_sound(key, left)
+            _require_sound(each, left - 1)
     elif isinstance(value, list):
         for each in value:
-            _require_depth(each, left - 1)
+            _require_sound(each, left - 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise JsonRefused("a number beyond what a float can hold")
+    elif isinstance(value, str) and not value.isascii():
+        _require_characters(value)
+
+
+def _require_characters(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise JsonRefused(f"half a surrogate pair in {ascii(text)[:60]}") from error

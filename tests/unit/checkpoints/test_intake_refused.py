@@ -159,6 +159,7 @@ TEXTS = {
     "big-integer": (b'{"peft_type": "LORA", "r": 99999999999999999999999}', "beyond 2^53"),
     "deep": (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nest"),
     "somewhat-deep": (b'{"a": ' + b"[" * 30 + b"]" * 30 + b"}", "nested too deeply"),
+    "lfs-pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
     "byte-order-mark": (b'\xef\xbb\xbf{"peft_type": "LORA"}', "byte order mark"),
     "not-utf8": (b'{"peft_type": "\xff"}', "not UTF-8"),
     "large": (b'{"a": "' + b"x" * (1 << 20) + b'"}', "at most 1,048,576"),
