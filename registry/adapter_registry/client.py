@@ -12,7 +12,6 @@ set, by the server there.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import InvalidInput, InvalidReference, NotFound, Notice
+from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.lock import Equivalence, Verdict
@@ -33,6 +32,7 @@ from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
+from adapter_registry.folders import hashed, is_folder, name_of
 from adapter_registry.in_use import InUse
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
@@ -122,7 +122,7 @@ class Registry:
 
     def base(self, text: str, *, progress: Progress | None = None) -> KnownBase:
         """The registered Base that a name, `name@prefix`, a digest or a checkpoint folder means."""
-        if not _is_folder(text):
+        if not is_folder(text):
             return self._ask(base_service.find, reference=text)
         return self._ask(base_service.recognise, base=self._read(text, progress))
 
@@ -181,11 +181,11 @@ class Registry:
             PushRefused: with every reason at once; nothing was stored.
         """
         path = Path(folder)
-        adapter = self.adapter(name or self.in_use.pushed_from(path) or _name_of(path))
+        adapter = self.adapter(name or self.in_use.pushed_from(path) or name_of(path))
         known = self.base(base)
         sources, notices = read_folder(path)
         refuse(examine(sources, known.base).with_notices(notices))
-        files = [_hashed(source) for source in sources]
+        files = [hashed(source) for source in sources]
         self._send(files, sources, progress or _silent)
         pushed = self._ask(
             pushing.commit,
@@ -337,11 +337,11 @@ class Registry:
     def verdict(self, version: Version, base: str, *, spot: bool = False) -> Verdict:
         """How a registered base or a checkpoint folder fits the Lock of a Version."""
         locked = self._ask(base_service.find, reference=version.base)
-        if spot and _is_folder(base):
+        if spot and is_folder(base):
             from adapter_registry.checkpoints.base_folder import spot_verdict  # noqa: PLC0415
 
             return spot_verdict(Path(base).expanduser(), locked.base)
-        found = self._read(base, None) if _is_folder(base) else self.base(base).base
+        found = self._read(base, None) if is_folder(base) else self.base(base).base
         return lock.compare(locked.base, found, self._stand_ins(locked, found))
 
     def _stand_ins(self, locked: KnownBase, found: Base) -> tuple[Equivalence, ...]:
@@ -373,24 +373,6 @@ class Registry:
     def collect(self, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False) -> Collected:
         """Remove bytes that no version refers to."""
         return self._ask(collecting.collect, grace_seconds=grace_seconds, dry_run=dry_run)
-
-
-def _is_folder(text: str) -> bool:
-    return not text.startswith("sha256:") and (text.startswith((".", "/", "~")) or Path(text).is_dir())
-
-
-def _name_of(folder: Path) -> str:
-    name = folder.absolute().name
-    try:
-        reference.split_adapter(name)
-    except InvalidReference as error:
-        raise InvalidInput(f"the folder's name {name!r} is no adapter name; give one with --name NAME.") from error
-    return name
-
-
-def _hashed(source: FolderFile) -> File:
-    with source.open() as stream:
-        return File(source.path, source.size, Digest(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"))
 
 
 def _silent(_bytes: int) -> None:
