@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -100,7 +100,9 @@ def _read(name: str, stream: IO[str], reports: queue.Queue[tuple[str, str | None
     reports.put((name, None))
 
 
-def _follow(running: dict[str, _Worker], reports: queue.Queue[tuple[str, str | None]], show: object) -> None:
+def _follow(
+    running: dict[str, _Worker], reports: queue.Queue[tuple[str, str | None]], show: Callable[[], None]
+) -> None:
     unfinished = set(running)
     while unfinished:
         try:
@@ -110,10 +112,9 @@ def _follow(running: dict[str, _Worker], reports: queue.Queue[tuple[str, str | N
         if line is None:
             unfinished.discard(name)
             _require_success(running[name])
-        elif line:
+        elif line.startswith("{"):
             _take(running[name], line)
-        if callable(show):
-            show()
+        show()
 
 
 def _take(worker: _Worker, line: str) -> None:

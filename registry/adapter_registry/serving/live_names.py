@@ -155,8 +155,8 @@ def _as_saved(live: Mapping[str, Live], root: Any) -> Mapping[str, Live]:
     if not isinstance(root, PreTrainedModel):
         return live
     saved = revert_weight_conversion(root, {name: each.tensor for name, each in live.items()})
-    buffers = {name for name, each in live.items() if not each.is_parameter}
-    return {name: Live(tensor, is_parameter=name not in buffers) for name, tensor in saved.items()}
+    buffers = {_memory(each.tensor) for each in live.values() if not each.is_parameter}
+    return {name: Live(tensor, is_parameter=_memory(tensor) not in buffers) for name, tensor in saved.items()}
 
 
 def _untied_head(pairs: Pairs, base: Base, root: Any) -> Pairs:

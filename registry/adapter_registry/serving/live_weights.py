@@ -111,8 +111,10 @@ def _compare(table: Tensor, live: LiveTensor) -> _Compared:
     held = live.detach()[: table.shape[0]] if table.shape else live.detach()
     back = held.to(stored)
     digest = _digest(back)
+    if digest == table.digest and held.dtype == stored:
+        return _Compared(table.name, True)
     if digest == table.digest and torch.equal(back.to(held.dtype), held):
-        return _Compared(table.name, True, converted="" if held.dtype == stored else _short(held.dtype))
+        return _Compared(table.name, True, converted=_short(held.dtype))
     if not _lossless(stored, held.dtype):
         return _Compared(table.name, None, unproved=f"{_short(stored)} weights are held as {_short(held.dtype)}")
     return _Compared(table.name, False, expected=f"bytes {table.digest[:12]}", found=f"bytes {digest[:12]}")

@@ -9,9 +9,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
+    CLIPVisionConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     MixtralConfig,
     MixtralForCausalLM,
     T5Config,
@@ -20,7 +24,7 @@ from transformers import (
 
 from adapter_registry.domain.lock import Level
 from adapter_registry.serving.live_weights import live_differences
-from tests.unit.serving.builders import llama, saved
+from tests.unit.serving.builders import TINY, llama, saved
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,14 @@ def base(folder):
 
 def loaded(folder, **how):
     return AutoModelForCausalLM.from_pretrained(folder, **how)
+
+
+def vision_language():
+    text = LlamaConfig(**TINY)
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    return LlavaForConditionalGeneration(LlavaConfig(text_config=text, vision_config=vision, image_token_index=60))
 
 
 class TestTheSameWeights:
@@ -107,6 +119,7 @@ class TestTheSameWeights:
             lambda: T5ForConditionalGeneration(
                 T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)
             ),
+            vision_language,
         ],
     )
     def test_other_architectures(self, model, tmp_path):
