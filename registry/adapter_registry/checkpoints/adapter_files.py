@@ -3,67 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-import unicodedata
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
+from adapter_registry.checkpoints.file_rules import LOCK_FILE as LOCK_FILE
+from adapter_registry.checkpoints.file_rules import MAX_DEPTH, MAX_FILES, file_problems, left_out
+from adapter_registry.checkpoints.file_rules import PICKLED as PICKLED
 from adapter_registry.domain.errors import InvalidInput, Notice, Problem, PushRefused
+from adapter_registry.domain.peft_fields import CONFIG as CONFIG
+from adapter_registry.domain.peft_fields import WEIGHTS as WEIGHTS
 
-MAX_FILES = 2_000
-MAX_PATH = 512
-MAX_SEGMENT = 200
-MAX_DEPTH = 16
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-PICKLED = "adapter_model.bin"
-LOCK_FILE = "adapter_lock.json"
-
-_STORED = (".safetensors", ".json", ".jsonl", ".md", ".txt", ".model", ".jinja", ".yaml", ".yml", ".tiktoken", ".vocab")
-_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
-_STORED_NAMES = {"license", "licence", "notice", "readme", "use_policy", "merges.txt"}
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz", ".dill", ".h5", ".msgpack")
-_CODE = (
-    ".py",
-    ".sh",
-    ".bash",
-    ".so",
-    ".dll",
-    ".dylib",
-    ".exe",
-    ".bat",
-    ".ps1",
-    ".pyc",
-    ".js",
-    ".ipynb",
-    ".pyd",
-    ".jar",
-)
-_TRAINING_LEFTOVERS = re.compile(
-    r"(training_args\.bin|optimizer\.(bin|pt)|scheduler\.(bin|pt)|scaler\.pt|rng_state(_\d+)?\.pth"
-    r"|trainer_state\.json|pytorch_model_fsdp\.bin|zero_to_fp32\.py|latest|global_step\d+)"
-)
-_DROPPED_FOLDERS = re.compile(
-    r"(checkpoint-\d+|runs|wandb|logs|__pycache__|\.git|\.cache|\.ipynb_checkpoints|\.huggingface)"
-)
-_DROPPED_FILES = {".gitattributes", ".gitignore", ".ds_store", "thumbs.db", "desktop.ini", LOCK_FILE}
-_SUFFIX_MAGIC = (
-    (b"\x7fELF", "a native program"),
-    (b"MZ", "a native program"),
-    (b"#!", "a script"),
-    (b"PK\x03\x04", "a zip archive, as torch.save writes"),
-    (b"\x80\x02", "a pickle"),
-    (b"\x80\x03", "a pickle"),
-    (b"\x80\x04", "a pickle"),
-    (b"\x80\x05", "a pickle"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-)
-_WINDOWS_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+MAX_ENTRIES = 50_000
+"""Files and folders that are looked at before a folder is taken for something else than an adapter."""
 
 
 class Source(Protocol):
@@ -116,17 +70,37 @@ def read_folder(folder: Path) -> tuple[tuple[FolderFile, ...], tuple[Notice, ...
 
     Raises:
         InvalidInput: there is no such folder.
-        PushRefused: with every problem at once.
+        PushRefused: with every problem of the files as files, at once.
+    """
+    found = survey(folder)
+    problems = [*found.problems, *file_problems(found.files)]
+    if problems:
+        raise refused(problems)
+    return found.files, found.notices
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is in a folder: regular files, what was left out, and what could not be taken as it is."""
+
+    files: tuple[FolderFile, ...]
+    notices: tuple[Notice, ...]
+    problems: tuple[Problem, ...]
+
+
+def survey(folder: Path) -> Survey:
+    """What is in an adapter folder, by kind; the files' names and types are judged by `file_problems`.
+
+    Raises:
+        InvalidInput: there is no such folder.
     """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise InvalidInput(f"{folder} {what}; name the folder that PEFT's save_pretrained wrote.")
     listing = _Listing(folder)
     listing.walk(folder, PurePosixPath())
-    listing.check_whole()
-    if listing.problems:
-        raise refused(listing.problems)
-    return tuple(sorted(listing.files, key=lambda file: file.path)), tuple(listing.notices)
+    files = sorted(listing.files, key=lambda file: file.path)
+    return Survey(tuple(files), tuple(listing.notices), tuple(listing.problems))
 
 
 def refused(problems: list[Problem] | tuple[Problem, ...]) -> PushRefused:
@@ -143,6 +117,7 @@ class _Listing:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._snapshot = root.absolute().parent.name == "snapshots"
+        self._entries = 0
         self.files: list[FolderFile] = []
         self.problems: list[Problem] = []
         self.notices: list[Notice] = []
@@ -151,30 +126,33 @@ class _Listing:
         if len(inside.parts) > MAX_DEPTH:
             self._problem("path-too-deep", str(inside), f"at most {MAX_DEPTH} folders deep", f"{len(inside.parts)}")
             return
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if len(self.files) + len(self.problems) > MAX_FILES:
-                self._problem("too-many-files", ".", f"at most {MAX_FILES:,} files", "more")
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            self._problem("unreadable-file", f"{inside}/", "a readable folder", str(error.strerror))
+            return
+        for entry in entries:
+            self._entries += 1
+            if len(self.files) + len(self.problems) > MAX_FILES or self._entries > MAX_ENTRIES:
+                self._too_many()
                 return
             self._entry(entry, inside / entry.name)
 
+    def _too_many(self) -> None:
+        if not any(problem.code == "too-many-files" for problem in self.problems):
+            self._problem("too-many-files", ".", f"at most {MAX_FILES:,} files", "more")
+
     def _entry(self, entry: os.DirEntry[str], path: PurePosixPath) -> None:
         status = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            if _DROPPED_FOLDERS.fullmatch(entry.name):
-                self._dropped(f"{path}/", "a folder that is no part of an adapter")
-            else:
-                self.walk(Path(entry.path), path)
-            return
-        if entry.name.lower() in _DROPPED_FILES:
+        folder = stat.S_ISDIR(status.st_mode)
+        why = left_out(entry.name, folder=folder)
+        if why is not None and (folder or stat.S_ISREG(status.st_mode) or self._is_hub_link(Path(entry.path))):
             if entry.name != LOCK_FILE:
-                self._dropped(str(path), "no part of an adapter")
-            return
-        problem = _name_problem(path) or self._kind_problem(entry, status, path)
-        if problem is not None:
+                self._dropped(f"{path}/" if folder else str(path), why)
+        elif folder:
+            self.walk(Path(entry.path), path)
+        elif (problem := self._kind_problem(entry, status, path)) is not None:
             self.problems.append(problem)
-            return
-        if _TRAINING_LEFTOVERS.fullmatch(entry.name):
-            self._dropped(str(path), "what a training run leaves behind, not part of the adapter")
         elif entry.name == PICKLED and (Path(entry.path).parent / WEIGHTS).is_file():
             self._dropped(str(path), f"pickled weights; {WEIGHTS} is beside it")
         else:
@@ -191,7 +169,7 @@ class _Listing:
 
     def _is_hub_link(self, path: Path) -> bool:
         """A link of a Hub cache snapshot points to a file in `../../blobs` and to nothing else."""
-        if not self._snapshot:
+        if not self._snapshot or not path.is_symlink():
             return False
         target = path.resolve()
         blobs = self._root.absolute().parent.parent / "blobs"
@@ -201,101 +179,17 @@ class _Listing:
         location, link = Path(entry.path), entry.is_symlink()
         try:
             file = FolderFile(str(path), location.stat().st_size, location, follow=link)
-            with file.open() as stream:
-                start = stream.read(8)
+            file.open().close()
         except (OSError, InvalidInput) as error:
             found = error.strerror if isinstance(error, OSError) else str(error)
             self._problem("unreadable-file", str(path), "a readable file", str(found))
             return
-        problem = _type_problem(str(path), start)
-        if problem is not None:
-            self.problems.append(problem)
-        else:
-            self.files.append(file)
-
-    def check_whole(self) -> None:
-        """Rules about the folder as a whole."""
-        folded: dict[str, str] = {}
-        for file in self.files:
-            other = folded.setdefault(unicodedata.normalize("NFC", file.path).casefold(), file.path)
-            if other != file.path:
-                found = f"{other} and {file.path}"
-                self._problem("names-differ-in-case", file.path, "names that differ in more than case", found)
-        if CONFIG not in {file.path for file in self.files} and not any(p.file == CONFIG for p in self.problems):
-            self._missing_config()
-
-    def _missing_config(self) -> None:
-        nested = [file.path.removesuffix(f"/{CONFIG}") for file in self.files if file.path.endswith(f"/{CONFIG}")]
-        fix = (
-            f"Push {self._root / nested[0]}: each adapter of a model is a folder of its own."
-            if nested
-            else "Push the folder that PEFT's save_pretrained wrote."
-        )
-        there = ", ".join(file.path for file in self.files[:6]) or "nothing"
-        self.problems.append(Problem("no-config", CONFIG, "", "the adapter's config", f"a folder with {there}", fix))
+        self.files.append(file)
 
     def _problem(self, code: str, file: str, expected: str, found: str) -> None:
-        self.problems.append(Problem(code, file, "", expected, found, "Remove or rename it, and push again."))
+        shown = file.encode("utf-8", "backslashreplace").decode()
+        self.problems.append(Problem(code, shown, "", expected, found, "Remove or rename it, and push again."))
 
     def _dropped(self, path: str, why: str) -> None:
-        self.notices.append(Notice("left-out", path, "", f"left out: {why}"))
-
-
-def _name_problem(path: PurePosixPath) -> Problem | None:
-    text = str(path)
-    for segment in path.parts:
-        reason = _segment_reason(segment)
-        if reason:
-            shown = text.encode("utf-8", "backslashreplace").decode()
-            fix = "Rename it: letters, digits, '.', '_' and '-' are always right."
-            return Problem("bad-file-name", repr(shown)[1:-1][:200], "", "a portable file name", reason, fix)
-    if len(os.fsencode(text)) > MAX_PATH:
-        fix = "Shorten it."
-        return Problem("bad-file-name", text[:80], "", f"at most {MAX_PATH} bytes", f"{len(os.fsencode(text))}", fix)
-    return None
-
-
-def _segment_reason(segment: str) -> str | None:
-    try:
-        encoded = segment.encode("utf-8")
-    except UnicodeEncodeError:
-        return "a name that is not UTF-8"
-    if len(encoded) > MAX_SEGMENT:
-        return f"a name of {len(encoded)} bytes; at most {MAX_SEGMENT}"
-    if not segment.isprintable() or any(unicodedata.bidirectional(c) in ("RLO", "LRO", "RLE", "LRE") for c in segment):
-        return "control or direction characters"
-    if any(c in '\\:*?"<>|' for c in segment):
-        return "a character that some file systems do not allow"
-    if segment.endswith((".", " ")) or segment.startswith(" ") or _WINDOWS_RESERVED.fullmatch(segment):
-        return "a name that some file systems do not allow"
-    if unicodedata.normalize("NFC", segment) != segment:
-        return "a name in decomposed Unicode"
-    return None
-
-
-def _type_problem(path: str, start: bytes) -> Problem | None:
-    name = path.rpartition("/")[2].lower()
-    if name == PICKLED:
-        return Problem(
-            "pickled-weights",
-            path,
-            "",
-            f"{WEIGHTS}",
-            "pickled weights, which can run code when they are read",
-            "Run `adapters convert FOLDER -o OUT` and push OUT.",
-        )
-    if name.endswith(_PICKLES):
-        fix = "Remove it; weights are stored as safetensors."
-        return Problem("pickled-file", path, "", "no pickled or opaque binary files", name.rpartition(".")[2], fix)
-    if name.endswith(_CODE):
-        return Problem(
-            "code-file", path, "", "no programs", name.rpartition(".")[2], "Remove it; adapters hold no code."
-        )
-    for magic, what in _SUFFIX_MAGIC:
-        if start.startswith(magic) and not (name.endswith(".safetensors") or name.endswith(_IMAGES)):
-            return Problem("disguised-file", path, "", f"what its name says ({name})", what, "Remove it.")
-    known = name.endswith((*_STORED, *_IMAGES)) or name in _STORED_NAMES or name.split(".")[0] in _STORED_NAMES
-    if not known:
-        fix = "Remove it; allowed are safetensors, JSON, Markdown, plain text, images and tokenizer files."
-        return Problem("unknown-file-type", path, "", "a file type that adapters use", name, fix)
-    return None
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        self.notices.append(Notice("left-out", shown, "", f"left out: {why}"))

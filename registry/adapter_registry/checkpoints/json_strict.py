@@ -1,5 +1,4 @@
-"""JSON read strictly: bounded in size and depth, no duplicate keys, no NaN, no infinity, no integers
-beyond 2^53, no half characters."""
+"""JSON read strictly: bounded in size and depth, no duplicate keys, no NaN or infinity, no integers beyond 2^53."""
 
 from __future__ import annotations
 

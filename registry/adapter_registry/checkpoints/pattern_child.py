@@ -1,11 +1,13 @@
 """A process of its own that matches patterns: Python's regex engine backtracks, and a hostile pattern never returns.
 
-Run as `python -I -S -B pattern_child.py`: one JSON question on stdin, one JSON answer on stdout, nothing imported but
-the standard library. The parent limits its CPU time, memory and wall time.
+Run as `python -I -S -B pattern_child.py CPU_SECONDS MEMORY_BYTES`: one JSON question on stdin, one JSON answer on
+stdout, nothing imported but the standard library. It limits itself before it reads the question; the parent limits its
+wall time.
 """
 
 import json
 import re
+import resource
 import sys
 from typing import Any
 
@@ -33,5 +35,13 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     return {"answers": answers, "errors": errors}
 
 
+def limit(cpu_seconds: int, memory_bytes: int) -> None:
+    """Bound what this process may use; beyond it the kernel ends it."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 if __name__ == "__main__":
+    limit(int(sys.argv[1]), int(sys.argv[2]))
     json.dump(answer(json.load(sys.stdin)), sys.stdout)

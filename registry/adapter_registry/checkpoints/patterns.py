@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -65,13 +64,12 @@ def match(patterns: Sequence[Pattern], names: Sequence[str]) -> list[Matches]:
     question = {"names": names, "patterns": [{"regex": p.regex, "full": p.full} for p in patterns]}
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter on our own file
-            [sys.executable, "-I", "-S", "-B", str(CHILD)],
+            [sys.executable, "-I", "-S", "-B", str(CHILD), str(CPU_SECONDS), str(MEMORY_BYTES)],
             input=json.dumps(question).encode(),
             capture_output=True,
             timeout=WALL_SECONDS,
             env={},
             cwd="/",
-            preexec_fn=_limit,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
@@ -83,9 +81,3 @@ def match(patterns: Sequence[Pattern], names: Sequence[str]) -> list[Matches]:
         Matches({names[i]: group for i, group in found}, error)
         for found, error in zip(answer["answers"], answer["errors"], strict=True)
     ]
-
-
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

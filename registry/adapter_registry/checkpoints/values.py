@@ -30,6 +30,9 @@ _ONES = {
     "F8_E4M3": 0x38,
 }
 
+_NUMPY: dict[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+_WIDE = frozenset({*_NUMPY, "BF16"})
+
 FLOATS = frozenset(_FLOATS)
 """Float dtypes whose values are checked."""
 
@@ -66,24 +69,41 @@ def examine(stream: BinaryIO, entry: TensorEntry) -> Values:
 
 
 def digest_as(stream: BinaryIO, entry: TensorEntry, dtype: str) -> str | None:
-    """BLAKE3-256 of a tensor's bytes as they would be in `dtype`; None when that would lose something.
+    """BLAKE3-256 of a tensor's bytes as they would be in `dtype`; None when that would round them.
 
-    Only F32 -> BF16, F32 -> F16 and the tensor's own dtype are known.
+    F64, F32, F16 and BF16 are converted into each other; of any other dtype only its own bytes are known.
     """
+    same = dtype == entry.dtype
+    if not same and not {dtype, entry.dtype} <= _WIDE:
+        return None
+    digest = blake3()
     stream.seek(entry.start)
-    data = stream.read(entry.end - entry.start)
-    if dtype == entry.dtype:
-        return str(blake3(data).hexdigest())
-    if entry.dtype != "F32" or dtype not in ("BF16", "F16"):
-        return None
-    if dtype == "BF16":
-        bits = np.frombuffer(data, dtype=np.uint32)
-        if (bits & np.uint32(0xFFFF)).any():
+    left = entry.end - entry.start
+    while left:
+        block = stream.read(min(BLOCK, left))
+        if not block:
+            raise EOFError(entry.name)
+        left -= len(block)
+        converted = block if same else _exactly(block, entry.dtype, dtype)
+        if converted is None:
             return None
-        return str(blake3((bits >> np.uint32(16)).astype(np.uint16).tobytes()).hexdigest())
-    wide = np.frombuffer(data, dtype=np.float32)
+        digest.update(converted)
+    return str(digest.hexdigest())
+
+
+def _exactly(block: bytes, source: str, target: str) -> bytes | None:
+    wide = _as_float64(block, source)
     with np.errstate(over="ignore"):
-        narrow = wide.astype(np.float16)
-    if not np.array_equal(narrow.astype(np.float32), wide):
-        return None
-    return str(blake3(narrow.tobytes()).hexdigest())
+        if target == "BF16":
+            bits = wide.astype(np.float32).view(np.uint32)
+            narrow = (bits >> np.uint32(16)).astype(np.uint16).tobytes()
+        else:
+            narrow = wide.astype(_NUMPY[target]).tobytes()
+    return narrow if np.array_equal(_as_float64(narrow, target), wide) else None
+
+
+def _as_float64(block: bytes, dtype: str) -> Any:
+    if dtype == "BF16":
+        bits = np.frombuffer(block, dtype=np.uint16).astype(np.uint32) << np.uint32(16)
+        return bits.view(np.float32).astype(np.float64)
+    return np.frombuffer(block, dtype=_NUMPY[dtype]).astype(np.float64)

@@ -7,48 +7,49 @@ refused is values, never the mere presence of a field.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapter_registry.domain.errors import Notice, Problem
-from adapter_registry.domain.peft_fields import KNOWN_FIELDS, MODELLED, PEFT_TYPES, PROMPT_TYPES
+from adapter_registry.domain.peft_fields import PEFT_TYPES, PROMPT_TYPES
+from adapter_registry.domain.peft_refusals import bad, contradictions, notices_of, refused_values
 
-CONFIG = "adapter_config.json"
 MAX_RANK = 4096
 MAX_ENTRIES = 10_000
 MAX_ENTRY_BYTES = 256
 
+TASK_TYPES = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
+"""What PEFT knows; it raises an error for any other."""
+FLAGS = ("inference_mode", "prefix_projection", "init_ia3_weights", "use_qalora")
 
-COMPUTED_AT_LOAD = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Initialisations that change, or were trained against a change of, the base's weights."""
+EXTENSIONS = {
+    "kasa_config": "kasa",
+    "velora_config": "velora",
+    "monteclora_config": "monteclora",
+    "arrow_config": "arrow",
+    "use_qalora": "qalora",
+    "use_bdlora": "bdlora",
+}
+"""Fields that change what a LoRA layer computes or holds -> the name of that variant."""
 
-HARMLESS_INITS = frozenset({"gaussian", "eva", "orthogonal", "mica", "true", "false", "kaiming"})
 
-BOOLEANS = (
-    "inference_mode",
-    "fan_in_fan_out",
-    "use_rslora",
-    "use_dora",
-    "lora_bias",
-    "use_qalora",
-    "ensure_weight_tying",
-    "prefix_projection",
-    "init_ia3_weights",
-    "enable_lora_merge",
-)
-_TRANSFORMERS_CLASS = re.compile(r"transformers\.models\.[a-z0-9_]+\.modeling_[a-z0-9_]+")
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_FILE_KEY = re.compile(r"(^|_)(path|file|files|dir|directory|folder|cache|cache_dir)($|_)", re.IGNORECASE)
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """`use_bdlora`: which modules have a block-diagonal factor, by parts of their names, and how many blocks."""
+
+    down: tuple[str, ...]
+    up: tuple[str, ...]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
     """What an adapter_config.json asks for; fields have PEFT's names and meaning.
 
-    Only fields whose values passed are set; a field with a problem has its default.
+    Only fields whose values passed are set; a field with a problem has its default. `extensions` are the names of
+    the LoRA variants in use (see `EXTENSIONS`), `other_patterns` the keys of patterns that only other methods have,
+    `trainable_token_indices` token ids by embedding name, where an empty name is the input embedding.
     """
 
     peft_type: str
@@ -59,10 +60,12 @@ class AdapterConfig:
     lora_alpha: float = 8.0
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    other_patterns: tuple[str, ...] = ()
     use_rslora: bool = False
     use_dora: bool = False
     lora_bias: bool = False
     fan_in_fan_out: bool = False
+    ensure_weight_tying: bool = False
     bias: str = "none"
     target_modules: str | tuple[str, ...] | None = None
     exclude_modules: str | tuple[str, ...] | None = None
@@ -72,8 +75,12 @@ class AdapterConfig:
     layers_to_transform: tuple[int, ...] | None = None
     layers_pattern: tuple[str, ...] = ()
     layer_replication: tuple[tuple[int, int], ...] = ()
-    trainable_token_indices: Mapping[str, int] | None = None
+    trainable_token_indices: Mapping[str, tuple[int, ...]] | None = None
     alora: bool = False
+    extensions: tuple[str, ...] = ()
+    qalora_group_size: int = 16
+    blocks: Blocks | None = None
+    zero_prompt: bool = False
     num_virtual_tokens: int | None = None
     num_transformer_submodules: int | None = None
     token_dim: int | None = None
@@ -90,7 +97,7 @@ class AdapterConfig:
             "lora_bias": self.lora_bias,
             "layer_replication": bool(self.layer_replication),
         }
-        return tuple(sorted(name for name, used in found.items() if used))
+        return tuple(sorted((*(name for name, used in found.items() if used), *self.extensions)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +113,19 @@ def read_config(document: Any) -> ConfigReading:
     """Read a parsed adapter_config.json; never raises for what is in it."""
     if not isinstance(document, dict):
         found = type(document).__name__
-        return ConfigReading(None, (_bad("bad-config", "", "a JSON object", found, "Save the adapter again."),), ())
+        return ConfigReading(None, (bad("bad-config", "", "a JSON object", found, "Save the adapter again."),), ())
     foreign = _foreign(document)
     if foreign is not None:
         return ConfigReading(None, (foreign,), ())
     reader = _Reader(document)
     config = reader.config()
-    problems = (*reader.problems, *_refused_values(document))
-    return ConfigReading(config, tuple(problems), tuple(_notices(document)))
+    problems = (*reader.problems, *refused_values(document), *contradictions(document))
+    return ConfigReading(config, tuple(problems), tuple(notices_of(document)))
 
 
 def _foreign(document: dict[str, Any]) -> Problem | None:
     if "peft_type" not in document and ("fine_tune_type" in document or "lora_parameters" in document):
-        return _bad(
+        return bad(
             "mlx-adapter",
             "peft_type",
             "an adapter that PEFT saved",
@@ -129,7 +136,7 @@ def _foreign(document: dict[str, Any]) -> Problem | None:
     if not isinstance(kind, str) or kind not in PEFT_TYPES:
         known = ", ".join(sorted(PEFT_TYPES))
         found = repr(kind)[:80] if kind is not None else "no such field"
-        return _bad("unknown-method", "peft_type", f"one of {known}", found, "Save the adapter with PEFT.")
+        return bad("unknown-method", "peft_type", f"one of {known}", found, "Save the adapter with PEFT.")
     return None
 
 
@@ -138,25 +145,22 @@ class _Reader:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
+        self._kind = str(document.get("peft_type"))
         self.problems: list[Problem] = []
 
     def config(self) -> AdapterConfig:
-        given = self._document.get
-        replication = self._list("layer_replication", _is_range, "pairs of layer numbers [start, end]")
         self._prompts_need_tokens()
+        for name in FLAGS:
+            self._flag(name)
         return AdapterConfig(
-            peft_type=str(given("peft_type")),
-            task_type=self._value("task_type", _is_text, "text or null", None),
-            base_model_name_or_path=self._value("base_model_name_or_path", _is_text, "text or null", None),
-            revision=self._value("revision", _is_text, "text or null", None),
-            r=self._rank(),
-            lora_alpha=float(self._value("lora_alpha", _is_number, "a finite number", 8)),
-            rank_pattern=self._pattern("rank_pattern", _is_rank, f"ranks of 1 to {MAX_RANK}"),
-            alpha_pattern=self._pattern("alpha_pattern", _is_number, "finite numbers"),
-            use_rslora=self._flag("use_rslora"),
-            use_dora=self._flag("use_dora"),
-            lora_bias=self._flag("lora_bias"),
+            peft_type=self._kind,
+            task_type=self._value(
+                "task_type", TASK_TYPES.__contains__, f"null or one of {', '.join(TASK_TYPES)}", None
+            ),
+            base_model_name_or_path=self._value("base_model_name_or_path", _is_text, "printable text or null", None),
+            revision=self._value("revision", _is_text, "printable text or null", None),
             fan_in_fan_out=self._flag("fan_in_fan_out"),
+            ensure_weight_tying=self._flag("ensure_weight_tying"),
             bias=self._bias(),
             target_modules=self._names("target_modules"),
             exclude_modules=self._names("exclude_modules"),
@@ -165,15 +169,33 @@ class _Reader:
             feedforward_modules=self._names("feedforward_modules"),
             layers_to_transform=self._layers(),
             layers_pattern=self._texts("layers_pattern"),
-            layer_replication=tuple((start, end) for start, end in replication),
+            layer_replication=self._replication(),
             trainable_token_indices=self._tokens(),
-            alora=self._value("alora_invocation_tokens", _is_list, "a list of token ids or null", None) is not None,
+            zero_prompt=self._document.get("init_weights") == "zero",
             num_virtual_tokens=self._count("num_virtual_tokens"),
             num_transformer_submodules=self._count("num_transformer_submodules"),
             token_dim=self._count("token_dim"),
             num_layers=self._count("num_layers"),
             num_tasks=self._count("num_tasks"),
+            **(self._lora() if self._kind == "LORA" else {"other_patterns": self._other_patterns()}),
         )
+
+    def _lora(self) -> dict[str, Any]:
+        self._value("lora_dropout", _is_dropout, "a number of at least 0 and below 1", 0)
+        return {
+            "r": self._value("r", _is_rank, f"an integer of 1 to {MAX_RANK}", 8),
+            "lora_alpha": float(self._value("lora_alpha", _is_number, "a finite number", 8)),
+            "rank_pattern": self._pattern("rank_pattern", _is_rank, f"ranks of 1 to {MAX_RANK}"),
+            "alpha_pattern": self._pattern("alpha_pattern", _is_number, "finite numbers"),
+            "use_rslora": self._flag("use_rslora"),
+            "use_dora": self._flag("use_dora"),
+            "lora_bias": self._flag("lora_bias"),
+            "alora": self._value("alora_invocation_tokens", _is_tokens, "a list of token ids or null", None)
+            is not None,
+            "extensions": self._extensions(),
+            "qalora_group_size": self._count("qalora_group_size") or 16,
+            "blocks": self._blocks(),
+        }
 
     def _value(self, name: str, fits: Callable[[Any], bool], expected: str, default: Any) -> Any:
         value = self._document.get(name)
@@ -181,7 +203,7 @@ class _Reader:
             return default
         if not fits(value):
             fix = "Correct the field as PEFT writes it."
-            self.problems.append(_bad("bad-config-value", name, expected, repr(value)[:120], fix))
+            self.problems.append(bad("bad-config-value", name, expected, repr(value)[:120], fix))
             return default
         return value
 
@@ -192,37 +214,27 @@ class _Reader:
         found: int | None = self._value(name, _is_count, "an integer of 1 to 1,000,000", None)
         return found
 
-    def _rank(self) -> int:
-        if self._document.get("peft_type") != "LORA":
-            return 8
-        self._value("lora_dropout", _is_dropout, "a number of at least 0 and below 1", 0)
-        return int(self._value("r", _is_rank, f"an integer of 1 to {MAX_RANK}", 8))
-
     def _bias(self) -> str:
-        if self._document.get("peft_type") not in ("LORA", "ADALORA"):
-            return "none"
-        known = ("none", "all", "lora_only")
-        return str(self._value("bias", lambda value: value in known, f"one of {', '.join(known)}", "none"))
+        if self._kind == "LORA":
+            known = ("none", "all", "lora_only")
+            return str(self._value("bias", lambda value: value in known, f"one of {', '.join(known)}", "none"))
+        # Each of the other methods has its own word for "only biases of adapted layers".
+        value = self._document.get("bias")
+        return value.lower() if isinstance(value, str) and value.lower().endswith(("all", "_only")) else "none"
 
     def _names(self, name: str) -> str | tuple[str, ...] | None:
         value = self._document.get(name)
-        if isinstance(value, str):
-            return str(self._value(name, _is_entry, f"at most {MAX_ENTRY_BYTES} bytes", ""))
+        if isinstance(value, str) and value:
+            return str(self._value(name, _is_entry, f"at most {MAX_ENTRY_BYTES} printable bytes", ""))
         return self._texts(name) if value is not None else None
 
     def _texts(self, name: str) -> tuple[str, ...]:
         value = self._document.get(name)
         if isinstance(value, str):
-            value = [value]
-        expected = f"a list of at most {MAX_ENTRIES:,} texts of 1 to {MAX_ENTRY_BYTES} bytes"
+            value = [value] if value else []
+        expected = f"a list of at most {MAX_ENTRIES:,} printable texts of 1 to {MAX_ENTRY_BYTES} bytes"
         self._value(name, lambda _: _is_texts(value), expected, None)
         return tuple(value) if isinstance(value, list) and _is_texts(value) else ()
-
-    def _list(self, name: str, fits: Callable[[Any], bool], expected: str) -> tuple[Any, ...]:
-        def allowed(value: Any) -> bool:
-            return isinstance(value, list) and len(value) <= MAX_ENTRIES and all(map(fits, value))
-
-        return tuple(self._value(name, allowed, f"a list of {expected}", ()))
 
     def _pattern(self, name: str, fits: Callable[[Any], bool], expected: str) -> dict[str, Any]:
         def allowed(value: Any) -> bool:
@@ -232,6 +244,32 @@ class _Reader:
         text = f"at most {MAX_ENTRIES:,} patterns of at most {MAX_ENTRY_BYTES} bytes with {expected}"
         return dict(self._value(name, allowed, text, {}))
 
+    def _other_patterns(self) -> tuple[str, ...]:
+        """Keys of other methods' patterns (`lambda_pattern`, ...): PEFT matches those too, whatever they map to."""
+        names = [name for name in self._document if name.endswith("_pattern") and name != "layers_pattern"]
+        return tuple(key for name in names for key in self._pattern(name, lambda _: True, "any values"))
+
+    def _extensions(self) -> tuple[str, ...]:
+        def fits(value: Any) -> bool:
+            return isinstance(value, bool | dict)
+
+        return tuple(
+            variant for name, variant in EXTENSIONS.items() if self._value(name, fits, "an object or null", None)
+        )
+
+    def _blocks(self) -> Blocks | None:
+        value = self._document.get("use_bdlora")
+        if not isinstance(value, dict):
+            return None
+        down, up = (value.get(f"target_modules_bd_{side}") or [] for side in "ab")
+        count = value.get("nblocks", 1)
+        if not (_is_texts(down) and _is_texts(up) and _is_count(count)):
+            fix = "Correct the field as PEFT writes it."
+            expected = "target_modules_bd_a, target_modules_bd_b and nblocks"
+            self.problems.append(bad("bad-config-value", "use_bdlora", expected, repr(value)[:120], fix))
+            return None
+        return Blocks(tuple(down), tuple(up), count)
+
     def _layers(self) -> tuple[int, ...] | None:
         value = self._document.get("layers_to_transform")
         if type(value) is int:
@@ -240,102 +278,29 @@ class _Reader:
         self._value("layers_to_transform", lambda _: fits, "layer numbers", None)
         return tuple(value) if fits and value else None
 
-    def _tokens(self) -> dict[str, int] | None:
-        """Embedding name -> how many of its rows are trained; the name is empty for the input embedding."""
-        value = self._document.get("trainable_token_indices", self._document.get("token_indices"))
+    def _replication(self) -> tuple[tuple[int, int], ...]:
+        def fits(value: Any) -> bool:
+            return isinstance(value, list) and len(value) <= MAX_ENTRIES and all(map(_is_range, value))
+
+        found = self._value("layer_replication", fits, "a list of pairs of layer numbers [start, end]", ())
+        return tuple((start, end) for start, end in found)
+
+    def _tokens(self) -> dict[str, tuple[int, ...]] | None:
+        name = "token_indices" if self._kind == "TRAINABLE_TOKENS" else "trainable_token_indices"
+        value = self._document.get(name)
         lists = {"": value} if isinstance(value, list) else value
-        fits = isinstance(lists, dict) and all(
-            isinstance(ids, list) and all(type(each) is int and each >= 0 for each in ids) for ids in lists.values()
-        )
-        self._value("trainable_token_indices", lambda _: fits, "token ids, or token ids by embedding", None)
-        return {name: len(ids) for name, ids in lists.items()} if fits and lists else None
+        fits = isinstance(lists, dict) and all(_is_tokens(ids) for ids in lists.values())
+        self._value(name, lambda _: fits, "token ids, or token ids by embedding", None)
+        return {name: tuple(ids) for name, ids in lists.items()} if fits and lists else None
 
     def _prompts_need_tokens(self) -> None:
-        kind = self._document.get("peft_type")
-        if kind in PROMPT_TYPES - {"CPT"} and self._document.get("num_virtual_tokens") is None:
+        if self._kind in PROMPT_TYPES - {"CPT"} and self._document.get("num_virtual_tokens") is None:
             fix = "Save the adapter with PEFT."
-            self.problems.append(_bad("bad-config-value", "num_virtual_tokens", "an integer", "no such field", fix))
-
-
-def _refused_values(document: dict[str, Any]) -> Iterator[Problem]:
-    yield from _auto_mapping(document.get("auto_mapping"))
-    if document.get("megatron_config") is not None:
-        yield _refuse(
-            "megatron_config", "null", "a Megatron configuration", "It makes PEFT import other code: set null."
-        )
-    if document.get("megatron_core") not in (None, "megatron.core"):
-        found = repr(document["megatron_core"])[:80]
-        yield _refuse("megatron_core", "null or megatron.core", found, "It names a module that PEFT imports: set null.")
-    if document.get("prompt_tuning_init_state_dict_path") is not None:
-        found = repr(document["prompt_tuning_init_state_dict_path"])[:80]
-        yield _refuse("prompt_tuning_init_state_dict_path", "null", found, "It is read when PEFT loads: set null.")
-    tokenizer = document.get("tokenizer_name_or_path")
-    if tokenizer is not None and not (isinstance(tokenizer, str) and _REPOSITORY.fullmatch(tokenizer)):
-        fix = "It is read when PEFT loads: name a repository, or set null."
-        yield _refuse("tokenizer_name_or_path", "a repository id or null", repr(tokenizer)[:80], fix)
-    for path in _trusting(document, ""):
-        yield _refuse(path, "false or absent", "true", "It runs code that others wrote: remove it.")
-    for name, value in document.items():
-        if name.endswith("_config") and isinstance(value, dict):
-            for key, text in value.items():
-                if isinstance(text, str) and text and _FILE_KEY.search(key):
-                    fix = "Files of the machine it was trained on mean nothing elsewhere: set null."
-                    yield _refuse(f"{name}.{key}", "null", repr(text)[:80], fix)
-    yield from _initialisation(document.get("init_lora_weights"))
-
-
-def _auto_mapping(value: Any) -> Iterator[Problem]:
-    if value is None:
-        return
-    library = value.get("parent_library") if isinstance(value, dict) else None
-    name = value.get("base_model_class") if isinstance(value, dict) else None
-    sound = isinstance(library, str) and _TRANSFORMERS_CLASS.fullmatch(library)
-    if not sound or not isinstance(name, str) or not _IDENTIFIER.fullmatch(name):
-        expected = "null, or a class under transformers.models.*.modeling_*"
-        fix = "It names code that PEFT imports: set null and give task_type instead."
-        yield _refuse("auto_mapping", expected, repr(value)[:120], fix)
-
-
-def _trusting(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, each in value.items():
-            here = f"{path}.{key}" if path else key
-            if key == "trust_remote_code" and each not in (None, False):
-                yield here
-            yield from _trusting(each, here)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _trusting(each, path)
-
-
-def _initialisation(value: Any) -> Iterator[Problem]:
-    if isinstance(value, str) and value.lower().startswith(COMPUTED_AT_LOAD):
-        yield _refuse(
-            "init_lora_weights",
-            "an initialisation that leaves the base's weights as they are",
-            repr(value)[:60],
-            "PEFT changes the base's weights when it loads this. Convert it to a plain LoRA: save it with "
-            "save_pretrained(..., path_initial_model_for_weight_conversion=...), then push that.",
-        )
-    elif value is not None and not isinstance(value, bool | str):
-        yield _bad("bad-config-value", "init_lora_weights", "true, false or a name", repr(value)[:60], "Set true.")
-
-
-def _notices(document: dict[str, Any]) -> Iterator[Notice]:
-    if document.get("peft_type") in MODELLED:
-        unknown = sorted(document.keys() - KNOWN_FIELDS)
-        if unknown:
-            names = ", ".join(name[:60] for name in unknown[:8]) + (" ..." if len(unknown) > 8 else "")
-            yield Notice("unknown-fields", CONFIG, "", f"fields no PEFT release writes, kept as they are: {names}")
-    value = document.get("init_lora_weights")
-    if value == "mica":
-        yield Notice("slow-load", CONFIG, "init_lora_weights", "mica decomposes each base weight when PEFT loads it")
-    if document.get("base_model_name_or_path") is None:
-        yield Notice("no-base-name", CONFIG, "base_model_name_or_path", "names no base; --base says which it is")
+            self.problems.append(bad("bad-config-value", "num_virtual_tokens", "an integer", "no such field", fix))
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 4096
+    return isinstance(value, str) and len(value) <= 4096 and value.isprintable()
 
 
 def _is_number(value: Any) -> bool:
@@ -355,15 +320,15 @@ def _is_rank(value: Any) -> bool:
 
 
 def _is_entry(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value.encode("utf-8", "replace")) <= MAX_ENTRY_BYTES
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.encode()) <= MAX_ENTRY_BYTES
 
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= MAX_ENTRIES and all(map(_is_entry, value))
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= MAX_ENTRIES
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)
 
 
 def _is_range(value: Any) -> bool:
@@ -373,11 +338,3 @@ def _is_range(value: Any) -> bool:
         and all(type(each) is int and 0 <= each <= 100_000 for each in value)
         and value[0] < value[1]
     )
-
-
-def _refuse(name: str, expected: str, found: str, fix: str) -> Problem:
-    return _bad("refused-value", name, expected, found, fix)
-
-
-def _bad(code: str, name: str, expected: str, found: str, fix: str) -> Problem:
-    return Problem(code, CONFIG, name, expected, found, fix)

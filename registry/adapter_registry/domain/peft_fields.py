@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
 MODELLED = frozenset({"LORA", "IA3", "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"})
 """Methods whose every tensor is checked; the others are checked by names and shapes only."""
 
-PROMPT_TYPES = frozenset({"PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
+PROMPT_TYPES = frozenset({"PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT", "CARTRIDGE"})
+"""Methods that save a prompt instead of changes to modules."""
 
 PEFT_TYPES = MODELLED | frozenset(
     """
-    ADALORA ADAMSS ADAPTION_PROMPT ARROW BEFT BOFT BONE C3A CPT DELORA FOURIERFT FROD GLORA GRALORA HIRA HRA
-    LILY LN_TUNING LOHA LOKR MISS OFT OSF PEANUT POLY PSOFT PVERA RANDLORA ROAD SHADOW SHIRA SUPERTUNING
+    ADALORA ADAMSS ADAPTION_PROMPT BEFT BOFT BONE C3A CARTRIDGE CPT DEFT DELORA FOURIERFT FROD GLORA GRALORA HIRA
+    HRA LILY LN_TUNING LOHA LOKR MISS OFT OSF PEANUT POLY PSOFT PVERA RANDLORA ROAD SHADOW SHIRA SUPERTUNING
     TINYLORA TRAINABLE_TOKENS UNILORA VBLORA VERA WAVEFT XLORA
     """.split()  # noqa: SIM905  a paragraph of names reads better than a column of strings
 )
@@ -21,7 +25,7 @@ KNOWN_FIELDS = frozenset(
     alora_invocation_tokens alpha_pattern arrow_config auto_mapping base_model_name_or_path bias corda_config
     enable_lora encoder_dropout encoder_hidden_size encoder_num_layers encoder_reparameterization_type
     ensure_weight_tying eva_config exclude_modules fan_in_fan_out feedforward_modules inference_mode
-    init_ia3_weights init_lora_weights kasa_config layer_replication layers_pattern layers_to_transform
+    init_ia3_weights init_lora_weights init_weights kasa_config layer_replication layers_pattern layers_to_transform
     loftq_config lora_alpha lora_bias lora_dropout lora_ga_config megatron_config megatron_core merge_weights
     modalities modules_to_save monteclora_config num_attention_heads num_layers num_ranks num_tasks
     num_transformer_submodules num_virtual_tokens peft_type peft_version prefix_projection prompt_tuning_init

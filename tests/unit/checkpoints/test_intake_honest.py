@@ -234,7 +234,7 @@ def test_a_base_whose_bytes_are_unknown_is_checked_by_shapes(tmp_path, llama_fol
                 "unsloth_fixed": True,
             }
         },
-        {"modules_to_save": ["lm_head", "lm_head"]},
+        {"modules_to_save": ["score", "score", "classifier"]},
         {"target_modules": ["q_proj", "v_proj", "W_pack"]},
         {"target_modules": ["v_proj", "q_proj", "q_proj"]},
         {"a_field_of_tomorrow": {"x": [1]}},
