@@ -6,6 +6,7 @@ declared method on the locked base, or it is declared, or the push is refused.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -220,7 +221,8 @@ def _description(subject: Subject, *, nonzero: bool) -> Description:
     ranks, scaling, rank = ranks_and_scalings(subject.places, config, subject.targets)
     adapted = subject.adapted
     kinds = Counter(path.rpartition(".")[2] for path in adapted)
-    candidates = [m for m in subject.modules.by_path.values() if m.kind in kinds and m.adaptable]
+    alike = (m.path for m in subject.modules.by_path.values() if m.kind in kinds and m.adaptable)
+    candidates = {path for path in alike if _stack(path) not in adapted} | set(adapted)
     return Description(
         peft_type=config.peft_type,
         variant=config.variant,
@@ -232,7 +234,7 @@ def _description(subject: Subject, *, nonzero: bool) -> Description:
         target_modules=tuple(described_targets(config)),
         matched=dict(sorted(kinds.items())),
         modules=len(adapted),
-        candidates=max(len(candidates), len(adapted)),
+        candidates=len(candidates),
         saved_modules=tuple(sorted(set(_saved(subject)))),
         dtype="+".join(sorted({entry.dtype for entry in entries})),
         parameters=sum(size_of(entry.shape) for entry in entries),
@@ -240,6 +242,11 @@ def _description(subject: Subject, *, nonzero: bool) -> Description:
         vocab_resized=bool(subject.resized),
         checked="full" if config.peft_type in MODELLED else "names and shapes only",
     )
+
+
+def _stack(path: str) -> str:
+    """The stack of experts that one expert is part of: `experts.3.down_proj` is in `experts.down_proj`."""
+    return re.sub(r"\.\d+\.([^.]+)$", r".\1", path)
 
 
 def _saved(subject: Subject) -> Iterator[str]:

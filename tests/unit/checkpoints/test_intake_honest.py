@@ -202,7 +202,8 @@ def test_all_linear_on_a_mixture_reaches_its_experts_and_its_router(tmp_path):
     config = Qwen3MoeConfig(vocab_size=64, **shape, **heads, num_experts=4, num_experts_per_tok=2)
     Qwen3MoeForCausalLM(config).save_pretrained(tmp_path / "moe")
     folder = adapter(tmp_path / "a", tmp_path / "moe", peft.LoraConfig(**LM, r=2, target_modules="all-linear"))
-    accepted(folder, read_base(tmp_path / "moe", cache=None, progress=lambda _: None))
+    description = accepted(folder, read_base(tmp_path / "moe", cache=None, progress=lambda _: None))
+    assert description.modules == description.candidates == 14
 
 
 def test_a_tied_head_that_is_targeted_is_checked_against_the_embedding(tmp_path):
