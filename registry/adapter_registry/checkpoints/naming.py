@@ -54,6 +54,8 @@ RENAMES: tuple[_Rules, ...] = (
 """Parts of names that transformers 5 changes when it loads a checkpoint, as alternatives; the first changes nothing."""
 
 _EXPERTS = ".experts."
+_SINGLE = frozenset({"embed_tokens", "lm_head", "wte", "word_embeddings"})
+"""Modules that stand beside the stacks, and tell a prefix by their name alone."""
 _WRAPPERS = frozenset(
     """
     model transformer encoder decoder backbone bert roberta electra vit clip vlm llm gpt_neox visual vision_model
@@ -201,7 +203,7 @@ def _best_change(
                 if all(map(known, live.split(".")[:-1]))
                 for stored in index.get(rest, ())
                 # One name in common (`dense`) is none when both sides have a prefix before it.
-                if "." in rest or not (stored and live)
+                if "." in rest or rest in _SINGLE or not (stored and live)
             }
         )
     if not votes:

@@ -57,7 +57,7 @@ def other_problems(
         module = owner_of(key, modules)
         if module is not None:
             yield from _size_problems(key, module, config, modules)
-        elif not _in_container(key, modules):
+        elif config.peft_type in SIZES or not _in_container(key, modules):
             found = "none of it"
             yield Problem("module-not-in-base", WEIGHTS, key.entry.name, "a module of the base", found, OTHER_BASE)
 
@@ -81,9 +81,11 @@ def _is_full(key: Key, config: AdapterConfig, modules: Modules) -> bool:
 
 
 def _in_container(key: Key, modules: Modules) -> bool:
-    """A method may sit on a module that holds no weight itself, e.g. an attention block."""
+    """A method may sit on a module that holds no weight itself, e.g. an attention block; never on a missing layer."""
     name = f"{key.module}.{key.part}"
-    return any(name[:i] in modules.containers for i, c in enumerate(name) if c == "." and "." in name[:i])
+    ends = [i for i, c in enumerate(name) if c == "."]
+    inside = next((i for i in reversed(ends) if name[:i] in modules.containers), None)
+    return inside is not None and "." in name[:inside] and not name[inside + 1 :].split(".")[0].isdigit()
 
 
 def _size_problems(key: Key, module: Module, config: AdapterConfig, modules: Modules) -> Iterator[Problem]:

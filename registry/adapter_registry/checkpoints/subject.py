@@ -113,7 +113,8 @@ def structure_problems(subject: Subject, digest_as: DigestAs | None = None) -> I
     kind, config, modules = subject.config.peft_type, subject.config, subject.modules
     yield from subject.targets.problems
     if kind in PROMPT_TYPES:
-        yield from prompt_problems(subject.foreign, config, modules)
+        methods = [key.entry for key in subject.keys if key.method]
+        yield from prompt_problems((*subject.foreign, *methods), config, modules)
         yield from full_problems(subject.keys, config, modules, set(), digest_as)
         return
     if kind not in ("LORA", "IA3"):
