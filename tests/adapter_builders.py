@@ -35,8 +35,17 @@ def llama(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
     return folder
 
 
-def adapter(folder: Path, base: Path, config: Any, *, auto: str = "AutoModelForCausalLM", fresh: bool = False) -> Path:
-    """What PEFT saves for `config` on `base`; trained-looking unless `fresh`."""
+def adapter(
+    folder: Path,
+    base: Path,
+    config: Any,
+    *,
+    auto: str = "AutoModelForCausalLM",
+    fresh: bool = False,
+    load: Callable[[Path], Any] | None = None,
+    autocast: bool = True,
+) -> Path:
+    """What PEFT saves for `config` on `base`; trained-looking unless `fresh`. `load` makes the model in another way."""
     import torch
     import transformers
     from peft import get_peft_model
@@ -44,7 +53,8 @@ def adapter(folder: Path, base: Path, config: Any, *, auto: str = "AutoModelForC
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(1)
-        model = get_peft_model(getattr(transformers, auto).from_pretrained(base), config)
+        loaded = load(base) if load else getattr(transformers, auto).from_pretrained(base)
+        model = get_peft_model(loaded, config, autocast_adapter_dtype=autocast)
         if not fresh:
             for _, parameter in model.named_parameters():
                 if parameter.requires_grad and parameter.dtype.is_floating_point:

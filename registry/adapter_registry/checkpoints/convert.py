@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import resource
 import secrets
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from adapter_registry.domain.errors import Conflict, InvalidInput, Notice, Store
 CHILD = Path(__file__).with_name("convert_child.py")
 WALL_SECONDS = 600
 MEMORY_BYTES = 24 << 30
+LIMITS = (str(WALL_SECONDS), str(MEMORY_BYTES))
 COPIED = (".json", ".md", ".txt", ".jinja", ".model")
 
 
@@ -73,12 +73,11 @@ def _require(folder: Path, source: Path, out: Path) -> None:
 def _run(source: Path, target: Path) -> None:
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter on our own file
-            [sys.executable, "-I", "-B", str(CHILD), str(source.resolve()), str(target.resolve())],
+            [sys.executable, "-I", "-B", str(CHILD), str(source.resolve()), str(target.resolve()), *LIMITS],
             capture_output=True,
             timeout=WALL_SECONDS,
             env={"PATH": os.defpath, "OMP_NUM_THREADS": "1"},
             cwd="/",
-            preexec_fn=_limit,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
@@ -90,12 +89,6 @@ def _run(source: Path, target: Path) -> None:
             f"{reason[-1][:300] if reason else f'it ended with {done.returncode}'}. Nothing was written. "
             "If you trust it, load it where it was trained and save it with safe_serialization=True."
         )
-
-
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (WALL_SECONDS, WALL_SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _copy_others(folder: Path, out: Path) -> list[Notice]:

@@ -1,9 +1,10 @@
 """A process of its own that reads a pickle with weights-only loading and writes safetensors.
 
-Run as `python -I -B convert_child.py IN OUT`; the parent limits its memory and time and gives it no environment. Exit
-code 0, or 3 with the reason on stderr.
+Run as `python -I -B convert_child.py IN OUT CPU_SECONDS MEMORY_BYTES`: it limits itself before it reads anything, and
+has no environment. Exit code 0, or 3 with the reason on stderr.
 """
 
+import resource
 import sys
 from pathlib import Path
 
@@ -25,6 +26,10 @@ def convert(source: Path, target: Path) -> str:
 
 
 if __name__ == "__main__":
+    seconds, memory = int(sys.argv[3]), int(sys.argv[4])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         reason = convert(Path(sys.argv[1]), Path(sys.argv[2]))
     except Exception as error:  # noqa: BLE001  the edge of the process: whatever a hostile pickle raises is a refusal

@@ -86,7 +86,7 @@ def examine(files: Sequence[Source], base: Base) -> Examination:
         description = replace(_description(subject, nonzero=nonzero), notices=tuple(notices))
     return Examination(
         description=description,
-        problems=tuple(_grouped(problems)),
+        problems=tuple(map(_printable, _grouped(problems))),
         notices=tuple(notices),
         base_model_name=config.base_model_name_or_path if config else None,
         base_revision=config.revision if config else None,
@@ -257,6 +257,17 @@ def _saved(subject: Subject) -> Iterator[str]:
                 yield name
             elif key.module in subject.resized:
                 yield key.module
+
+
+def _printable(problem: Problem) -> Problem:
+    """The same with control characters and half characters escaped: terminals and stores take it as it is."""
+    if all(text.isprintable() for text in (problem.file, problem.field, problem.expected, problem.found)):
+        return problem
+    file, name, expected, found = (
+        "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        for text in (problem.file, problem.field, problem.expected, problem.found)
+    )
+    return replace(problem, file=file, field=name, expected=expected, found=found)
 
 
 def _grouped(problems: Iterable[Problem]) -> Iterator[Problem]:

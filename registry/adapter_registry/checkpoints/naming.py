@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from adapter_registry.domain.base import Base, Tensor
 
 MAX_CHANGES = 6
+MAX_CANDIDATES = 12
 SAMPLED = 4_000
 """How many of an adapter's modules are asked where they are in the base; a model's stacks are few."""
 
+Change = tuple[str, str]
+"""(prefix in the checkpoint, prefix in the live model); each empty or ending in a dot."""
 _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
 
@@ -80,7 +83,7 @@ class Naming:
     """
 
     tensors: Mapping[str, Tensor]
-    changes: tuple[tuple[str, str], ...] = ()
+    changes: tuple[Change, ...] = ()
     renamed: bool = False
 
     @property
@@ -146,27 +149,40 @@ def _replicated(plain: Mapping[str, Tensor], ranges: Sequence[tuple[int, int]]) 
 
 def prefix_changes(
     modules: Collection[str], paths: Collection[str], known: Callable[[str], bool]
-) -> tuple[tuple[str, str], ...]:
+) -> tuple[Change, ...]:
     """Replacements of prefixes under which the most of `paths` are among `modules`, most specific first.
 
     A change is kept when it explains paths that were unexplained and takes away none that were; two stacks of a model
     may need two. A prefix has only components that are `known`: any other is no model's.
     """
     sample = sorted(paths)[:: max(1, len(paths) // SAMPLED)]
-    changes: tuple[tuple[str, str], ...] = ()
+    changes: tuple[Change, ...] = ()
     explained = {path for path in sample if path in modules}
+    plain = bool(explained)
     index = _by_suffix(modules) if len(explained) < len(sample) else {}
     while len(explained) < len(sample) and len(changes) < MAX_CHANGES:
-        best = _best_change(index, [p for p in sample if p not in explained], modules, known, others=bool(explained))
-        if best is None:
+        for change in _candidates(index, [path for path in sample if path not in explained], known):
+            wider = _narrowed({*changes, change}, sample, modules) if plain or changes else (change,)
+            live = {_live(f"{module}.", wider)[:-1] for module in modules}
+            now = {path for path in sample if path in live}
+            if now > explained:
+                changes, explained = wider, now
+                break
+        else:
             break
-        wider = tuple(sorted({*changes, *best}, key=lambda change: -len(change[0])))
-        live = {_live(f"{module}.", wider)[:-1] for module in modules}
-        now = {path for path in sample if path in live}
-        if not now > explained:
-            break
-        changes, explained = wider, now
     return changes
+
+
+def _narrowed(changes: Collection[Change], paths: Sequence[str], modules: Collection[str]) -> tuple[Change, ...]:
+    """Several changes, most specific first; one that only adds a prefix does so to the stacks that need it."""
+    narrow: set[Change] = set()
+    for stored, live in changes:
+        if stored:
+            narrow.add((stored, live))
+            continue
+        inside = (path.removeprefix(live) for path in paths if path.startswith(live))
+        narrow |= {(f"{stack}.", f"{live}{stack}.") for stack in {p.split(".", 1)[0] for p in inside if p in modules}}
+    return tuple(sorted(narrow, key=lambda change: (-len(change[0]), change)))
 
 
 def _by_suffix(modules: Iterable[str]) -> dict[str, list[str]]:
@@ -186,15 +202,9 @@ def _splits(path: str) -> Iterator[tuple[str, str]]:
         yield "".join(f"{part}." for part in parts[:i]), ".".join(parts[i:])
 
 
-def _best_change(
-    index: Mapping[str, list[str]],
-    paths: Sequence[str],
-    modules: Collection[str],
-    known: Callable[[str], bool],
-    *,
-    others: bool,
-) -> tuple[tuple[str, str], ...] | None:
-    votes: Counter[tuple[str, str]] = Counter()
+def _candidates(index: Mapping[str, list[str]], paths: Sequence[str], known: Callable[[str], bool]) -> list[Change]:
+    """Changes that would explain some of `paths`: those that explain the most first, the least change among equals."""
+    votes: Counter[Change] = Counter()
     for path in paths:
         votes.update(
             {
@@ -206,20 +216,17 @@ def _best_change(
                 if "." in rest or rest in _SINGLE or not (stored and live)
             }
         )
-    if not votes:
-        return None
-    most = max(votes.values())
-    stored, live = min(
-        (change for change, count in votes.items() if count == most), key=lambda c: (len(c[0]) + len(c[1]), c)
-    )
-    if stored or not others:
-        return ((stored, live),)
-    # Beside modules that keep their names, a prefix is added to the stacks that need it, not to everything.
-    stacks = {path.removeprefix(live).split(".", 1)[0] for path in paths if path.removeprefix(live) in modules}
-    return tuple((f"{stack}.", f"{live}{stack}.") for stack in sorted(stacks))
+    return sorted(votes, key=lambda change: (-votes[change], _unlikeness(change)))[:MAX_CANDIDATES]
 
 
-def _live(name: str, changes: tuple[tuple[str, str], ...]) -> str:
+def _unlikeness(change: Change) -> tuple[int, int, Change]:
+    """Stacks of one model have layers of the same names; prefixes with the same words are of the same stack."""
+    stored, live = change
+    words = set(stored.split(".")) ^ set(live.split("."))
+    return len(words), len(stored) + len(live), change
+
+
+def _live(name: str, changes: tuple[Change, ...]) -> str:
     for stored, live in changes:
         if name.startswith(stored):
             return live + name[len(stored) :]

@@ -75,10 +75,9 @@ def subject_of(config: AdapterConfig, header: Header, base: Base, file: Source) 
     prompt = config.peft_type in PROMPT_TYPES
     keys, foreign = read_keys(header.tensors, PROMPT_WRAPPER if prompt else WRAPPER)
     paths = sorted({key.module for key in keys if key.method or is_embedding(key.module)})
-    if not paths and not prompt:
-        paths = sorted({key.module for key in keys})
+    named = [] if prompt else sorted({key.module for key in keys})
     best, fewest = None, -1
-    for naming in namings(base, paths, config.layer_replication):
+    for naming in namings(base, named, config.layer_replication):
         modules = modules_of(base, naming)
         targets = targets_of(config, modules, paths)
         grown = resized(keys, modules)

@@ -22,6 +22,7 @@ MAX_ENTRY_BYTES = 256
 TASK_TYPES = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
 """What PEFT knows; it raises an error for any other."""
 FLAGS = ("inference_mode", "prefix_projection", "init_ia3_weights", "use_qalora")
+COUNTS = ("encoder_hidden_size", "encoder_num_layers", "num_attention_heads", "init_r", "target_r")
 
 EXTENSIONS = {
     "kasa_config": "kasa",
@@ -150,8 +151,7 @@ class _Reader:
 
     def config(self) -> AdapterConfig:
         self._prompts_need_tokens()
-        for name in FLAGS:
-            self._flag(name)
+        self._schema()
         return AdapterConfig(
             peft_type=self._kind,
             task_type=self._value(
@@ -180,8 +180,20 @@ class _Reader:
             **(self._lora() if self._kind == "LORA" else {"other_patterns": self._other_patterns()}),
         )
 
+    def _schema(self) -> None:
+        """Types of fields that nothing here reads, so that PEFT does not stumble over them."""
+        for name in FLAGS:
+            self._flag(name)
+        for name in COUNTS:
+            self._count(name)
+        for name in self._document:
+            if name.endswith("_dropout") or name == "dropout":
+                self._value(name, _is_dropout, "a number of at least 0 and below 1", 0)
+        if self._kind != "LORA":
+            self._value("r", lambda value: type(value) is int and 0 <= value <= 1 << 16, "an integer of 0 to 65,536", 8)
+            self._value("alpha", _is_number, "a finite number", 8)
+
     def _lora(self) -> dict[str, Any]:
-        self._value("lora_dropout", _is_dropout, "a number of at least 0 and below 1", 0)
         return {
             "r": self._value("r", _is_rank, f"an integer of 1 to {MAX_RANK}", 8),
             "lora_alpha": float(self._value("lora_alpha", _is_number, "a finite number", 8)),

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import peft
+import peft.tuners.lora.config as variants
 import pytest
+import torch
+import transformers
 
 from adapter_registry.checkpoints.adapter_files import read_folder
 from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.checkpoints.intake import examine
+from adapter_registry.domain.base import Tensor
+from adapter_registry.domain.problem_codes import NOTICES
 from tests.adapter_builders import adapter, changed_config, copied, llama
 
 QV = ["q_proj", "v_proj"]
@@ -42,6 +47,27 @@ LORAS = {
     "orthogonal": {"target_modules": QV, "init_lora_weights": "orthogonal"},
     "no-task": {"target_modules": QV, "task_type": None},
     "rank-1": {"target_modules": QV, "r": 1},
+    "layers-replaced": {"target_modules": ["v_proj"], "modules_to_save": ["layers.0.mlp"]},
+    "tying": {"target_modules": ["v_proj", "embed_tokens"], "ensure_weight_tying": True},
+    "tokens-of-both": {
+        "target_modules": ["v_proj"],
+        "trainable_token_indices": {"embed_tokens": [1], "lm_head": [3]},
+    },
+    "parameter-rank": {
+        "target_modules": ["v_proj"],
+        "target_parameters": ["q_proj.weight"],
+        "rank_pattern": {"q_proj.weight": 2, "v_proj": 3},
+    },
+    "replicated-unevenly": {"target_modules": QV, "layer_replication": [[0, 1], [0, 2], [1, 2]]},
+    "kasa": {"target_modules": QV, "kasa_config": variants.KasaConfig()},
+    "velora": {"target_modules": QV, "velora_config": variants.VeloraConfig(num_groups=8)},
+    "monteclora": {"target_modules": QV, "monteclora_config": variants.MontecloraConfig()},
+    "qalora": {"target_modules": QV, "use_qalora": True, "qalora_group_size": 8},
+    "block-diagonal": {
+        "target_modules": ["q_proj", "o_proj"],
+        "use_bdlora": variants.BdLoraConfig(target_modules_bd_a=["o_proj"], target_modules_bd_b=["q_proj"], nblocks=2),
+    },
+    "mica": {"target_modules": QV, "init_lora_weights": "mica"},
     "rank-above-width": {"target_modules": ["v_proj"], "r": 40},
 }
 OTHERS = {
@@ -68,6 +94,19 @@ OTHERS = {
     "adaption": lambda: peft.AdaptionPromptConfig(**LM, adapter_len=4, adapter_layers=2),
     "randlora": lambda: peft.RandLoraConfig(**LM, target_modules=QV, r=4),
     "road": lambda: peft.RoadConfig(**LM, target_modules=["q_proj"], group_size=8),
+    "beft": lambda: peft.BeftConfig(**LM, target_modules=QV),
+    "cartridge": lambda: peft.CartridgeConfig(**LM, num_virtual_tokens=5),
+    "deft": lambda: peft.DeftConfig(**LM, target_modules=QV, r=4),
+    "delora": lambda: peft.DeloraConfig(**LM, target_modules=QV),
+    "gralora": lambda: peft.GraloraConfig(**LM, target_modules=QV, r=8),
+    "hira": lambda: peft.HiraConfig(**LM, target_modules=QV),
+    "lily": lambda: peft.LilyConfig(**LM, target_modules=QV, r=4, stride_A=1, num_B=2),
+    "osf": lambda: peft.OSFConfig(**LM, target_modules=QV, effective_rank=4),
+    "poly": lambda: peft.PolyConfig(**LM, target_modules=QV, n_tasks=2, n_skills=2),
+    "psoft": lambda: peft.PsoftConfig(**LM, target_modules=QV, r=4),
+    "shadow": lambda: peft.ShadowConfig(**LM),
+    "supertuning": lambda: peft.SupertuningConfig(**LM, target_modules=QV),
+    "waveft": lambda: peft.WaveFTConfig(**LM, target_modules=QV, n_frequency=10),
     "c3a": lambda: peft.C3AConfig(**LM, target_modules=QV, block_size=4),
 }
 
@@ -76,6 +115,7 @@ def accepted(folder, base):
     files, _ = read_folder(folder)
     examination = examine(files, base)
     assert [str(problem) for problem in examination.problems] == []
+    assert {notice.code for notice in examination.notices} <= NOTICES.keys()
     return examination.description
 
 
@@ -105,13 +145,97 @@ def test_what_fits_one_base_is_refused_on_one_of_other_shapes(name, tmp_path, ll
     assert "shape-mismatch" in {problem.code for problem in examination.problems}
 
 
-def test_an_adapter_that_was_never_trained_is_accepted_and_said_to_change_nothing(tmp_path, llama_folder, llama_base):
-    config = peft.LoraConfig(**LM, target_modules=QV)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"target_modules": QV},
+        {"target_modules": ["embed_tokens", "q_proj"]},
+        {"target_modules": QV, "modules_to_save": ["lm_head", "norm"]},
+        {"target_modules": [], "target_parameters": ["q_proj.weight"]},
+    ],
+    ids=str,
+)
+def test_an_adapter_that_was_never_trained_is_accepted_and_said_to_change_nothing(
+    fields, tmp_path, llama_folder, llama_base
+):
+    config = peft.LoraConfig(**LM, **fields)
     files, _ = read_folder(adapter(tmp_path / "a", llama_folder, config, fresh=True))
     examination = examine(files, llama_base)
     assert examination.problems == ()
     assert not examination.description.nonzero
     assert "changes-nothing" in {notice.code for notice in examination.notices}
+
+
+def test_a_scaling_of_zero_changes_nothing(tmp_path, llama_folder, llama_base):
+    config = peft.LoraConfig(**LM, target_modules=QV, lora_alpha=0)
+    assert not accepted(adapter(tmp_path / "a", llama_folder, config), llama_base).nonzero
+
+
+@pytest.mark.parametrize("make", [peft.WaveFTConfig, peft.BeftConfig, peft.MissConfig], ids=lambda kind: kind.__name__)
+def test_a_method_that_starts_at_zero_is_accepted_before_training(make, tmp_path, llama_folder, llama_base):
+    sizes = {peft.WaveFTConfig: {"n_frequency": 10}, peft.MissConfig: {"r": 4}}.get(make, {})
+    folder = adapter(tmp_path / "a", llama_folder, make(**LM, target_modules=["q_proj"], **sizes), fresh=True)
+    assert not accepted(folder, llama_base).nonzero
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"target_modules": QV},
+        {"target_modules": QV, "modules_to_save": ["embed_tokens", "lm_head"]},
+        {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+        {"target_modules": ["q_proj"], "trainable_token_indices": [64, 69]},
+    ],
+    ids=str,
+)
+def test_a_resized_vocabulary_is_accepted_and_told(fields, tmp_path, llama_folder, llama_base):
+    def grown(folder):
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        model.resize_token_embeddings(70, mean_resizing=False)
+        return model
+
+    folder = adapter(tmp_path / "a", llama_folder, peft.LoraConfig(**LM, r=4, **fields), load=grown)
+    assert accepted(folder, llama_base).vocab_resized
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_factors_of_any_float_type_are_accepted(dtype, tmp_path, llama_folder, llama_base):
+    def cast(folder):
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+
+    config = peft.LoraConfig(**LM, target_modules=QV)
+    folder = adapter(tmp_path / "a", llama_folder, config, load=cast, autocast=False)
+    assert accepted(folder, llama_base).dtype == {"bfloat16": "BF16", "float16": "F16", "float64": "F64"}[dtype]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [
+        ("U8", lambda out, into: ("weight", (out * into // 2, 1))),
+        ("I32", lambda out, into: ("qweight", (into // 8, out))),
+        ("I8", lambda out, into: ("weight", (out, into))),
+        ("F8_E4M3", lambda out, into: ("weight", (out, into))),
+    ],
+)
+def test_an_adapter_of_a_quantised_base_is_accepted(dtype, stored, tmp_path, lora_folder, llama_base):
+    def packed(tensor):
+        if ".layers." not in tensor.name or len(tensor.shape) != 2:
+            return tensor
+        leaf, shape = stored(*tensor.shape)
+        return Tensor(f"{tensor.name.removesuffix('weight')}{leaf}", dtype, shape)
+
+    base = replace(llama_base, tensors=tuple(map(packed, llama_base.tensors)), quantization="some")
+    accepted(lora_folder, base)
+
+
+def test_a_packed_weight_of_another_size_is_refused(tmp_path, lora_folder, llama_base):
+    def packed(tensor):
+        wide = ".layers." in tensor.name and len(tensor.shape) == 2
+        return Tensor(tensor.name, "U8", (32 * 512, 1)) if wide else tensor
+
+    base = replace(llama_base, tensors=tuple(map(packed, llama_base.tensors)), quantization="bitsandbytes")
+    files, _ = read_folder(lora_folder)
+    assert {problem.code for problem in examine(files, base).problems} == {"shape-mismatch"}
 
 
 def test_the_description_counts_modules_ranks_and_scalings(tmp_path, llama_folder, llama_base):
