@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
-from adapter_registry.checkpoints.adapter_files import FolderFile, read_folder
-from adapter_registry.checkpoints.intake import Examination, examine, refuse
+from adapter_registry.checkpoints.adapter_files import FolderFile
+from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
@@ -149,9 +149,8 @@ class Registry:
     def check(self, folder: str | Path, *, base: str) -> Checked:
         """What a push of `folder` onto `base` would say, without storing anything."""
         known = self.base(base)
-        files, notices = read_folder(Path(folder))
-        examination = examine(files, known.base)
-        return Checked(known.registered, examination.with_notices(notices))
+        _, examination = examine_folder(Path(folder), known.base)
+        return Checked(known.registered, examination)
 
     def push(  # noqa: PLR0913  every option of a push
         self,
@@ -183,8 +182,8 @@ class Registry:
         path = Path(folder)
         adapter = self.adapter(name or self.in_use.pushed_from(path) or name_of(path))
         known = self.base(base)
-        sources, notices = read_folder(path)
-        refuse(examine(sources, known.base).with_notices(notices))
+        sources, examination = examine_folder(path, known.base)
+        refuse(examination)
         files = [hashed(source) for source in sources]
         self._send(files, sources, progress or _silent)
         pushed = self._ask(
@@ -198,7 +197,8 @@ class Registry:
             bump=bump,
         )
         self.in_use.choose(adapter, pushed=path)
-        return Pushed(pushed.version, pushed.created, pushed.because, (*notices, *pushed.notices))
+        left_out = tuple(each for each in examination.notices if each not in pushed.notices)
+        return Pushed(pushed.version, pushed.created, pushed.because, (*left_out, *pushed.notices))
 
     def _send(self, files: list[File], sources: tuple[FolderFile, ...], progress: Progress) -> None:
         missing = set(self._ask(pushing.missing, files=files))

@@ -111,6 +111,16 @@ class TestPush:
         assert {p["code"] for p in checked["examination"]["problems"]} == {"rank-mismatch"}
         assert len(registry("ls", "sql-lora", "--json").json) == 1
 
+    def test_problems_of_files_and_of_their_contents_are_told_together(self, registry, lora_folder, tmp_path):
+        folder = copied(lora_folder, tmp_path / "bad")
+        changed_config(folder, r=16)
+        (folder / "modeling.py").write_text("import os")
+        checked = registry("check", folder, "--base", "llama", "--json", code=7).json
+        assert {p["code"] for p in checked["examination"]["problems"]} == {"rank-mismatch", "code-file"}
+        refused = registry("push", folder, "--base", "llama", "--name", "sql-lora", code=7)
+        assert "code-file" in refused.err
+        assert "rank-mismatch" in refused.err
+
     def test_errors_are_json_when_json_was_asked_for(self, registry, lora_folder, tmp_path):
         folder = copied(lora_folder, tmp_path / "bad")
         changed_config(folder, r=16)
