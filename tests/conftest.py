@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapter_registry.checkpoints.base_folder import read_base
+from tests import servers
 from tests.adapter_builders import adapter, llama
+from tests.servers import PostgresServer, S3Server
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,17 @@ def lora_folder(tmp_path_factory: pytest.TempPathFactory, llama_folder: Path) ->
 
     config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
     return adapter(tmp_path_factory.mktemp("lora") / "lora", llama_folder, config)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test process; `fresh_database()` gives the URL of an empty database."""
+    with servers.postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server of this test process; `fresh_bucket()` gives an empty bucket, `fresh_blobs()` a store in one."""
+    with servers.s3() as running:
+        yield running

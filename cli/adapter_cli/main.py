@@ -26,12 +26,18 @@ COMMANDS = {
         "tag": ("names", "Point a tag at a version, or remove one."),
         "label": ("names", "Set or remove labels of a version."),
         "rm": ("names", "Remove one exact version."),
+        "revoke": ("access", "Withdraw one exact version for good."),
     },
     "Set up": {
         "base": ("base", "Register base checkpoints."),
         "policy": ("policy", "Show or set the policy a stage judges by."),
         "convert": ("push", "Convert a pickled adapter to safetensors."),
-        "serve": ("serve", "Serve the registry over HTTP on this machine."),
+        "serve": ("serve", "Serve the registry over HTTP, to adapters and Hugging Face clients."),
+        "account": ("access", "Make, list and grant accounts."),
+        "token": ("access", "Make, list and revoke tokens."),
+        "whoami": ("access", "Say whom the registry takes you for."),
+        "can-i": ("access", "Say whether you may do something."),
+        "namespace": ("access", "Settings of a namespace."),
         "admin": ("admin", "Check, collect and migrate the store."),
     },
 }
@@ -50,7 +56,7 @@ class Commands(click.Group):
         if cmd_name not in _MODULES:
             return None
         module = importlib.import_module(f"adapter_cli.{_MODULES[cmd_name]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         return command if isinstance(command, click.Command) else None
 
     def resolve_command(

@@ -1,58 +1,70 @@
-"""`adapters serve`: the registry over HTTP, on this machine."""
+"""`adapters serve`: the registry over HTTP."""
 
 from __future__ import annotations
 
-import ipaddress
+import os
 
 import click
 
 from adapter_cli.output import note, say
-from adapter_registry.domain.errors import InvalidInput, Unsupported
+from adapter_registry.domain.errors import Unsupported
 from adapter_registry.settings import read_settings
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8321, show_default=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
-def serve(port: int, host: str) -> None:
-    """Serve the embedded registry to other programs of this machine.
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option("--public-url", help="What clients reach it by, e.g. https://adapters.example.org behind a proxy.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Server processes.")
+def serve(port: int, host: str, public_url: str | None, workers: int) -> None:
+    """Serve the registry to other programs and machines.
 
-    Clients set ADAPTERS_URL and ADAPTERS_TOKEN; every command then works as it does on the embedded registry, and
-    faster, because nothing has to be opened. There are no users and roles yet, so it listens on loopback addresses
-    only. Needs the server extra: pip install 'adapter-registry[server]'.
+    \b
+    The adapters command     ADAPTERS_URL and ADAPTERS_TOKEN; every command works as on the embedded registry
+    Hugging Face clients     HF_ENDPOINT and HF_TOKEN; hf, huggingface_hub, transformers, PEFT, vLLM, unchanged
+    One stage as `main`      HF_ENDPOINT=<server>/~prod
+
+    The first start prints the administrator's token, once. Tokens for others: `adapters token create`.
+    Needs the server extra: pip install 'adapter-registry[server]'.
     """
-    if not _is_loopback(host):
-        raise InvalidInput(
-            f"{host} is not a loopback address; nothing was started. Without users and roles the registry is not "
-            "served to a network: use 127.0.0.1, or a tunnel that checks who connects."
-        )
     try:
         import uvicorn  # noqa: PLC0415  an extra
 
-        from adapter_registry.api.server import make_app  # noqa: PLC0415
+        from adapter_registry.api import server as _server  # noqa: F401, PLC0415  is everything it needs installed?
     except ImportError as error:
         raise Unsupported(
             f"serving needs {error.name}, which is not installed: pip install 'adapter-registry[server]'."
         ) from error
-    from adapter_registry.app import embedded, server_token  # noqa: PLC0415  importing a database is slow
+    from adapter_registry.app import first_token  # noqa: PLC0415  importing a database is slow
 
+    if public_url:
+        os.environ["ADAPTERS_PUBLIC_URL"] = public_url
     settings = read_settings()
-    token, fresh = server_token(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(embedded(settings), token=token), host=host, port=port, log_level="warning")
+    secret = first_token(settings)
+    config = uvicorn.Config(
+        "adapter_registry.api.asgi:create",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
     )
-    listener = server.config.bind_socket()
-    listener.listen()  # so that whoever reads the address can connect at once
-    address = f"http://{host}:{listener.getsockname()[1]}"
-    say(f"serving {settings.home} at {address}", style="green")
-    shown = token if fresh else f"$(cat {settings.home}/server-token)"
-    say(f"export ADAPTERS_URL={address} ADAPTERS_TOKEN={shown}")
+    listener = config.bind_socket()
+    listener.listen(1024)  # so that whoever reads the address can connect at once
+    address = public_url or f"http://{host}:{listener.getsockname()[1]}"
+    say(f"serving {settings.database_url or settings.home} at {address}", style="green")
+    if secret:
+        say(f"export ADAPTERS_URL={address} ADAPTERS_TOKEN={secret}")
+        note("this is the administrator's token; it is shown this once")
+    else:
+        say(f"export ADAPTERS_URL={address} ADAPTERS_TOKEN=<a token of `adapters token create`>")
     note("Ctrl-C stops it")
-    server.run(sockets=[listener])
+    if workers > 1:
+        from uvicorn.supervisors import Multiprocess  # noqa: PLC0415  an extra
 
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        Multiprocess(config, sockets=[listener]).run()
+    else:
+        uvicorn.Server(config).run(sockets=[listener])

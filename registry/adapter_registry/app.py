@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from adapter_registry.domain.errors import StoreUnavailable
-from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.access import SYSTEM
+from adapter_registry.domain.errors import StoreUnavailable, Unsupported
+from adapter_registry.domain.ports import Backend, BlobStore
+from adapter_registry.services.access import bootstrap
 from adapter_registry.settings import Settings, migrations_folder
 from adapter_registry.storage.blobs_local import LocalBlobs
 from adapter_registry.storage.catalog import SqlCatalog
-from adapter_registry.storage.database import ensure_schema, migrate, open_sqlite
+from adapter_registry.storage.database import ensure_schema, migrate, open_postgres, open_sqlite
 
 
 def utc_now() -> str:
@@ -30,13 +30,12 @@ def embedded(settings: Settings) -> Backend:
     """
     engine = _engine(settings)
     ensure_schema(engine, migrations_folder())
-    return Backend(
-        catalog=SqlCatalog(engine),
-        blobs=LocalBlobs(settings.blobs),
-        clock=utc_now,
-        actor=settings.actor,
-        namespace=settings.namespace,
-    )
+    return _backend(settings, engine)
+
+
+def first_token(settings: Settings) -> str | None:
+    """The administrator's token when this is the first start; None afterwards."""
+    return bootstrap(served(settings))
 
 
 def migrate_embedded(settings: Settings) -> str:
@@ -44,19 +43,37 @@ def migrate_embedded(settings: Settings) -> str:
     return migrate(_engine(settings), migrations_folder())
 
 
-def server_token(settings: Settings) -> tuple[str, bool]:
-    """(the embedded registry's server token, whether it was made just now); kept in a file only its owner can read."""
-    path = settings.home / "server-token"
-    with suppress(FileNotFoundError):
-        return path.read_text().strip(), False
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    token = f"adapters_{secrets.token_urlsafe(32)}"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(token)
-    return token, True
+def served(settings: Settings) -> Backend:
+    """The registry as a server runs it: connections are kept, and the schema is brought up to date on start."""
+    engine = _engine(settings, pooled=True)
+    ensure_schema(engine, migrations_folder())
+    return _backend(settings, engine)
 
 
-def _engine(settings: Settings) -> Engine:
+def _backend(settings: Settings, engine: Engine) -> Backend:
+    return Backend(
+        catalog=SqlCatalog(engine),
+        blobs=_blobs(settings),
+        clock=utc_now,
+        actor=settings.actor,
+        namespace=settings.namespace,
+        asks=replace(SYSTEM, name=settings.actor),
+    )
+
+
+def _blobs(settings: Settings) -> BlobStore:
+    if settings.blobs_url is None:
+        return LocalBlobs(settings.blobs)
+    try:
+        from adapter_registry.storage.blobs_s3 import open_s3  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise Unsupported(f"{settings.blobs_url} needs {error.name}: pip install 'adapter-registry[s3]'.") from error
+    return open_s3(settings.blobs_url)
+
+
+def _engine(settings: Settings, *, pooled: bool = False) -> Engine:
+    if settings.database_url is not None:
+        return open_postgres(settings.database_url)
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -64,4 +81,4 @@ def _engine(settings: Settings) -> Engine:
             f"{settings.home} cannot hold the registry ({error.strerror}). "
             "Set ADAPTERS_HOME to a folder that you may write to."
         ) from error
-    return open_sqlite(settings.database)
+    return open_sqlite(settings.database, pooled=pooled)

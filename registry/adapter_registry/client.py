@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
+from adapter_registry.domain.access import Grant, check_verb
+from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
@@ -27,6 +29,7 @@ from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.lock import Equivalence, Verdict
+from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
@@ -35,12 +38,13 @@ from adapter_registry.domain.versioning import Bump
 from adapter_registry.folders import hashed, is_folder, name_of
 from adapter_registry.in_use import InUse
 from adapter_registry.pulled import Pulled, place, require
+from adapter_registry.services import access, draft, mark, score, show
 from adapter_registry.services import base as base_service
 from adapter_registry.services import collect as collecting
-from adapter_registry.services import mark, score, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
 from adapter_registry.services import push as pushing
+from adapter_registry.services.access import TOKEN_DAYS, NewToken, WhoAmI
 from adapter_registry.services.base import KnownBase, Registered, Registration
 from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreReport
 from adapter_registry.services.promote import History, Judged, PolicyInForce
@@ -88,7 +92,7 @@ class Registry:
     def _remote(self) -> Remote:
         from adapter_registry.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
 
-        return Remote(self._settings.url or "", self._settings.token, actor=self._settings.actor)
+        return Remote(self._settings.url or "", self._settings.token)
 
     # Names
 
@@ -185,7 +189,7 @@ class Registry:
         sources, examination = examine_folder(path, known.base)
         refuse(examination)
         files = [hashed(source) for source in sources]
-        self._send(files, sources, progress or _silent)
+        self._send(adapter, files, sources, progress or _silent)
         pushed = self._ask(
             pushing.commit,
             adapter=adapter,
@@ -200,12 +204,12 @@ class Registry:
         left_out = tuple(each for each in examination.notices if each not in pushed.notices)
         return Pushed(pushed.version, pushed.created, pushed.because, (*left_out, *pushed.notices))
 
-    def _send(self, files: list[File], sources: tuple[FolderFile, ...], progress: Progress) -> None:
-        missing = set(self._ask(pushing.missing, files=files))
+    def _send(self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress) -> None:
+        missing = set(self._ask(pushing.missing, adapter=adapter, files=files))
         for file, source in zip(files, sources, strict=True):
             if file.digest in missing:
                 with source.open() as stream:
-                    self._ask(pushing.receive, file=file, source=stream)
+                    self._ask(pushing.receive, adapter=adapter, file=file, source=stream)
             progress(file.size)
 
     # Look
@@ -253,6 +257,10 @@ class Registry:
     def remove(self, text: str) -> Version:
         """Remove one exact version."""
         return self._ask(mark.remove, reference=self.reference(text))
+
+    def revoke(self, text: str, *, because: str) -> Version:
+        """Withdraw one exact version for good."""
+        return self._ask(mark.revoke, reference=self.reference(text), because=because)
 
     # Score
 
@@ -327,12 +335,17 @@ class Registry:
             IncompatibleBase: `base` is not what the adapter is locked to; nothing was written.
             DigestMismatch: the store's bytes are damaged; nothing was written.
         """
-        version = self.resolve(text)
+        version = pulling.served(self.resolve(text))
         verdict = self.verdict(version, base, spot=spot) if base else None
         if verdict is not None and base is not None:
             require(verdict, version, base)
         folder = Path(out) if out else self._settings.cache / "versions" / version.digest.replace(":", "-")
-        return place(version, folder, verdict=verdict, read=self._open, force=force, keep=out is None)
+        exact = f"{version.adapter}@{version.digest}"
+
+        def read(file: File) -> pulling.Stream:
+            return self._ask(pulling.open_file, reference=exact, path=file.path)
+
+        return place(version, folder, verdict=verdict, read=read, force=force, keep=out is None)
 
     def verdict(self, version: Version, base: str, *, spot: bool = False) -> Verdict:
         """How a registered base or a checkpoint folder fits the Lock of a Version."""
@@ -355,8 +368,58 @@ class Registry:
         same = (each for each in locked.equivalences if each.other == recognised)
         return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
 
-    def _open(self, file: File) -> pulling.Stream:
-        return self._ask(pulling.open_file, digest=file.digest)
+    # Access
+
+    def whoami(self) -> WhoAmI:
+        """Whom the registry takes the caller for."""
+        return self._ask(access.who)
+
+    def may(self, verb: str, scope: str | None = None) -> bool:
+        """Whether the caller may do `verb` to an adapter, or to the registry as a whole."""
+        return self._ask(access.may, verb=check_verb(verb), scope=self.adapter(scope) if scope else None)
+
+    def accounts(self) -> tuple[Account, ...]:
+        """Every account."""
+        return self._ask(access.accounts)
+
+    def create_account(
+        self, name: str, *, kind: AccountKind = AccountKind.PERSON, password: str | None = None
+    ) -> Account:
+        """Make an account that may do nothing yet."""
+        return self._ask(access.create_account, name=name, kind=kind, password=password)
+
+    def grant(self, account: str, scope: str, verbs: tuple[str, ...]) -> Account:
+        """Give an account roles or verbs on a scope, in place of what it had there."""
+        return self._ask(access.grant, account=account, scope=scope, verbs=verbs)
+
+    def disable(self, account: str, *, disabled: bool = True) -> Account:
+        """Shut an account out, or let it in again."""
+        return self._ask(access.disable, account=account, disabled=disabled)
+
+    def create_token(
+        self,
+        *,
+        account: str | None = None,
+        label: str = "",
+        limits: tuple[Grant, ...] | None = None,
+        expires_in_seconds: int | None = TOKEN_DAYS * 86_400,
+    ) -> NewToken:
+        """Make a token; its secret is in the answer, this once."""
+        return self._ask(
+            access.create_token, account=account, label=label, limits=limits, expires_in_seconds=expires_in_seconds
+        )
+
+    def tokens(self, account: str | None = None) -> tuple[Token, ...]:
+        """Tokens, newest first."""
+        return self._ask(access.tokens, account=account)
+
+    def revoke_token(self, token: str) -> Token:
+        """Make a token useless from now on."""
+        return self._ask(access.revoke_token, token=token)
+
+    def set_default_base(self, namespace: str, base: str | None) -> Digest | None:
+        """Which Base pushes to a namespace mean when their config names none that is registered."""
+        return self._ask(draft.set_default_base, namespace=check_namespace(namespace), base=base)
 
     # Keep
 

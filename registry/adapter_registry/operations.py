@@ -1,50 +1,146 @@
-"""The operations that can be asked of a registry from elsewhere, by name: one table for the server and its client."""
+"""The native API as one table: what can be asked, where, and which verb it takes; for the server and for its client.
+
+A path holds `{adapter}`, which is `{namespace}/{name}` in an address, or `{reference}`, which is
+`{namespace}/{name}/versions/{selector}`. Arguments that are not in the path travel in the query of a GET or DELETE and
+in the JSON body of everything else.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_type_hints
+from urllib.parse import quote, urlencode
 
 import msgspec
 
+from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.services import base, collect, mark, promote, push, score, show
+from adapter_registry.domain.reference import parse, split_adapter
+from adapter_registry.services import access, base, collect, draft, mark, promote, push, score, show
 
-Operation = Callable[..., Any]
+Function = Callable[..., Any]
 
-OPERATIONS: dict[str, Operation] = {
-    "base.register": base.register,
-    "base.find": base.find,
-    "base.recognise": base.recognise,
-    "base.known": base.known,
-    "base.declare-equivalent": base.declare_equivalent,
-    "push.missing": push.missing,
-    "push.commit": push.commit,
-    "show.adapters": show.adapters,
-    "show.versions": show.versions,
-    "show.resolve": show.resolve,
-    "show.scores": show.scores,
-    "show.base-scores": show.base_scores,
-    "show.events": show.events,
-    "mark.tag": mark.tag,
-    "mark.untag": mark.untag,
-    "mark.label": mark.label,
-    "mark.remove": mark.remove,
-    "score.add": score.add,
-    "score.add-to-base": score.add_to_base,
-    "promote.explain": promote.explain,
-    "promote.promote": promote.promote,
-    "promote.rollback": promote.rollback,
-    "promote.history": promote.history,
-    "promote.policy": promote.policy,
-    "promote.set-policy": promote.set_policy,
-    "collect.check": collect.check,
-    "collect.collect": collect.collect,
-}
-NAMES: Mapping[Operation, str] = {operation: name for name, operation in OPERATIONS.items()}
 LOCAL = "progress"
 """The one argument that stays where it is: a callback."""
+ANYONE = ""
+"""No verb: whoever has a good token. What the answer holds still depends on who asks."""
+ADAPTER = ("adapter_namespace", "adapter_name")
+REFERENCE = (*ADAPTER, "selector")
+_PLACE = re.compile(r"\{(\w+)(?::path)?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that can be asked.
+
+    Attributes:
+        name: `push.commit`.
+        method: of HTTP.
+        path: below /api/v1.
+        call: the service function.
+        verb: what it takes; `{stage}` stands for that argument; empty for whoever is signed in.
+        anywhere: whether holding the verb on any scope is enough, because what is asked for belongs to no adapter.
+    """
+
+    name: str
+    method: str
+    path: str
+    call: Function
+    verb: str
+    anywhere: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes something."""
+        return self.method not in ("GET", "HEAD")
+
+    @property
+    def route(self) -> str:
+        """The path with the parts of an adapter and of a reference spelled out."""
+        adapter = "{adapter_namespace}/{adapter_name}"
+        return self.path.replace("{adapter}", adapter).replace("{reference}", f"{adapter}/versions/{{selector}}")
+
+    def needs(self, given: Mapping[str, Any]) -> tuple[str, str | None]:
+        """(verb, `namespace/name` or None for the registry as a whole) that these arguments take.
+
+        Raises:
+            InvalidReference: the adapter or reference is not one.
+        """
+        verb = self.verb.format(stage=given["stage"]) if "{stage}" in self.verb else self.verb
+        if given.get("adapter"):
+            return verb, "/".join(split_adapter(given["adapter"]))
+        if given.get("reference") and self.path != "/bases/find":
+            return verb, parse(given["reference"]).adapter
+        if given.get("namespace"):
+            return verb, f"{given['namespace']}/a"
+        return verb, None
+
+    def allows(self, who: Principal, given: Mapping[str, Any]) -> bool:
+        """Whether `who` may ask this."""
+        verb, adapter = self.needs(given)
+        if verb == ANYONE:
+            return True
+        return who.may_somewhere(verb) if self.anywhere else who.may(verb, adapter)
+
+
+def _table(*operations: Operation) -> dict[str, Operation]:
+    return {operation.name: operation for operation in operations}
+
+
+OPERATIONS: dict[str, Operation] = _table(
+    Operation("base.known", "GET", "/bases", base.known, ANYONE),
+    Operation("base.register", "POST", "/bases", base.register, "base.add", anywhere=True),
+    Operation("base.find", "GET", "/bases/find", base.find, ANYONE),
+    Operation("base.recognise", "POST", "/bases/recognise", base.recognise, ANYONE),
+    Operation("base.declare-equivalent", "POST", "/bases/equivalences", base.declare_equivalent, "base.add"),
+    Operation("show.base-scores", "GET", "/bases/scores", show.base_scores, ANYONE),
+    Operation("score.add-to-base", "POST", "/bases/scores", score.add_to_base, "score", anywhere=True),
+    Operation("show.adapters", "GET", "/adapters", show.adapters, ANYONE),
+    Operation("show.versions", "GET", "/adapters/{adapter}/versions", show.versions, "read"),
+    Operation("push.missing", "POST", "/adapters/{adapter}/missing", push.missing, "push"),
+    Operation("push.commit", "POST", "/adapters/{adapter}/versions", push.commit, "push"),
+    Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read"),
+    Operation("mark.remove", "DELETE", "/adapters/{reference}", mark.remove, "remove"),
+    Operation("mark.revoke", "POST", "/adapters/{reference}/revocation", mark.revoke, "revoke"),
+    Operation("show.scores", "GET", "/adapters/{reference}/scores", show.scores, "read"),
+    Operation("score.add", "POST", "/adapters/{reference}/scores", score.add, "score"),
+    Operation("mark.tag", "POST", "/adapters/{reference}/tags", mark.tag, "tag"),
+    Operation("mark.untag", "DELETE", "/adapters/{adapter}/tags/{name}", mark.untag, "tag"),
+    Operation("mark.label", "PATCH", "/adapters/{reference}/labels", mark.label, "label"),
+    Operation("promote.explain", "GET", "/adapters/{reference}/stages/{stage}", promote.explain, "read"),
+    Operation("promote.promote", "POST", "/adapters/{reference}/stages/{stage}", promote.promote, "promote:{stage}"),
+    Operation(
+        "promote.rollback", "POST", "/adapters/{adapter}/stages/{stage}/rollback", promote.rollback, "rollback:{stage}"
+    ),
+    Operation("promote.history", "GET", "/adapters/{adapter}/history", promote.history, "read"),
+    Operation("promote.policy", "GET", "/stages/{stage}/policy", promote.policy, ANYONE),
+    Operation("promote.set-policy", "PUT", "/stages/{stage}/policy", promote.set_policy, "policy.write"),
+    Operation(
+        "draft.set-default-base",
+        "PUT",
+        "/namespaces/{namespace}/default-base",
+        draft.set_default_base,
+        "namespace.write",
+    ),
+    Operation("show.events", "GET", "/events", show.events, "audit"),
+    Operation("collect.check", "POST", "/store/check", collect.check, "maintain"),
+    Operation("collect.collect", "POST", "/store/collect", collect.collect, "maintain"),
+    Operation("access.who", "GET", "/whoami", access.who, ANYONE),
+    Operation("access.may", "GET", "/can", access.may, ANYONE),
+    Operation("access.accounts", "GET", "/accounts", access.accounts, "access"),
+    Operation("access.create-account", "POST", "/accounts", access.create_account, "access"),
+    Operation("access.grant", "POST", "/accounts/{account}/grants", access.grant, "access"),
+    Operation("access.disable", "POST", "/accounts/{account}/disabled", access.disable, "access"),
+    Operation("access.set-password", "PUT", "/accounts/{account}/password", access.set_password, ANYONE),
+    Operation("access.tokens", "GET", "/tokens", access.tokens, ANYONE),
+    Operation("access.create-token", "POST", "/tokens", access.create_token, ANYONE),
+    Operation("access.revoke-token", "DELETE", "/tokens/{token}", access.revoke_token, ANYONE),
+)
+BY_FUNCTION: Mapping[Function, Operation] = {operation.call: operation for operation in OPERATIONS.values()}
 
 
 def to_wire(value: Any) -> bytes:
@@ -52,26 +148,62 @@ def to_wire(value: Any) -> bytes:
     return msgspec.json.encode(_without_nan(msgspec.to_builtins(value)))
 
 
-def arguments_from_wire(operation: Operation, data: bytes) -> dict[str, Any]:
+@cache
+def kinds_of(operation: Operation) -> dict[str, Any]:
+    """Argument -> type, and `return`, without what stays inside the process."""
+    return {name: kind for name, kind in get_type_hints(operation.call).items() if name not in ("backend", LOCAL)}
+
+
+def arguments_from_wire(
+    operation: Operation, path: Mapping[str, str], query: Mapping[str, str], data: bytes
+) -> dict[str, Any]:
     """The keyword arguments in a request, each of the type its operation declares.
 
     Raises:
         InvalidInput: not an object, an argument the operation does not have or lacks, or of another type.
     """
-    kinds = get_type_hints(operation)
+    kinds = kinds_of(operation)
     try:
-        given = msgspec.json.decode(data, type=dict[str, Any])
-        unknown = sorted(given.keys() - kinds.keys() | given.keys() & {"backend", "return", LOCAL})
+        body = msgspec.json.decode(data, type=dict[str, Any]) if data else {}
+        given = {**body, **query, **_from_path(path)}
+        unknown = sorted(given.keys() - kinds.keys() | given.keys() & {"return"})
         if unknown:
-            raise InvalidInput(f"{NAMES[operation]} has no argument {unknown[0][:60]!r}.")
+            raise InvalidInput(f"{operation.name} has no argument {unknown[0][:60]!r}.")
         return {name: msgspec.convert(value, type=kinds[name], strict=False) for name, value in given.items()}
     except msgspec.MsgspecError as error:
-        raise InvalidInput(f"{NAMES[operation]}: {error}.") from error
+        raise InvalidInput(f"{operation.name}: {error}.") from error
+
+
+def _from_path(path: Mapping[str, str]) -> dict[str, str]:
+    found = {name: value for name, value in path.items() if name not in REFERENCE}
+    if ADAPTER[0] in path:
+        adapter = "/".join(path[part] for part in ADAPTER)
+        selector = path.get("selector")
+        found["reference" if selector else "adapter"] = f"{adapter}@{selector}" if selector else adapter
+    return found
+
+
+def address(operation: Operation, given: Mapping[str, Any]) -> tuple[str, bytes | None]:
+    """(path with query, JSON body) that asks `operation` with these arguments."""
+    left = {name: value for name, value in given.items() if name != LOCAL}
+    parts = dict(left)
+    if "{adapter}" in operation.path:
+        parts.update(zip(ADAPTER, left.pop("adapter").split("/"), strict=True))
+    if "{reference}" in operation.path:
+        adapter, _, selector = left.pop("reference").partition("@")
+        parts.update(zip(REFERENCE, (*adapter.split("/"), selector), strict=True))
+    names = _PLACE.findall(operation.route)
+    path = "/api/v1" + _PLACE.sub(lambda found: quote(str(parts[found[1]]), safe=""), operation.route)
+    rest = {name: value for name, value in left.items() if name not in names}
+    if operation.method in ("GET", "DELETE"):
+        query = urlencode({name: msgspec.to_builtins(value) for name, value in rest.items() if value is not None})
+        return (f"{path}?{query}" if query else path), None
+    return path, to_wire(rest)
 
 
 def result_from_wire(operation: Operation, data: bytes) -> Any:
     """What an operation answered, of the type it declares."""
-    return msgspec.convert(msgspec.json.decode(data), type=get_type_hints(operation)["return"], strict=False)
+    return msgspec.convert(msgspec.json.decode(data), type=kinds_of(operation)["return"], strict=False)
 
 
 def _without_nan(value: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -16,9 +17,8 @@ import msgspec
 
 from adapter_registry.domain import errors
 from adapter_registry.domain.adapter import File
-from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidReference, Problem, RegistryError, ServerUnreachable
-from adapter_registry.operations import LOCAL, NAMES, result_from_wire, to_wire
+from adapter_registry.operations import BY_FUNCTION, address, result_from_wire
 from adapter_registry.services import pull, push
 
 TIMEOUT_SECONDS = 300
@@ -28,27 +28,43 @@ LARGEST_ANSWER = 1 << 30
 class Remote:
     """A registry server at a URL."""
 
-    def __init__(self, url: str, token: str | None, *, actor: str) -> None:
+    def __init__(self, url: str, token: str | None) -> None:
         self._parts = urlsplit(url)
         if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
             raise InvalidReference(f"ADAPTERS_URL is {url!r}; it is http://host:port, as `adapters serve` printed it.")
-        self._headers = {"X-Adapters-Actor": actor, **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def call(self, operation: Callable[..., Any], given: dict[str, Any]) -> Any:
-        """What `operation` answers there; its errors are raised here as what they are."""
-        if operation is push.receive:
-            return self._send(given["file"], given["source"])
-        if operation is pull.open_file:
-            return self._open(given["digest"])
-        body = to_wire({name: value for name, value in given.items() if name != LOCAL and value is not None})
-        connection = self._request("POST", f"/api/v1/{NAMES[operation]}", body, {"Content-Type": "application/json"})
-        try:
-            return result_from_wire(operation, self._read(connection))
-        finally:
-            connection.close()
+    def call(self, function: Callable[..., Any], given: dict[str, Any]) -> Any:
+        """What `function` answers there; its errors are raised here as what they are.
 
-    def _send(self, file: File, source: BinaryIO) -> int:
-        path = f"/api/v1/blobs/{file.digest}?path={quote(file.path)}"
+        A write carries an idempotency key, so that it can be sent again when its answer was lost on the way.
+        """
+        if function is push.receive:
+            return self._send(given["adapter"], given["file"], given["source"])
+        if function is pull.open_file:
+            return self._open(given["reference"], given["path"])
+        operation = BY_FUNCTION[function]
+        path, body = address(operation, given)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if operation.writes:
+            headers["Idempotency-Key"] = secrets.token_hex(16)
+        return result_from_wire(operation, self._answer(operation.method, path, body, headers))
+
+    def _answer(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+        for last in (False, True):
+            try:
+                connection = self._request(method, path, body, headers)
+                try:
+                    return self._read(connection)
+                finally:
+                    connection.close()
+            except ServerUnreachable:
+                if last:
+                    raise
+        raise AssertionError
+
+    def _send(self, adapter: str, file: File, source: BinaryIO) -> int:
+        path = f"/api/v1/adapters/{adapter}/blobs/{file.digest}?path={quote(file.path)}"
         connection = self._request("PUT", path, source, {"Content-Length": str(file.size)})
         try:
             self._read(connection)
@@ -56,8 +72,10 @@ class Remote:
             connection.close()
         return file.size
 
-    def _open(self, digest: Digest) -> BinaryIO:
-        connection = self._request("GET", f"/api/v1/blobs/{digest}", None, {})
+    def _open(self, reference: str, path: str) -> BinaryIO:
+        adapter, _, selector = reference.partition("@")
+        where = f"/api/v1/adapters/{adapter}/versions/{quote(selector, safe='')}/files/{quote(path)}"
+        connection = self._request("GET", where, None, {})
         response = self._response(connection)
         if response.status >= 400:
             raise _error(response.status, response.read(LARGEST_ANSWER))

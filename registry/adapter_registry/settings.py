@@ -28,6 +28,10 @@ class Settings:
         actor: who asks (ADAPTERS_ACTOR, else the login name).
         url: a registry server to ask instead of the embedded store (ADAPTERS_URL); None for the embedded one.
         token: that server's token (ADAPTERS_TOKEN).
+        database_url: `postgresql+psycopg://...` in place of the SQLite file (ADAPTERS_DATABASE_URL).
+        blobs_url: `s3://bucket/prefix` in place of the blob folder (ADAPTERS_BLOBS_URL).
+        public_url: the address that clients reach the server by (ADAPTERS_PUBLIC_URL).
+        hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
     """
 
     home: Path
@@ -37,6 +41,10 @@ class Settings:
     actor: str
     url: str | None = None
     token: str | None = None
+    database_url: str | None = None
+    blobs_url: str | None = None
+    public_url: str | None = None
+    hosts: tuple[str, ...] = ()
 
     @property
     def database(self) -> Path:
@@ -71,6 +79,10 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         actor=given.get("ADAPTERS_ACTOR") or _login(),
         url=given.get("ADAPTERS_URL") or None,
         token=given.get("ADAPTERS_TOKEN") or None,
+        database_url=given.get("ADAPTERS_DATABASE_URL") or None,
+        blobs_url=given.get("ADAPTERS_BLOBS_URL") or None,
+        public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
+        hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
     )
 
 

@@ -106,57 +106,94 @@ def ask(remote, method, path, body=None, **headers):
     return response.status, data
 
 
+SQL_LORA = "/api/v1/adapters/default/sql-lora"
+
+
 class TestHostileRequests:
-    @pytest.mark.parametrize("path", ["/api/v1/show.adapters", "/api/v1/blobs/" + "0" * 64, "/", "/docs", "/api/v1/x"])
+    @pytest.mark.parametrize(
+        "path",
+        ["/api/v1/adapters", f"{SQL_LORA}/blobs/" + "0" * 64, "/", "/docs", "/api/v1/x", "/api/models", "/a/b/c"],
+    )
     @pytest.mark.parametrize("token", ["", "Bearer ", "Bearer wrong", "Basic x"])
-    def test_nothing_answers_without_the_token(self, remote, path, token):
-        for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
+    def test_nothing_answers_without_a_token(self, remote, path, token):
+        for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"):
             assert ask(remote, method, path, Authorization=token)[0] == 401
 
     def test_another_host_name_is_turned_away(self, remote):
-        assert ask(remote, "POST", "/api/v1/show.adapters", "{}", Host="evil.example")[0] == 400
+        assert ask(remote, "GET", "/api/v1/adapters", Host="evil.example")[0] == 400
         assert ask(remote, "GET", "/health", Authorization="")[0] == 200
 
     @pytest.mark.parametrize(
-        "body",
-        ["", "[]", "{", '{"x": 1}', '{"backend": {}}', '{"progress": 1}', '{"stage": 5}', '{"stage": ["a"]}', "nan"],
+        "body", ["[]", "{", '{"x": 1}', '{"backend": {}}', '{"files": 5}', '{"files": ["a"]}', "nan"]
     )
     def test_a_body_that_is_no_such_question_is_refused_with_a_reason(self, remote, body):
-        status, data = ask(remote, "POST", "/api/v1/show.adapters", body)
+        status, data = ask(remote, "POST", f"{SQL_LORA}/missing", body)
         assert status == 422
         assert json.loads(data)["detail"]
 
     def test_a_missing_argument_is_named(self, remote):
-        status, data = ask(remote, "POST", "/api/v1/show.resolve", "{}")
+        status, data = ask(remote, "POST", f"{SQL_LORA}/missing", "{}")
         assert status == 422
-        assert "reference" in json.loads(data)["detail"]
+        assert "files" in json.loads(data)["detail"]
 
-    @pytest.mark.parametrize("operation", ["nope", "__class__", "collect", "promote.promote%2f..", "../health"])
-    def test_an_operation_that_does_not_exist_is_not_found(self, remote, operation):
-        assert ask(remote, "POST", f"/api/v1/{operation}", "{}")[0] in (404, 405)
+    @pytest.mark.parametrize("path", ["nope", "__class__", "adapters%2f..", "../health", "adapters/a/b/versions/v1/x"])
+    def test_an_address_that_does_not_exist_is_not_found(self, remote, path):
+        assert ask(remote, "POST", f"/api/v1/{path}", "{}")[0] in (404, 405)
 
     @pytest.mark.parametrize("digest", ["..%2f..%2fetc%2fpasswd", "sha256:..", "0" * 63, "A" * 64, "0" * 64 + "%00"])
     def test_a_blob_is_named_by_a_digest_and_nothing_else(self, remote, digest):
-        for method in ("GET", "PUT"):
-            assert ask(remote, method, f"/api/v1/blobs/{digest}", b"x" if method == "PUT" else None)[0] in (404, 422)
+        assert ask(remote, "PUT", f"{SQL_LORA}/blobs/{digest}", b"x")[0] in (404, 422)
+
+    @pytest.mark.parametrize(
+        "path", ["../../registry.db", "..%2f..%2fregistry.db", "%2fetc%2fpasswd", "adapter_config"]
+    )
+    def test_a_file_is_one_of_the_version_and_nothing_else(self, pushed, path):
+        assert ask(pushed, "GET", f"{SQL_LORA}/versions/v1/files/{path}")[0] == 404
 
     def test_bytes_that_are_not_their_digest_are_not_kept(self, remote):
-        status, data = ask(remote, "PUT", "/api/v1/blobs/" + "0" * 64, b"something else")
+        status, data = ask(remote, "PUT", f"{SQL_LORA}/blobs/" + "0" * 64, b"something else")
         assert status == 422
         assert json.loads(data)["code"] == "digest-mismatch"
-        assert ask(remote, "GET", "/api/v1/blobs/" + "0" * 64)[0] == 404
 
     def test_a_commit_of_files_that_were_never_sent_is_refused(self, pushed):
         file = {"path": "adapter_model.safetensors", "size": 5, "digest": "sha256:" + "1" * 64}
-        body = json.dumps({"adapter": "x", "base": "llama", "files": [file]})
-        status, data = ask(pushed, "POST", "/api/v1/push.commit", body)
+        body = json.dumps({"base": "llama", "files": [file]})
+        status, data = ask(pushed, "POST", "/api/v1/adapters/default/x/versions", body)
         assert (status, json.loads(data)["code"]) == (409, "conflict")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
-def test_it_is_served_to_this_machine_only(cli, host):
-    assert "loopback" in cli("serve", "--host", host, code=2).err
+class TestIdempotency:
+    def test_a_write_with_a_key_happens_once_and_answers_the_same(self, pushed):
+        body, key = json.dumps({"name": "candidate"}), "k1"
+        first = ask(pushed, "POST", f"{SQL_LORA}/versions/v1/tags", body, Idempotency_Key=key)
+        again = ask(pushed, "POST", f"{SQL_LORA}/versions/v1/tags", body, Idempotency_Key=key)
+        assert first == again
+        actions = [event["entry"]["action"] for event in json.loads(ask(pushed, "GET", "/api/v1/events")[1])]
+        assert actions.count("tag.set") == 1
+
+    def test_a_key_is_for_one_request(self, pushed):
+        for name, expected in (("one", 201), ("two", 422)):
+            body = json.dumps({"name": name})
+            assert ask(pushed, "POST", f"{SQL_LORA}/versions/v1/tags", body, Idempotency_Key="k2")[0] == expected
 
 
-def test_the_token_is_kept_where_only_its_owner_reads_it(remote, cli):
-    assert (cli.home / "server-token").stat().st_mode & 0o077 == 0
+class TestReading:
+    def test_what_was_read_is_not_sent_again(self, pushed):
+        connection = http.client.HTTPConnection(pushed.url.removeprefix("http://"), timeout=20)
+        headers = {"Authorization": f"Bearer {pushed.token}"}
+        connection.request("GET", f"{SQL_LORA}/versions/v1", headers=headers)
+        first = connection.getresponse()
+        first.read()
+        connection.request(
+            "GET", f"{SQL_LORA}/versions/v1", headers={**headers, "If-None-Match": first.headers["ETag"]}
+        )
+        second = connection.getresponse()
+        assert (second.status, second.read()) == (304, b"")
+        connection.close()
+
+    def test_a_revoked_version_is_gone(self, pushed, tmp_path):
+        assert "reason" in pushed("revoke", "sql-lora@v1", "--because", " ", code=2).err
+        pushed("revoke", "sql-lora@v1", "--because", "trained on leaked data")
+        assert "trained on leaked data" in pushed("pull", "sql-lora@v1", "-o", tmp_path / "x", code=1).err
+        assert "trained on leaked data" in pushed("promote", "sql-lora@v1", "dev", code=1).err
+        assert ask(pushed, "GET", f"{SQL_LORA}/versions/v1/files/adapter_config.json")[0] == 410

@@ -5,20 +5,29 @@ import io
 import os
 import resource
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from adapter_registry.domain.digest import Digest, of_bytes
-from adapter_registry.domain.errors import DigestMismatch, NotFound, StoreFull, StoreUnavailable
+from adapter_registry.domain.errors import DigestMismatch, InvalidReference, NotFound, StoreFull, StoreUnavailable
 from adapter_registry.storage.blobs_local import LocalBlobs
+from adapter_registry.storage.blobs_memory import MemoryBlobs
 
 DATA = b"weights" * 300_000
 DIGEST = of_bytes(DATA)
 
 
+@pytest.fixture(params=["local", "memory", "s3"])
+def store(request, tmp_path):
+    if request.param == "s3":
+        return request.getfixturevalue("s3_server").fresh_blobs()
+    return LocalBlobs(tmp_path / "blobs") if request.param == "local" else MemoryBlobs()
+
+
 @pytest.fixture
-def store(tmp_path):
+def local(tmp_path):
     return LocalBlobs(tmp_path / "blobs")
 
 
@@ -29,6 +38,19 @@ def stored_path(tmp_path: Path, digest: Digest) -> Path:
 def read(store, digest):
     with store.open(digest) as stream:
         return stream.read()
+
+
+@contextmanager
+def small_files(limit: int):
+    """No file of this process grows beyond `limit` bytes: a full disk, as far as the code can see."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
 
 
 class TestPut:
@@ -42,43 +64,21 @@ class TestPut:
         store.put(of_bytes(data), io.BytesIO(data), name="w")
         assert read(store, of_bytes(data)) == data
 
-    def test_bytes_that_are_not_what_they_claim_are_refused_and_nothing_is_kept(self, store, tmp_path):
+    def test_bytes_that_are_not_what_they_claim_are_refused_and_nothing_is_kept(self, store):
         with pytest.raises(DigestMismatch, match=r"w: declared sha256 .* nothing was stored"):
             store.put(DIGEST, io.BytesIO(DATA[:-1]), name="w")
         assert store.size(DIGEST) is None
-        assert [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == []
+        assert list(store.each()) == []
+        assert store.sweep(older_than=0) == 0
 
-    def test_the_same_bytes_again_are_stored_once(self, store, tmp_path):
-        store.put(DIGEST, io.BytesIO(DATA), name="w")
-        before = stored_path(tmp_path, DIGEST).stat().st_ino
-        store.put(DIGEST, io.BytesIO(DATA), name="w")
-        assert stored_path(tmp_path, DIGEST).stat().st_ino == before
+    def test_the_same_bytes_again_are_a_success(self, store):
+        assert store.put(DIGEST, io.BytesIO(DATA), name="w") == len(DATA)
+        assert store.put(DIGEST, io.BytesIO(DATA), name="w") == len(DATA)
+        assert [digest for digest, _ in store.each()] == [DIGEST]
 
-    def test_putting_the_bytes_again_heals_a_damaged_blob(self, store, tmp_path):
-        store.put(DIGEST, io.BytesIO(DATA), name="w")
-        path = stored_path(tmp_path, DIGEST)
-        path.chmod(0o644)
-        path.write_bytes(b"damage" + DATA[6:])
-        assert not store.holds(DIGEST, len(DATA))
-        store.put(DIGEST, io.BytesIO(DATA), name="w")
-        assert store.holds(DIGEST, len(DATA))
-
-    def test_a_full_disk_is_said_and_leaves_nothing(self, store, tmp_path):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-        try:
-            with pytest.raises(StoreFull, match="nothing was stored"):
-                store.put(DIGEST, io.BytesIO(DATA), name="w")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            signal.signal(signal.SIGXFSZ, before)
-        assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
-
-    def test_a_folder_that_cannot_be_written_is_said(self, tmp_path):
-        (tmp_path / "blobs").write_text("a file where the folder should be")
-        with pytest.raises(StoreUnavailable, match="nothing was stored"):
-            LocalBlobs(tmp_path / "blobs").put(DIGEST, io.BytesIO(DATA), name="w")
+    def test_a_name_that_is_no_digest_is_refused(self, store):
+        with pytest.raises(InvalidReference, match="not a digest"):
+            store.put("sha256:../../etc/passwd", io.BytesIO(DATA), name="w")
 
 
 class TestRead:
@@ -88,9 +88,23 @@ class TestRead:
         assert store.size(DIGEST) is None
         assert not store.holds(DIGEST, len(DATA))
 
-    def test_a_stored_blob_cannot_be_written_by_accident(self, store, tmp_path):
+    def test_reading_starts_anywhere(self, store):
         store.put(DIGEST, io.BytesIO(DATA), name="w")
-        assert stored_path(tmp_path, DIGEST).stat().st_mode & 0o222 == 0
+        with store.open(DIGEST) as stream:
+            assert stream.seekable()
+            assert stream.seek(0, io.SEEK_END) == len(DATA)
+            assert stream.read() == b""
+            for start in (len(DATA) - 3, 0, 1_500_000, 7):
+                stream.seek(start)
+                assert stream.tell() == start
+                assert stream.read(20) == DATA[start : start + 20]
+            stream.seek(-5, io.SEEK_CUR)
+            assert stream.read(5) == DATA[22:27]
+
+    def test_bytes_of_another_size_are_not_held(self, store):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert store.holds(DIGEST, len(DATA))
+        assert not store.holds(DIGEST, len(DATA) + 1)
 
 
 class TestKeep:
@@ -98,7 +112,9 @@ class TestKeep:
         blobs = {of_bytes(bytes([i])): bytes([i]) for i in range(5)}
         for digest, data in blobs.items():
             store.put(digest, io.BytesIO(data), name="w")
-        assert {digest for digest, _ in store.each()} == blobs.keys()
+        found = dict(store.each())
+        assert found.keys() == blobs.keys()
+        assert all(0 <= age < 60 for age in found.values())
 
     def test_deleting_twice_is_fine(self, store):
         store.put(DIGEST, io.BytesIO(DATA), name="w")
@@ -106,21 +122,62 @@ class TestKeep:
         store.delete(DIGEST)
         assert store.size(DIGEST) is None
 
-    def test_what_an_interrupted_write_left_is_swept(self, store, tmp_path):
+    def test_sweeping_leaves_what_is_whole(self, store):
         store.put(DIGEST, io.BytesIO(DATA), name="w")
-        (tmp_path / "blobs" / "incoming" / "leftover").write_bytes(b"half")
-        assert store.sweep(older_than=3600) == 0
-        assert store.sweep(older_than=0) == 1
+        assert store.sweep(older_than=0) == 0
         assert store.size(DIGEST) == len(DATA)
 
-    def test_asking_whether_a_blob_is_there_makes_it_young_again(self, store, tmp_path):
-        store.put(DIGEST, io.BytesIO(DATA), name="w")
+
+class TestFolder:
+    def test_nothing_of_refused_bytes_stays_on_disk(self, local, tmp_path):
+        with pytest.raises(DigestMismatch):
+            local.put(DIGEST, io.BytesIO(DATA[:-1]), name="w")
+        assert [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == []
+
+    def test_the_same_bytes_again_are_stored_once(self, local, tmp_path):
+        local.put(DIGEST, io.BytesIO(DATA), name="w")
+        before = stored_path(tmp_path, DIGEST).stat().st_ino
+        local.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert stored_path(tmp_path, DIGEST).stat().st_ino == before
+
+    def test_putting_the_bytes_again_heals_a_damaged_blob(self, local, tmp_path):
+        local.put(DIGEST, io.BytesIO(DATA), name="w")
+        path = stored_path(tmp_path, DIGEST)
+        path.chmod(0o644)
+        path.write_bytes(b"damage" + DATA[6:])
+        assert not local.holds(DIGEST, len(DATA))
+        local.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert local.holds(DIGEST, len(DATA))
+
+    def test_a_full_disk_is_said_and_leaves_nothing(self, local, tmp_path):
+        with small_files(1 << 20), pytest.raises(StoreFull, match="nothing was stored"):
+            local.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
+
+    def test_a_folder_that_cannot_be_written_is_said(self, tmp_path):
+        (tmp_path / "blobs").write_text("a file where the folder should be")
+        with pytest.raises(StoreUnavailable, match="nothing was stored"):
+            LocalBlobs(tmp_path / "blobs").put(DIGEST, io.BytesIO(DATA), name="w")
+
+    def test_a_stored_blob_cannot_be_written_by_accident(self, local, tmp_path):
+        local.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert stored_path(tmp_path, DIGEST).stat().st_mode & 0o222 == 0
+
+    def test_what_an_interrupted_write_left_is_swept(self, local, tmp_path):
+        local.put(DIGEST, io.BytesIO(DATA), name="w")
+        (tmp_path / "blobs" / "incoming" / "leftover").write_bytes(b"half")
+        assert local.sweep(older_than=3600) == 0
+        assert local.sweep(older_than=0) == 1
+        assert local.size(DIGEST) == len(DATA)
+
+    def test_asking_whether_a_blob_is_there_makes_it_young_again(self, local, tmp_path):
+        local.put(DIGEST, io.BytesIO(DATA), name="w")
         os.utime(stored_path(tmp_path, DIGEST), (0, 0))
-        assert dict(store.each())[DIGEST] > 3600
-        store.holds(DIGEST, len(DATA))
-        assert dict(store.each())[DIGEST] < 3600
+        assert dict(local.each())[DIGEST] > 3600
+        local.holds(DIGEST, len(DATA))
+        assert dict(local.each())[DIGEST] < 3600
 
 
-def test_the_digest_is_that_of_any_sha256_tool(store, tmp_path):
-    store.put(DIGEST, io.BytesIO(DATA), name="w")
+def test_the_digest_is_that_of_any_sha256_tool(local, tmp_path):
+    local.put(DIGEST, io.BytesIO(DATA), name="w")
     assert hashlib.sha256(stored_path(tmp_path, DIGEST).read_bytes()).hexdigest() == DIGEST[7:]

@@ -86,6 +86,7 @@ class Version:
         labels: key=value facts without authority.
         tags: movable names that point here now.
         stages: stages that point here now.
+        revoked_because: why it was withdrawn; None while it may be served.
     """
 
     adapter: str
@@ -102,6 +103,7 @@ class Version:
     labels: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    revoked_because: str | None = None
 
     @property
     def reference(self) -> str:

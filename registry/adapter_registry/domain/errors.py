@@ -173,9 +173,27 @@ class Unauthorised(RegistryError):
     code, status, exit_code = "unauthorised", 401, 1
 
     def __init__(
-        self, text: str = "the server wants its token: set ADAPTERS_TOKEN to what `adapters serve` printed."
+        self, text: str = "the server wants a token: set ADAPTERS_TOKEN to one that `adapters token create` made."
     ) -> None:
         super().__init__(text)
+
+
+class Forbidden(RegistryError):
+    """A token that is good, for something that it may not do to what it can see."""
+
+    code, status, exit_code = "forbidden", 403, 1
+
+
+class Revoked(RegistryError):
+    """A version that was withdrawn: it keeps its number and its record, and is not served any more."""
+
+    code, status, exit_code = "revoked", 410, 1
+
+
+class TooLarge(RegistryError):
+    """A request with more bytes than are read."""
+
+    code, status, exit_code = "too-large", 413, 1
 
 
 class ServerUnreachable(RegistryError):

@@ -12,7 +12,7 @@ _LOOKS_LIKE_NUMBER = re.compile(r"v?[0-9][0-9A-Za-z.+-]*")
 _HEX_ONLY = re.compile(r"[0-9a-f]{7,}", re.IGNORECASE)
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 
-RESERVED = frozenset({"head", "main", "refs", "latest", "sha256"})
+RESERVED = frozenset({"head", "main", "refs", "latest", "sha256", "draft"})
 STAGE_NAMES = ("dev", "staging", "prod")
 DEFAULT_NAMESPACE = "default"
 

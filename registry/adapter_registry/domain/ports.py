@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from adapter_registry.domain.access import SYSTEM, Grant, Principal
+from adapter_registry.domain.account import Account, Token
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.draft import Branch
 from adapter_registry.domain.event import Entry, Event
 from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.lock import Equivalence
@@ -55,6 +59,9 @@ class VersionRows(Protocol):
     def spelled(self, adapter: str) -> str | None:
         """The adapter whose name differs at most in upper and lower case."""
 
+    def names_near(self, adapter: str) -> tuple[str, ...]:
+        """Names in the same namespace, up to a thousand."""
+
     def all_of(self, adapter: str) -> tuple[Version, ...]:
         """Versions that were not removed, newest first."""
 
@@ -79,6 +86,9 @@ class VersionRows(Protocol):
 
     def remove(self, version: Version, *, by: str, at: str) -> None:
         """Forget the files; the number and the label stay used."""
+
+    def revoke(self, version: Version, *, because: str, by: str, at: str) -> None:
+        """Withdraw it for good: it keeps its record and is not served any more."""
 
     def set_tag(self, version: Version, tag: str, *, by: str, at: str) -> None: ...
 
@@ -141,6 +151,103 @@ class BlobRows(Protocol):
         """(digest, size) of every blob row."""
 
 
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What a write with an idempotency key answered: digest of the request, status and body; None while it runs."""
+
+    request: str
+    status: int | None
+    body: str | None
+
+
+class AccountRows(Protocol):
+    """Accounts, tokens, secrets of the server, and answers kept for idempotency keys."""
+
+    def add(self, account: Account, *, password: str | None) -> bool:
+        """Store an account unless the name is taken; whether it was free."""
+
+    def get(self, name: str) -> Account | None: ...
+
+    def all(self) -> tuple[Account, ...]: ...
+
+    def change(
+        self, name: str, *, grants: tuple[Grant, ...] | None = None, password: str | None = None, disabled_at: str = "-"
+    ) -> None:
+        """Set what is given; an empty `disabled_at` lets the account in again."""
+
+    def password(self, name: str) -> str | None:
+        """The stored hash of an account that may come in."""
+
+    def add_token(self, token: Token, *, hashed: str) -> None: ...
+
+    def tokens(self, account: str | None = None) -> tuple[Token, ...]:
+        """Newest first."""
+
+    def revoke_token(self, token: str, *, at: str) -> None: ...
+
+    def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
+        """Who a good token stands for, and whether this minute's use is not noted yet."""
+
+    def used_token(self, token: str, *, at: str) -> None: ...
+
+    def secret(self, name: str) -> str | None: ...
+
+    def keep_secret(self, name: str, value: str) -> None:
+        """Store a secret unless there is one of that name."""
+
+    def answer(self, account: str, key: str) -> KeptAnswer | None: ...
+
+    def keep_answer(self, account: str, key: str, answer: KeptAnswer, *, at: str, forget_before: str) -> bool:
+        """Note that a write runs, or what it answered; whether the key was new. Old answers are forgotten."""
+
+    def drop_answer(self, account: str, key: str) -> None:
+        """Forget a write that did not come to an answer."""
+
+
+class BranchRows(Protocol):
+    """Branches and drafts, who owns which bytes, defaults of namespaces, uploads in pieces."""
+
+    def create_adapter(self, adapter: str, *, by: str, at: str) -> bool:
+        """Make an adapter without versions; False when it exists."""
+
+    def created_at(self, adapter: str) -> str | None:
+        """When an adapter was made; None when there is none of that name."""
+
+    def of(self, adapter: str) -> tuple[Branch, ...]:
+        """By name."""
+
+    def get(self, adapter: str, name: str) -> Branch | None: ...
+
+    def put(self, adapter: str, branch: Branch) -> None: ...
+
+    def remove(self, adapter: str, name: str) -> bool: ...
+
+    def own(self, namespace: str, digests: Iterable[Digest], *, at: str) -> None:
+        """Record that these bytes were received in a namespace."""
+
+    def owned(self, namespace: str, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of `digests` that were received in the namespace."""
+
+    def holders(self, digest: Digest) -> tuple[str, ...]:
+        """Adapters with a version that holds these bytes."""
+
+    def disown(self, digest: Digest) -> None: ...
+
+    def drafted(self) -> frozenset[Digest]:
+        """Every digest that a draft refers to."""
+
+    def default_base(self, namespace: str) -> Digest | None: ...
+
+    def set_default_base(self, namespace: str, base: Digest | None, *, by: str, at: str) -> None: ...
+
+    def stage_xorb(self, upload: str, xorb: str, digest: Digest, *, at: str) -> None:
+        """Record that a piece of an upload arrived and is stored under `digest`."""
+
+    def staged_xorb(self, upload: str, xorb: str) -> Digest | None: ...
+
+    def forget_xorbs(self, *, before: str) -> None: ...
+
+
 class Transaction(Protocol):
     """One unit of work: all of it happens, or none."""
 
@@ -156,6 +263,10 @@ class Transaction(Protocol):
     def events(self) -> EventRows: ...
     @property
     def blobs(self) -> BlobRows: ...
+    @property
+    def accounts(self) -> AccountRows: ...
+    @property
+    def branches(self) -> BranchRows: ...
 
 
 class Catalog(Protocol):
@@ -168,8 +279,30 @@ class Catalog(Protocol):
         """Commits on leaving, rolls back on an exception."""
 
 
+class Incoming(Protocol):
+    """Bytes on their way into a BlobStore: hashed as they are written, nothing until they are published."""
+
+    def write(self, *pieces: bytes) -> None: ...
+
+    def publish(self, digest: Digest) -> int:
+        """Store what was written under `digest`; its size. Durable when it returns.
+
+        Raises:
+            DigestMismatch: it is something else; nothing is kept.
+        """
+
+
 class BlobStore(Protocol):
     """Bytes addressed by their digest."""
+
+    def incoming(self, *, name: str) -> AbstractContextManager[Incoming]:
+        """A place to write bytes whose digest is known at the end; `name` is for errors."""
+
+    def location(self, digest: Digest) -> Path | str | None:
+        """Where a client or the server itself can read the bytes without going through `open`.
+
+        A path on this machine, or a URL that is good for a short while; None when there is neither.
+        """
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
         """Store the bytes of `source` under `digest`; their number.
@@ -210,10 +343,15 @@ Clock = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Everything a service may touch, and who asks."""
+    """Everything a service may touch, and who asks.
+
+    `asks` is who asks, as far as a listing or a hint may depend on it; whether they may do the thing at all is decided
+    before a service is called.
+    """
 
     catalog: Catalog
     blobs: BlobStore
     clock: Clock
     actor: str
     namespace: str
+    asks: Principal = SYSTEM

@@ -122,7 +122,7 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
     with backend.catalog.writing() as tx:
         unreferenced = set(tx.blobs.unreferenced())
         ages = dict(backend.blobs.each())
-        known = tx.blobs.known(ages)
+        known = tx.blobs.known(ages) | tx.branches.drafted()
         doomed = [
             d for d, age in ages.items() if age >= grace_seconds and (d not in known or (dry_run and d in unreferenced))
         ]
@@ -130,6 +130,7 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
         if dry_run:
             return Collected(len(doomed), size, 0)
         for digest in doomed:
+            tx.branches.disown(digest)
             backend.blobs.delete(digest)
         leftovers = backend.blobs.sweep(older_than=grace_seconds)
         if doomed or leftovers:
@@ -141,6 +142,7 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
 def _forget_rows(backend: Backend, grace_seconds: float) -> None:
     with backend.catalog.writing() as tx:
         ages = dict(backend.blobs.each())
+        drafted = tx.branches.drafted()
         for digest in tx.blobs.unreferenced():
-            if ages.get(digest, grace_seconds) >= grace_seconds:
+            if digest not in drafted and ages.get(digest, grace_seconds) >= grace_seconds:
                 tx.blobs.forget(digest)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import short
-from adapter_registry.domain.errors import InUse, InvalidReference, NotFound
+from adapter_registry.domain.errors import Conflict, InUse, InvalidInput, InvalidReference, NotFound
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import check_label, check_tag
 from adapter_registry.domain.ports import Backend, Transaction
@@ -18,6 +20,8 @@ def tag(backend: Backend, *, reference: str, name: str) -> tuple[Version, Versio
     check_tag(name)
     with backend.catalog.writing() as tx:
         version = version_of(tx, parse(reference, namespace=backend.namespace))
+        if tx.branches.get(version.adapter, name) is not None:
+            raise Conflict(f"{version.adapter} has a branch {name!r}; a tag cannot have the same name.")
         before = tx.versions.tagged(version.adapter, name)
         tx.versions.set_tag(version, name, by=backend.actor, at=backend.clock())
         detail = {"tag": name, "digest": version.digest, "from": before.reference if before else None}
@@ -78,6 +82,34 @@ def remove(backend: Backend, *, reference: str) -> Version:
             "(adapters promote or rollback for a stage, adapters tag --delete for a tag)."
         )
     return version
+
+
+def revoke(backend: Backend, *, reference: str, because: str) -> Version:
+    """Withdraw one exact version for good: it keeps its record, is never served again and enters no stage.
+
+    Raises:
+        InvalidInput: no reason.
+        InUse: a stage points at it; the stage has to move first.
+    """
+    if not because.strip():
+        raise InvalidInput("a revocation needs a reason that those who used the version can act on: --because TEXT.")
+    parsed = parse(reference, namespace=backend.namespace)
+    if parsed.kind not in (Kind.NUMBER, Kind.SEMVER, Kind.DIGEST):
+        raise InvalidReference(f"{reference!r} is not an exact version: revoke takes name@v3, 1.2.0 or sha256:....")
+    reason = because.strip()[:1000].rstrip(".") + "."
+    with backend.catalog.writing() as tx:
+        version = version_of(tx, parsed)
+        outcome = Outcome.REFUSED if version.stages else Outcome.DONE
+        detail = {"digest": version.digest, "because": reason, "stages": list(version.stages)}
+        if not version.stages:
+            tx.versions.revoke(version, because=reason, by=backend.actor, at=backend.clock())
+        tx.events.append(Entry("revoke", version.reference, outcome, backend.actor, backend.clock(), detail))
+    if version.stages:
+        raise InUse(
+            f"{version.reference} is what {' and '.join(version.stages)} serves; nothing was revoked. Promote or roll "
+            "back to another version first, then revoke this one."
+        )
+    return replace(version, revoked_because=reason)
 
 
 def _rollbacks_to(tx: Transaction, version: Version) -> list[str]:

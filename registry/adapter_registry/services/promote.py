@@ -18,6 +18,7 @@ from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Decision, Kind, Promotion, decide, inputs_digest, rollback_target
 from adapter_registry.domain.reference import parse
 from adapter_registry.domain.stage import check_stage
+from adapter_registry.services.pull import served
 from adapter_registry.services.references import no_adapter, version_of
 
 
@@ -77,7 +78,7 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "") -
 
 
 def _judged(backend: Backend, tx: Transaction, reference: str, stage: str) -> Judged:
-    version = version_of(tx, parse(reference, namespace=backend.namespace))
+    version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
     tx.stages.hold(version.adapter, stage)
     incumbent = tx.versions.staged(version.adapter, stage)
     in_force = _in_force(tx, stage)
@@ -171,6 +172,7 @@ def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = Non
         version = tx.versions.numbered(adapter, target.number)
         if version is None:
             raise NotFound(f"v{target.number}, where {stage} would go back to, was removed; choose another with --to.")
+        served(version)
         promotion = replace(
             target,
             sequence=sequence + 1,

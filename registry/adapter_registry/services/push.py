@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from adapter_registry.checkpoints.intake import Examination, examine, refuse
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_bytes
+from adapter_registry.domain.draft import MAIN, Branch
 from adapter_registry.domain.errors import Conflict, InvalidReference, Notice, PushRefused
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest
 from adapter_registry.domain.names import check_label
-from adapter_registry.domain.ports import Backend, BlobStore, Transaction
+from adapter_registry.domain.ports import Backend, BlobStore, Incoming, Transaction
 from adapter_registry.domain.reference import split_adapter
 from adapter_registry.domain.versioning import Bump, next_semver
 from adapter_registry.services.base import find
@@ -62,14 +64,57 @@ class StoredFile:
         return self.blobs.open(self.file.digest)
 
 
-def missing(backend: Backend, *, files: Sequence[File]) -> tuple[Digest, ...]:
-    """Which of these the store does not hold yet, or holds damaged; the others are safe from collection meanwhile."""
-    return tuple(sorted({f.digest for f in files if not backend.blobs.holds(f.digest, f.size)}))
+def missing(backend: Backend, *, adapter: str, files: Sequence[File]) -> tuple[Digest, ...]:
+    """Which of these have to be sent; the others are safe from collection meanwhile.
+
+    Bytes count as there when they were received in the adapter's namespace, or are in a version that whoever asks may
+    read: nobody learns from an answer that somebody else has them.
+    """
+    name = _named(backend, adapter)
+    with backend.catalog.reading() as tx:
+        known = _obtainable(backend, tx, name, files)
+    there = {f.digest for f in files if f.digest in known and backend.blobs.holds(f.digest, f.size)}
+    return tuple(sorted({f.digest for f in files} - there))
 
 
-def receive(backend: Backend, *, file: File, source: BinaryIO) -> int:
-    """Store the bytes of one File; see ports.BlobStore.put."""
-    return backend.blobs.put(file.digest, source, name=file.path)
+@contextmanager
+def receiving(backend: Backend, *, adapter: str, name: str) -> Iterator[Incoming]:
+    """A place for bytes as they arrive; `publish` stores them and gives them to the adapter's namespace."""
+    with backend.blobs.incoming(name=name) as incoming:
+        yield _Owned(backend, _named(backend, adapter), incoming)
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """See ports.Incoming."""
+
+    backend: Backend
+    adapter: str
+    incoming: Incoming
+
+    def write(self, *pieces: bytes) -> None:
+        """See ports.Incoming.write."""
+        self.incoming.write(*pieces)
+
+    def publish(self, digest: Digest) -> int:
+        """See ports.Incoming.publish."""
+        size = self.incoming.publish(digest)
+        received(self.backend, adapter=self.adapter, digests=(digest,))
+        return size
+
+
+def receive(backend: Backend, *, adapter: str, file: File, source: BinaryIO) -> int:
+    """Store the bytes of one File; see ports.BlobStore.put. They now belong to the adapter's namespace."""
+    name = _named(backend, adapter)
+    size = backend.blobs.put(file.digest, source, name=file.path)
+    received(backend, adapter=name, digests=(file.digest,))
+    return size
+
+
+def received(backend: Backend, *, adapter: str, digests: Sequence[Digest]) -> None:
+    """Record that bytes which are in the store were received for an adapter."""
+    with backend.catalog.writing() as tx:
+        tx.branches.own(adapter.partition("/")[0], digests, at=backend.clock())
 
 
 def commit(  # noqa: PLR0913  every fact of a push
@@ -92,28 +137,56 @@ def commit(  # noqa: PLR0913  every fact of a push
         Conflict: the label was used before, files are missing, or the name differs only in case from another.
         InvalidReference: a name, label or version is not of its grammar.
     """
-    name = "/".join(split_adapter(adapter, namespace=backend.namespace))
-    wanted = dict(check_label(key, value) for key, value in (labels or {}).items())
-    if len(message) > LONGEST_MESSAGE:
-        raise InvalidReference(f"the message has {len(message):,} characters; at most {LONGEST_MESSAGE:,} are kept.")
+    wish = Wish(message, dict(check_label(key, value) for key, value in (labels or {}).items()), semver, bump)
+    return store(backend, adapter=adapter, base=base, files=files, wish=wish, after=_advance_main)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a pusher says about a Version beside its bytes: message, labels, its semantic version or how to bump it."""
+
+    message: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    semver: str | None = None
+    bump: Bump | None = None
+
+
+def store(
+    backend: Backend,
+    *,
+    adapter: str,
+    base: str,
+    files: Sequence[File],
+    wish: Wish,
+    after: Callable[[Transaction, Version], None],
+) -> Pushed:
+    """As `commit`; `after` runs in the transaction that makes the Version, or finds that it exists."""
+    name = _named(backend, adapter)
+    if len(wish.message) > LONGEST_MESSAGE:
+        found = f"{len(wish.message):,}"
+        raise InvalidReference(f"the message has {found} characters; at most {LONGEST_MESSAGE:,} are kept.")
     locked = find(backend, reference=base)
+    with backend.catalog.reading() as tx:
+        _refuse_other_case(tx, name)
+        _require_obtainable(backend, tx, name, files)
     _require_blobs(backend.blobs, files)
     description = _examined(backend, name, locked.base, files)
     document = manifest(files, lock=Lock(locked.base.digest))
     digest = of_bytes(document)
     with backend.catalog.writing() as tx:
         _refuse_other_case(tx, name)
+        number, taken = tx.versions.used(name)
         known = tx.versions.with_digest(name, digest)
         if known is not None:
+            after(tx, known)
             return Pushed(known, created=False, because="the same bytes on the same base", notices=description.notices)
-        number, taken = tx.versions.used(name)
         chosen = next_semver(
             description,
             base=locked.base.digest,
             previous=tx.versions.latest(name),
             taken=taken,
-            exact=semver,
-            bump=bump,
+            exact=wish.semver,
+            bump=wish.bump,
         )
         _require_blobs(backend.blobs, files)
         version = Version(
@@ -125,24 +198,53 @@ def commit(  # noqa: PLR0913  every fact of a push
             base_name=locked.registered.name,
             files=tuple(sorted(files, key=lambda file: file.path)),
             description=description,
-            message=message,
+            message=wish.message,
             created_by=backend.actor,
             created_at=backend.clock(),
-            labels=wanted,
+            labels=wish.labels,
         )
         tx.versions.add(version, manifest=document)
+        after(tx, version)
         detail = {"digest": digest, "base": version.base, "semver": version.semver, "size": version.size}
         tx.events.append(Entry("push", version.reference, Outcome.DONE, backend.actor, version.created_at, detail))
     return Pushed(version, created=True, because=chosen.because, notices=description.notices)
 
 
+def _named(backend: Backend, adapter: str) -> str:
+    return "/".join(split_adapter(adapter, namespace=backend.namespace))
+
+
+def _advance_main(tx: Transaction, version: Version) -> None:
+    before = tx.branches.get(version.adapter, MAIN)
+    tx.branches.put(version.adapter, Branch(MAIN, version.number, before.draft if before else None))
+
+
+def _obtainable(backend: Backend, tx: Transaction, adapter: str, files: Sequence[File]) -> frozenset[Digest]:
+    """Those of the files' digests that whoever asks may put into `adapter` without sending the bytes."""
+    digests = {file.digest for file in files}
+    owned = tx.branches.owned(adapter.partition("/")[0], digests)
+    readable = {d for d in digests - owned if any(backend.asks.sees(holder) for holder in tx.branches.holders(d))}
+    return owned | readable
+
+
+def _require_obtainable(backend: Backend, tx: Transaction, adapter: str, files: Sequence[File]) -> None:
+    known = _obtainable(backend, tx, adapter, files)
+    absent = [file.path for file in files if file.digest not in known]
+    if absent:
+        raise _absent(absent, len(files))
+
+
 def _require_blobs(blobs: BlobStore, files: Sequence[File]) -> None:
     absent = [file.path for file in files if blobs.size(file.digest) != file.size]
     if absent:
-        raise Conflict(
-            f"{len(absent)} of {len(files)} files are not in the store ({', '.join(absent[:3])}); "
-            "nothing was stored. Push again: only what is missing travels."
-        )
+        raise _absent(absent, len(files))
+
+
+def _absent(paths: Sequence[str], of: int) -> Conflict:
+    return Conflict(
+        f"{len(paths)} of {of} files are not in the store ({', '.join(paths[:3])}); "
+        "nothing was stored. Push again: only what is missing travels."
+    )
 
 
 def _examined(backend: Backend, adapter: str, base: Base, files: Sequence[File]) -> Description:

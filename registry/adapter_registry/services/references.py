@@ -43,7 +43,9 @@ def _select(tx: Transaction, reference: Reference, kind: Kind) -> Version | None
     if kind is Kind.DIGEST:
         return rows.with_digest(adapter, selector)
     if kind is Kind.RANGE:
-        highest = grammar.highest_in_range(selector, [version.semver for version in rows.all_of(adapter)])
+        highest = grammar.highest_in_range(
+            selector, [v.semver for v in rows.all_of(adapter) if v.revoked_because is None]
+        )
         return rows.labelled(adapter, highest) if highest else None
     return rows.staged(adapter, selector) or rows.tagged(adapter, selector)
 
@@ -62,11 +64,11 @@ def _unknown(tx: Transaction, reference: Reference) -> NotFound:
 
 
 def no_adapter(tx: Transaction, adapter: str) -> NotFound:
-    """The error for an adapter that does not exist, with the nearest names there are."""
+    """The error for an adapter that does not exist, with the nearest names in its namespace."""
     # difflib costs 10 ms to import and is needed only here.
     from difflib import get_close_matches  # noqa: PLC0415
 
-    near = get_close_matches(adapter, [line.adapter for line in tx.versions.adapters()], n=3)
+    near = get_close_matches(adapter, tx.versions.names_near(adapter), n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`adapters ls` lists what there is."
     return NotFound(f"there is no adapter {adapter}. {hint}")
 

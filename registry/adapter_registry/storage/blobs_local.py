@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,24 +39,33 @@ class LocalBlobs:
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
         """See BlobStore.put. A stored blob that no longer hashes to its digest is replaced."""
-        final = self._path(digest)
-        stored = self.size(digest)
-        if stored is not None and self.holds(digest, stored):
-            return stored
+        with self.incoming(name=name) as incoming:
+            while block := source.read(BLOCK):
+                incoming.write(block)
+            return incoming.publish(digest)
+
+    @contextmanager
+    def incoming(self, *, name: str) -> Iterator[IncomingFile]:
+        """See BlobStore.incoming."""
+        aside = self._incoming / secrets.token_hex(16)
         with _explained(name):
             self._incoming.mkdir(parents=True, exist_ok=True)
-            aside = self._incoming / secrets.token_hex(16)
-            try:
-                size = self._receive(digest, source, aside, name)
-                self._publish(aside, final)
-            finally:
-                aside.unlink(missing_ok=True)
-        return size
+            stream = aside.open("xb", buffering=0)
+        try:
+            yield IncomingFile(self, stream, aside, name)
+        finally:
+            stream.close()
+            aside.unlink(missing_ok=True)
+
+    def location(self, digest: Digest) -> Path | None:
+        """See BlobStore.location."""
+        path = self.path(digest)
+        return path if path.is_file() else None
 
     def open(self, digest: Digest) -> BinaryIO:
         """See BlobStore.open."""
         try:
-            return self._path(digest).open("rb")
+            return self.path(digest).open("rb")
         except FileNotFoundError as missing:
             raise NotFound(
                 f"the store lost the bytes of {digest}: `adapters admin check` names every version that needs them; "
@@ -65,13 +75,13 @@ class LocalBlobs:
     def size(self, digest: Digest) -> int | None:
         """See BlobStore.size."""
         try:
-            return self._path(digest).stat().st_size
+            return self.path(digest).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def holds(self, digest: Digest, size: int) -> bool:
         """See BlobStore.holds."""
-        path = self._path(digest)
+        path = self.path(digest)
         with suppress(FileNotFoundError):
             if path.stat().st_size == size and _hash(path) == digest:
                 os.utime(path)
@@ -80,7 +90,7 @@ class LocalBlobs:
 
     def delete(self, digest: Digest) -> None:
         """See BlobStore.delete."""
-        path = self._path(digest)
+        path = self.path(digest)
         with suppress(FileNotFoundError):
             path.unlink()
             _sync_folder(path.parent)
@@ -103,32 +113,50 @@ class LocalBlobs:
                     removed += 1
         return removed
 
-    def _path(self, digest: Digest) -> Path:
+    def path(self, digest: Digest) -> Path:
+        """Where the bytes of a digest are, or would be."""
         name = hex_of(parse(digest))
         return self._folder / name[:2] / name
 
-    def _receive(self, digest: Digest, source: BinaryIO, aside: Path, name: str) -> int:
-        hasher, size = hashlib.sha256(), 0
-        with aside.open("xb") as target:
-            while block := source.read(BLOCK):
-                hasher.update(block)
-                target.write(block)
-                size += len(block)
-            target.flush()
-            os.fsync(target.fileno())
-            os.fchmod(target.fileno(), 0o444)
-        received = hasher.hexdigest()
-        if received != hex_of(digest):
-            raise DigestMismatch(name, declared=digest, received=received, size=size)
-        return size
-
-    def _publish(self, aside: Path, final: Path) -> None:
+    def publish(self, aside: Path, digest: Digest) -> None:
+        """Give a complete, synced file its place."""
+        final = self.path(digest)
         fresh = not final.parent.exists()
         final.parent.mkdir(parents=True, exist_ok=True)
         aside.rename(final)
         _sync_folder(final.parent)
         if fresh:
             _sync_folder(final.parent.parent)
+
+
+class IncomingFile:
+    """See ports.Incoming: a file aside, hashed as it is written."""
+
+    def __init__(self, store: LocalBlobs, stream: RawIOBase, aside: Path, name: str) -> None:
+        self._store, self._stream, self._aside, self._name = store, stream, aside, name
+        self._hasher, self._size = hashlib.sha256(), 0
+
+    def write(self, *pieces: bytes) -> None:
+        """See Incoming.write."""
+        with _explained(self._name):
+            for piece in pieces:
+                self._hasher.update(piece)
+                self._size += len(piece)
+                left = memoryview(piece)
+                while left:
+                    left = left[self._stream.write(left) or 0 :]
+
+    def publish(self, digest: Digest) -> int:
+        """See Incoming.publish."""
+        received = self._hasher.hexdigest()
+        if received != hex_of(digest):
+            raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
+        if not self._store.holds(digest, self._size):
+            with _explained(self._name):
+                os.fsync(self._stream.fileno())
+                os.fchmod(self._stream.fileno(), 0o444)
+                self._store.publish(self._aside, digest)
+        return self._size
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
+from adapter_registry.storage.catalog_accounts import AccountTable
 from adapter_registry.storage.catalog_bases import BaseTable
+from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_versions import VersionTable
@@ -25,6 +27,8 @@ class SqlTransaction:
     stages: StageTable
     events: EventTable
     blobs: BlobTable
+    accounts: AccountTable
+    branches: BranchTable
 
 
 class SqlCatalog:
@@ -54,4 +58,6 @@ def _rows(connection: Connection) -> SqlTransaction:
         stages=StageTable(connection),
         events=EventTable(connection),
         blobs=BlobTable(connection),
+        accounts=AccountTable(connection),
+        branches=BranchTable(connection),
     )

@@ -26,6 +26,7 @@ _COLUMNS = (
     versions.c.message,
     versions.c.created_by,
     versions.c.created_at,
+    versions.c.revoked_because,
 )
 
 
@@ -59,6 +60,12 @@ class VersionTable:
         """See ports.VersionRows.spelled."""
         query = select(adapters.c.name).where(adapters.c.folded == adapter.casefold())
         return self._connection.execute(query).scalar()
+
+    def names_near(self, adapter: str) -> tuple[str, ...]:
+        """See ports.VersionRows.names_near."""
+        namespace = adapter.partition("/")[0]
+        query = select(adapters.c.name).where(adapters.c.name.startswith(f"{namespace}/", autoescape=True))
+        return tuple(self._connection.execute(query.order_by(adapters.c.name).limit(1000)).scalars())
 
     def all_of(self, adapter: str) -> tuple[Version, ...]:
         """See ports.VersionRows.all_of."""
@@ -144,6 +151,11 @@ class VersionTable:
         self._connection.execute(delete(labels).where(labels.c.version_id == version_id))
         gone = update(versions).where(versions.c.id == version_id)
         self._connection.execute(gone.values(removed_by=by, removed_at=at))
+
+    def revoke(self, version: Version, *, because: str, by: str, at: str) -> None:
+        """See ports.VersionRows.revoke."""
+        gone = update(versions).where(versions.c.id == self._id(version))
+        self._connection.execute(gone.values(revoked_by=by, revoked_at=at, revoked_because=because))
 
     def set_tag(self, version: Version, tag: str, *, by: str, at: str) -> None:
         """Point `tag` at `version`, wherever it pointed before."""
@@ -253,6 +265,7 @@ def _version(row: Any, files: list[File], marks: dict[str, str], tagged: list[st
         labels=marks,
         tags=tuple(tagged),
         stages=tuple(staged),
+        revoked_because=row.revoked_because,
     )
 
 

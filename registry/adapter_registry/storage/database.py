@@ -10,16 +10,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from adapter_registry.domain.errors import StoreBusy, StoreFull, StoreUnavailable
 from adapter_registry.storage.tables import SCHEMA
 
 BUSY_SECONDS = 15
+_SERVER_POOL: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 8, "max_overflow": 24}
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "lustre"}
 
 
-def open_sqlite(path: Path) -> Engine:
+def open_sqlite(path: Path, *, pooled: bool = False) -> Engine:
     """An engine for the SQLite file at `path`, safe against power loss and for several processes on one host.
 
     WAL with `synchronous=FULL`: a commit that was acknowledged survives. Writers begin IMMEDIATE, so two
@@ -36,7 +37,7 @@ def open_sqlite(path: Path) -> Engine:
         )
     engine = create_engine(
         f"sqlite:///{path}",
-        poolclass=NullPool,
+        **(_SERVER_POOL if pooled else {"poolclass": NullPool}),
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
     )
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The Alembic revision this code reads and writes; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -91,6 +91,9 @@ versions = Table(
     Column("created_at", String(32), nullable=False),
     Column("removed_by", String(200)),
     Column("removed_at", String(32)),
+    Column("revoked_by", String(200)),
+    Column("revoked_at", String(32)),
+    Column("revoked_because", Text),
     UniqueConstraint("adapter_id", "number"),
     UniqueConstraint("adapter_id", "semver"),
     CheckConstraint("number > 0", name="number_positive"),
@@ -186,3 +189,112 @@ events = Table(
     Column("previous", String(71), nullable=False, unique=True),
     Column("digest", String(71), nullable=False),
 )
+
+branches = Table(
+    "branches",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("name", String(96), primary_key=True),
+    Column("version_id", ForeignKey("versions.id"), index=True),
+    Column("draft", Text),
+)
+
+owned_blobs = Table(
+    "owned_blobs",
+    metadata,
+    Column("namespace", String(96), primary_key=True),
+    Column("digest", String(71), primary_key=True),
+    Column("at", String(32), nullable=False),
+)
+Index("ix_owned_blobs_digest", owned_blobs.c.digest)
+
+namespaces = Table(
+    "namespaces",
+    metadata,
+    Column("name", String(96), primary_key=True),
+    Column("default_base", ForeignKey("bases.digest")),
+    Column("set_by", String(200), nullable=False),
+    Column("set_at", String(32), nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("grants", Text, nullable=False),
+    Column("password", Text),
+    Column("created_by", String(200), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("disabled_at", String(32)),
+    CheckConstraint("kind IN ('person', 'service')", name="kind_known"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("account", ForeignKey("accounts.name"), nullable=False, index=True),
+    Column("label", String(200), nullable=False),
+    Column("limits", Text),
+    Column("created_by", String(200), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32)),
+    Column("revoked_at", String(32)),
+    Column("last_used_at", String(32)),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+staged_xorbs = Table(
+    "staged_xorbs",
+    metadata,
+    Column("upload", String(64), primary_key=True),
+    Column("hash", String(64), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("at", String(32), nullable=False, index=True),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("account", String(200), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("request", String(71), nullable=False),
+    Column("status", Integer),
+    Column("body", Text),
+    Column("at", String(32), nullable=False, index=True),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("scope", String(200), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("active", Integer, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("webhook", ForeignKey("webhooks.id"), nullable=False),
+    Column("event", Integer, nullable=False),
+    Column("subject", String(400), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", String(32), nullable=False),
+    Column("answer", Text, nullable=False),
+    CheckConstraint("state IN ('pending', 'delivered', 'dead')", name="state_known"),
+)
+Index("ix_deliveries_state_due_at", deliveries.c.state, deliveries.c.due_at)
+Index("ix_deliveries_webhook_event", deliveries.c.webhook, deliveries.c.event)

@@ -1,0 +1,99 @@
+"""Who asks: every request carries a good token, except to the few routes that are listed here.
+
+A request without one is turned away before any route is looked at, so a new route is never open by accident.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from adapter_registry.api.problems import problem
+from adapter_registry.domain.access import Principal
+from adapter_registry.domain.errors import RegistryError, Unauthorised
+from adapter_registry.domain.ports import Backend
+from adapter_registry.services import access
+
+PUBLIC = (
+    ("GET", r"/health"),
+    ("GET", r"/ready"),
+    ("GET", r"/api/v1/openapi\.json"),
+    ("POST", r"/api/v1/sign-in"),
+    # What Hub clients ask before they have a token, answered with nothing of the registry's.
+    ("GET", r"/api/agent-harnesses"),
+    ("HEAD", r"/api/telemetry/.*"),
+    ("POST", r"/v1/telemetry"),
+    # These carry a permission of their own, signed by this server and good for a short while.
+    ("PUT", r"/api/v1/uploads/[^/]+"),
+    ("(GET|POST)", r"/xet/.*"),
+)
+"""(method, path) of every route that answers without a token, as regular expressions."""
+
+WRONG_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105  the text that Hub clients know a bad token by
+
+
+def is_public(method: str, path: str) -> bool:
+    """Whether a request needs no token."""
+    return any(re.fullmatch(verb, method) and re.fullmatch(pattern, path) for verb, pattern in PUBLIC)
+
+
+class Authenticated:
+    """Puts the Principal of each request into its state, or answers 401."""
+
+    def __init__(self, app: ASGIApp, backend: Backend) -> None:
+        self._app, self._backend = app, backend
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})
+        secret = _secret(Headers(scope=scope).get("authorization", ""))
+        principal = None
+        if secret:
+            try:
+                principal = await run_in_threadpool(_principal, self._backend, secret)
+            except RegistryError as error:
+                await problem(error)(scope, receive, send)
+                return
+        scope["state"]["principal"] = principal
+        if principal is None and not is_public(scope["method"], scope["path"]):
+            await _turned_away(scope, presented=bool(secret))(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _principal(backend: Backend, secret: str) -> Principal | None:
+    return access.authenticate(backend, secret=secret)
+
+
+def _secret(header: str) -> str:
+    """The token in an Authorization header: Bearer, or the password of Basic as git sends it."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return "-"
+    return ""
+
+
+def _turned_away(scope: Scope, *, presented: bool) -> JSONResponse:
+    """401 as each kind of client reads it: a Hub client must tell a bad token from a missing repository."""
+    if scope["path"].startswith("/api/v1/"):
+        text = "the server does not know this token (ADAPTERS_TOKEN): it was revoked, it expired, or it is another's."
+        return problem(Unauthorised(text) if presented else Unauthorised())
+    message = WRONG_TOKEN if presented else "Repository not found, or a token is needed to see it."
+    headers = {"x-error-message": message, "www-authenticate": 'Basic realm="adapters"'}
+    if not presented:
+        headers["x-error-code"] = "RepoNotFound"
+    return JSONResponse({"error": message}, status_code=401, headers=headers)

@@ -1,0 +1,106 @@
+"""The Hugging Face Hub's protocol: from an address to the route that answers it.
+
+Here, and in the other `hub_*` modules, *repo* is an Adapter, *revision* a Reference's selector and *commit* the first
+40 digits of a Version's digest: the Hub's words for ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from adapter_registry.api import hub_account, hub_commit, hub_files, hub_info, hub_refs, hub_uploads, hub_xet
+from adapter_registry.api.hub_answers import HubError, told, unsupported
+from adapter_registry.api.hub_paths import HubPath, read
+from adapter_registry.domain.errors import InvalidReference, RegistryError
+from adapter_registry.domain.stage import check_stage
+
+Answer = Callable[[Request, HubPath], Awaitable[Response]]
+
+MODELS: dict[tuple[str, str], Answer] = {
+    ("GET", "list"): hub_info.listing,
+    ("GET", "info"): hub_info.info,
+    ("GET", "revision"): hub_info.info,
+    ("GET", "tree"): hub_info.tree,
+    ("POST", "paths-info"): hub_info.paths_info,
+    ("HEAD", "resolve"): hub_files.resolve,
+    ("GET", "resolve"): hub_files.resolve,
+    ("GET", "auth-check"): hub_account.auth_check,
+    ("PUT", "settings"): hub_account.settings,
+    ("GET", "refs"): hub_refs.refs,
+    ("GET", "commits"): hub_refs.commits,
+    ("POST", "tag"): hub_refs.create_tag,
+    ("DELETE", "tag"): hub_refs.delete_tag,
+    ("POST", "branch"): hub_refs.create_branch,
+    ("DELETE", "branch"): hub_refs.delete_branch,
+    ("POST", "preupload"): hub_commit.preupload,
+    ("POST", "commit"): hub_commit.commit,
+    ("POST", "git"): hub_uploads.batch,
+    ("GET", "xet-write-token"): hub_xet.write_token,
+}
+OTHERS: dict[tuple[str, str], Answer] = {
+    ("GET", "api/whoami-v2"): hub_account.whoami,
+    ("GET", "api/agent-harnesses"): hub_account.harnesses,
+    ("POST", "api/validate-yaml"): hub_commit.validate_yaml,
+    ("POST", "api/repos/create"): hub_commit.create_repo,
+    ("GET", "api/settings/repositories"): hub_account.repositories,
+}
+NOT_DONE = {
+    "discussions": "opening pull requests and discussions",
+    "super-squash": "squashing history: versions are immutable, and",
+    "lfs-files": "listing or removing stored large files",
+    "settings": "changing this setting",
+    "api/repos/move": "moving a repository: names are never used for something else, so it",
+    "api/repos/delete": "deleting a repository this way: `adapters rm` removes one exact version, and this",
+}
+
+
+class Hub:
+    """An ASGI application: whatever the native API does not answer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        response = await _answered(request)
+        await response(scope, receive, send)
+
+
+async def _answered(request: Request) -> Response:
+    path = read(request.scope.get("raw_path") or request.url.path.encode())
+    try:
+        if path.channel is not None:
+            check_stage(path.channel)
+            request.scope["state"]["channel_prefix"] = f"/~{path.channel}"
+        return await _route(request, path)(request, path)
+    except HubError as error:
+        return error.answer()
+    except InvalidReference as error:
+        return HubError(404, error.text, code="RepoNotFound" if path.repo else "").answer()
+    except RegistryError as error:
+        return told(error).answer()
+
+
+def _route(request: Request, path: HubPath) -> Answer:
+    method = request.method
+    if path.action.startswith("xet/"):
+        return hub_xet.answer
+    if path.kind == "models" and (found := MODELS.get((method, path.action))):
+        return found
+    if path.kind in ("datasets", "spaces") and path.action == "list" and method == "GET":
+        return _empty
+    if found := OTHERS.get((method, path.action)):
+        return found
+    if path.action in NOT_DONE:
+        raise unsupported(NOT_DONE[path.action])
+    if path.repo:
+        raise HubError(404, f"Repository not found: {path.kind}/{path.repo}", code="RepoNotFound")
+    raise HubError(404, f"there is nothing at /{path.action[:100]}")
+
+
+async def _empty(_request: Request, _path: HubPath) -> Response:
+    return JSONResponse([])

@@ -1,0 +1,74 @@
+"""Which adapter a Hub request is about, and whether who asks may do what it asks."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from adapter_registry.api.hub_answers import HubError, no_repo, no_revision
+from adapter_registry.api.hub_paths import HubPath
+from adapter_registry.api.requests import backend_of
+from adapter_registry.domain.draft import MAIN
+from adapter_registry.domain.errors import InvalidReference, NotFound, Revoked
+from adapter_registry.domain.names import DEFAULT_NAMESPACE
+from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.reference import split_adapter
+from adapter_registry.services import snapshot
+
+
+def adapter_of(repo: str) -> str:
+    """The adapter an id names; a name alone is in the default namespace."""
+    return "/".join(split_adapter(repo, namespace=DEFAULT_NAMESPACE))
+
+
+def readable(request: Request, path: HubPath) -> tuple[Backend, str, str | None]:
+    """(the registry, the adapter, what `main` means or None) for a request that reads.
+
+    Raises:
+        HubError: there is no such adapter, or it is not theirs to see: the same answer.
+    """
+    backend = backend_of(request)
+    try:
+        adapter, main = snapshot.locate(backend, written=adapter_of(path.repo))
+    except (NotFound, InvalidReference) as error:
+        raise no_repo(path.repo) from error
+    return backend, adapter, path.channel or main
+
+
+def state_of(request: Request, path: HubPath, revision: str) -> tuple[Backend, snapshot.Snapshot]:
+    """(the registry, what a revision means) for a request that reads.
+
+    Raises:
+        HubError: no such repository or revision.
+    """
+    backend, adapter, main = readable(request, path)
+    name = main if main and revision in (MAIN, "", "refs/heads/main") else revision or MAIN
+    try:
+        return backend, snapshot.snapshot(backend, adapter=adapter, name=name)
+    except Revoked as error:
+        raise no_revision(revision, error.text) from error
+    except NotFound as error:
+        raise no_revision(revision or MAIN, error.text) from error
+
+
+def writable(request: Request, path: HubPath, verb: str = "push") -> tuple[Backend, str]:
+    """(the registry, the adapter) for a request that writes to an adapter that exists.
+
+    Raises:
+        HubError: not there, not theirs, or through a channel, which is for reading.
+    """
+    backend, adapter = backend_of(request), adapter_of(path.repo)
+    if not backend.asks.sees(adapter):
+        raise no_repo(path.repo)
+    require(backend, verb, adapter, path)
+    with backend.catalog.reading() as tx:
+        if tx.versions.spelled(adapter) != adapter:
+            raise no_repo(path.repo)
+    return backend, adapter
+
+
+def require(backend: Backend, verb: str, adapter: str, path: HubPath) -> None:
+    """Raise HubError unless who asks may do `verb`, and not through a channel."""
+    if path.channel is not None:
+        raise HubError(403, f"/~{path.channel} is for reading: push to the server's own address.")
+    if not backend.asks.may(verb, adapter):
+        raise HubError(403, f"{backend.asks.name} may not do this: it takes the verb {verb!r} on {adapter}.")

@@ -1,0 +1,78 @@
+"""Who the client is, in the Hub's terms, and what its commands ask beside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from adapter_registry.api.hub_access import readable, require, writable
+from adapter_registry.api.hub_answers import HubError, unsupported
+from adapter_registry.api.hub_info import time_of
+from adapter_registry.api.hub_paths import HubPath
+from adapter_registry.api.requests import backend_of, json_body
+from adapter_registry.domain.access import EVERYTHING
+from adapter_registry.services import show
+
+
+async def whoami(request: Request, _path: HubPath) -> Response:
+    """`GET /api/whoami-v2`."""
+    asks = backend_of(request).asks
+    spaces = sorted({scope.partition("/")[0] for scope in asks.scopes if scope != EVERYTHING} - {asks.name})
+    writes = asks.may_somewhere("push")
+    token = {"displayName": asks.token or "in process", "role": "write" if writes else "read"}
+    return JSONResponse(
+        {
+            "type": "user",
+            "id": asks.name,
+            "name": asks.name,
+            "fullname": asks.name,
+            "isPro": False,
+            "orgs": [{"type": "org", "name": name, "fullname": name, "roleInOrg": "write"} for name in spaces],
+            "auth": {"type": "access_token", "accessToken": token},
+        }
+    )
+
+
+async def harnesses(_request: Request, _path: HubPath) -> Response:
+    """`GET /api/agent-harnesses`: nothing to tell, which saves every command a failing request."""
+    return JSONResponse({"standardEnvVars": [], "harnesses": {}})
+
+
+async def auth_check(request: Request, path: HubPath) -> Response:
+    """`GET /api/models/{id}/auth-check[/write]`."""
+    backend, adapter, _ = await run_in_threadpool(readable, request, path)
+    if path.revision == "write":
+        require(backend, "push", adapter, path)
+    return JSONResponse({"ok": True})
+
+
+async def settings(request: Request, path: HubPath) -> Response:
+    """`PUT /api/models/{id}/settings`: everything here is private already; nothing else can be set."""
+    await run_in_threadpool(writable, request, path)
+    document = await json_body(request, limit=100_000)
+    if document.get("private") is False or document.get("visibility") == "public":
+        raise HubError(403, "adapters are never public here: grants say who may read them.")
+    if document.get("gated"):
+        raise unsupported("gating: grants say who may read, and it")
+    return JSONResponse({"private": True, "visibility": "private", "gated": False})
+
+
+async def repositories(request: Request, _path: HubPath) -> Response:
+    """`GET /api/settings/repositories`: what `hf repos ls` shows."""
+    lines = await run_in_threadpool(show.adapters, backend_of(request))
+    total = sum(line.size for line in lines) or 1
+    rows: list[dict[str, Any]] = [
+        {
+            "id": line.adapter,
+            "type": "model",
+            "updatedAt": time_of(line.pushed_at),
+            "visibility": "private",
+            "storage": line.size,
+            "storagePercent": line.size / total,
+        }
+        for line in lines
+    ]
+    return JSONResponse(rows)

@@ -1,0 +1,97 @@
+"""How the Hub's clients are told of errors: a status, and the codes and headers they decide by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from adapter_registry.domain.errors import (
+    Ambiguous,
+    Conflict,
+    InUse,
+    NotFound,
+    PushRefused,
+    RegistryError,
+    Revoked,
+    Unauthorised,
+)
+
+MOST_TOLD = 8
+"""How many problems of a refused push fit into the one line that clients print."""
+
+
+class HubError(Exception):
+    """An answer other than success.
+
+    Args:
+        status: of HTTP.
+        message: what the client shows.
+        code: `X-Error-Code`: RepoNotFound, RevisionNotFound, EntryNotFound, or none.
+        headers: further headers.
+        document: further keys of the body.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str = "",
+        headers: Mapping[str, str] | None = None,
+        document: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+        self.headers, self.document = dict(headers or {}), dict(document or {})
+
+    def answer(self) -> JSONResponse:
+        """The response."""
+        line = self.message.replace("\n", " ").encode("latin-1", "replace").decode("latin-1")[:4000]
+        headers = {**self.headers, "x-error-message": line}
+        if self.code:
+            headers["x-error-code"] = self.code
+        return JSONResponse({"error": self.message, **self.document}, status_code=self.status, headers=headers)
+
+
+def no_repo(repo: str) -> HubError:
+    """For a repository that is not there, or not theirs to see."""
+    return HubError(404, f"Repository not found: {repo}", code="RepoNotFound")
+
+
+def no_revision(revision: str, because: str = "") -> HubError:
+    """For a revision that is not there, or withdrawn: the only refusal that clients with a warm cache obey."""
+    return HubError(404, f"Invalid rev id: {revision}. {because}".strip(), code="RevisionNotFound")
+
+
+def no_entry(path: str, commit: str) -> HubError:
+    """For a file that is not in a commit."""
+    headers = {"x-repo-commit": commit}
+    return HubError(404, f"Entry not found: {path}", code="EntryNotFound", headers=headers)
+
+
+def unsupported(what: str) -> HubError:
+    """For what this server does not do; never a 5xx, which clients would try again."""
+    return HubError(403, f"{what} is not supported by this registry.")
+
+
+def told(error: RegistryError, *, revision: str = "") -> HubError:
+    """An error of the registry in the Hub's terms."""
+    if isinstance(error, Revoked):
+        return no_revision(revision, error.text)
+    if isinstance(error, NotFound):
+        return HubError(404, error.text, code="RevisionNotFound") if revision else HubError(400, error.text)
+    if isinstance(error, Unauthorised):
+        return HubError(401, error.text)
+    if isinstance(error, PushRefused):
+        shown = [f"- {problem}" for problem in error.problems[:MOST_TOLD]]
+        more = len(error.problems) - len(shown)
+        lines = [error.text, *shown, *([f"- and {more} more"] if more > 0 else [])]
+        return HubError(400, "\n".join(lines))
+    if isinstance(error, Ambiguous):
+        return HubError(400, error.text)
+    if isinstance(error, Conflict | InUse):
+        return HubError(409, error.text)
+    headers = {"retry-after": "2"} if error.status == 503 else None
+    return HubError(error.status if error.status in (403, 413, 503, 507) else 400, error.text, headers=headers)

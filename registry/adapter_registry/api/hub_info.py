@@ -1,0 +1,254 @@
+"""What a repository holds: info, tree, paths, and the list of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from adapter_registry.api.hub_access import state_of
+from adapter_registry.api.hub_answers import HubError, no_entry
+from adapter_registry.api.hub_paths import HubPath
+from adapter_registry.api.requests import backend_of, base_url, body
+from adapter_registry.checkpoints.git_objects import pointer, tree_id
+from adapter_registry.domain.adapter import File, Version
+from adapter_registry.domain.digest import hex_of
+from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.ports import Backend
+from adapter_registry.services import show, snapshot
+from adapter_registry.services.snapshot import Snapshot, git_id, is_large
+
+PAGE = 1000
+MOST_PATHS = 1000
+_TRUE = ("true", "True", "1", "")
+
+
+def flag(request: Request, name: str) -> bool:
+    """A boolean of the query: `true` from new clients, `True` from old ones."""
+    given = request.query_params.get(name)
+    return given is not None and given in _TRUE
+
+
+def several(request: Request, name: str) -> list[str]:
+    """The values of a repeated key of the query, `name` or `name[]`."""
+    return [*request.query_params.getlist(name), *request.query_params.getlist(f"{name}[]")]
+
+
+async def info(request: Request, path: HubPath) -> Response:
+    """`GET /api/models/{id}[/revision/{rev}]`."""
+    return JSONResponse(await run_in_threadpool(_info, request, path))
+
+
+def _info(request: Request, path: HubPath) -> dict[str, Any]:
+    backend, state = state_of(request, path, path.revision)
+    expand = several(request, "expand")
+    document = _document(backend, path.repo, state, blobs=flag(request, "blobs"))
+    if not expand:
+        return document
+    return {key: document[key] for key in ("id", "_id", "modelId", *expand) if key in document}
+
+
+def _document(backend: Backend, repo: str, state: Snapshot, *, blobs: bool) -> dict[str, Any]:
+    card = snapshot.card(backend.blobs, state.files)
+    siblings = [_sibling(backend, file, blobs=blobs) for file in state.files]
+    tags = tags_of(state.version, card)
+    return {
+        "_id": (state.commit or "0" * 40)[:24],
+        "id": repo,
+        "modelId": repo,
+        "author": state.adapter.partition("/")[0],
+        "sha": state.commit,
+        "lastModified": time_of(state.at),
+        "createdAt": time_of(state.created_at),
+        "private": True,
+        "gated": False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "library_name": "peft",
+        **({"pipeline_tag": card["pipeline_tag"]} if isinstance(card.get("pipeline_tag"), str) else {}),
+        "tags": tags,
+        "cardData": _plain(card),
+        "siblings": siblings,
+        "usedStorage": sum(file.size for file in state.files),
+    }
+
+
+def time_of(text: str) -> str:
+    """A time as the clients parse it: milliseconds and `Z`."""
+    return f"{text[:23]}Z"
+
+
+def tags_of(version: Version | None, card: dict[str, Any]) -> list[str]:
+    """The tags of a repository: its library, method, base, and what its card says."""
+    given = card.get("tags")
+    said = [str(tag) for tag in given] if isinstance(given, list) else []
+    facts = []
+    if version is not None:
+        facts = [version.description.peft_type.lower(), f"base_model:{version.base_name}"]
+    return list(dict.fromkeys(["peft", "safetensors", *facts, *said]))
+
+
+def _plain(value: Any) -> Any:
+    """A card's front matter as JSON: YAML has dates, JSON has none."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def _sibling(backend: Backend, file: File, *, blobs: bool) -> dict[str, Any]:
+    if not blobs:
+        return {"rfilename": file.path}
+    found: dict[str, Any] = {"rfilename": file.path, "size": file.size, "blobId": git_id(backend.blobs, file)}
+    if is_large(file):
+        found["lfs"] = {"sha256": hex_of(file.digest), "size": file.size, "pointerSize": pointer_size(file)}
+    return found
+
+
+def pointer_size(file: File) -> int:
+    """Bytes of the pointer that stands for a large file."""
+    return len(pointer(hex_of(file.digest), file.size))
+
+
+async def tree(request: Request, path: HubPath) -> Response:
+    """`GET /api/models/{id}/tree/{rev}[/{path}]`."""
+    return await run_in_threadpool(_tree, request, path)
+
+
+def _tree(request: Request, path: HubPath) -> Response:
+    backend, state = state_of(request, path, path.revision)
+    inside = path.rest.strip("/")
+    nodes = _nodes(backend, state, inside, recursive=flag(request, "recursive"), expand=flag(request, "expand"))
+    if inside and not nodes:
+        raise no_entry(inside, state.commit or "")
+    after = request.query_params.get("cursor", "")
+    left = [node for node in nodes if node["path"] > after]
+    headers = {"x-repo-commit": state.commit or ""}
+    if len(left) > PAGE:
+        headers["link"] = next_link(request, cursor=left[PAGE - 1]["path"])
+    return JSONResponse(left[:PAGE], headers=headers)
+
+
+def next_link(request: Request, *, cursor: str) -> str:
+    """The header that leads to the next page: an absolute address."""
+    query = {**parse_qs(request.url.query), "cursor": cursor}
+    prefix = str(request.scope["state"].get("channel_prefix", ""))
+    raw = (request.scope.get("raw_path") or b"").decode("latin-1").partition("?")[0].removeprefix(prefix)
+    return f'<{base_url(request)}{raw}?{urlencode(query, doseq=True)}>; rel="next"'
+
+
+def _nodes(backend: Backend, state: Snapshot, inside: str, *, recursive: bool, expand: bool) -> list[dict[str, Any]]:
+    prefix = f"{inside}/" if inside else ""
+    found: list[dict[str, Any]] = []
+    folders: dict[str, list[str]] = {}
+    for file in state.files:
+        if not file.path.startswith(prefix):
+            continue
+        below = file.path[len(prefix) :].split("/")
+        for depth in range(1, len(below) if recursive else min(len(below), 2)):
+            folders.setdefault(prefix + "/".join(below[:depth]), []).append(f"{file.path} {file.digest}")
+        if recursive or len(below) == 1:
+            found.append(_file_node(backend, file))
+    found += [_folder_node(path, children) for path, children in folders.items()]
+    if expand:
+        title = state.version.message if state.version else "draft"
+        last = {"id": state.commit, "title": title or "push", "date": time_of(state.at)}
+        found = [{**node, "lastCommit": last} for node in found]
+    return sorted(found, key=lambda node: str(node["path"]))
+
+
+def _folder_node(path: str, children: Sequence[str]) -> dict[str, Any]:
+    return {"type": "directory", "path": path, "oid": tree_id(path, sorted(children)), "size": 0}
+
+
+def _file_node(backend: Backend, file: File) -> dict[str, Any]:
+    node: dict[str, Any] = {"type": "file", "path": file.path, "size": file.size, "oid": git_id(backend.blobs, file)}
+    if is_large(file):
+        node["lfs"] = {"oid": hex_of(file.digest), "size": file.size, "pointerSize": pointer_size(file)}
+    return node
+
+
+async def paths_info(request: Request, path: HubPath) -> Response:
+    """`POST /api/models/{id}/paths-info/{rev}`: a form, or JSON."""
+    data = await body(request, limit=4_000_000)
+    wanted, expand = _paths(request, data)
+    return JSONResponse(await run_in_threadpool(_paths_info, request, path, wanted, expand))
+
+
+def _paths(request: Request, data: bytes) -> tuple[list[str], bool]:
+    if "json" in request.headers.get("content-type", ""):
+        import msgspec  # noqa: PLC0415  the rare spelling
+
+        try:
+            document = msgspec.json.decode(data, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise HubError(400, "the body is not a JSON object.") from error
+        given = document.get("paths", [])
+        wanted = [str(each) for each in given] if isinstance(given, list) else [str(given)]
+        return wanted, bool(document.get("expand"))
+    form = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_PATHS + 10)
+    return form.get("paths", []), form.get("expand", ["false"])[0] in ("true", "True", "1")
+
+
+def _paths_info(request: Request, path: HubPath, wanted: Iterable[str], expand: bool) -> list[dict[str, Any]]:
+    backend, state = state_of(request, path, path.revision)
+    nodes = {node["path"]: node for node in _nodes(backend, state, "", recursive=True, expand=expand)}
+    return [nodes[name] for each in wanted if (name := each.strip("/")) in nodes]
+
+
+async def listing(request: Request, _path: HubPath) -> Response:
+    """`GET /api/models`: the adapters whoever asks may read."""
+    return await run_in_threadpool(_listing, request)
+
+
+def _listing(request: Request) -> Response:
+    backend, query = backend_of(request), request.query_params
+    lines: list[AdapterLine] = [line for line in show.adapters(backend) if _wanted(line, request)]
+    by = query.get("sort", "")
+    newest = (
+        (lambda line: line.pushed_at) if by in ("lastModified", "createdAt", "last_modified", "created_at") else None
+    )
+    lines.sort(key=newest or (lambda line: line.adapter), reverse=newest is not None)
+    start = int(query["cursor"]) if query.get("cursor", "").isdigit() else 0
+    limit = min(max(int(query["limit"]), 1), PAGE) if query.get("limit", "").isdigit() else PAGE
+    headers = {}
+    if len(lines) > start + limit:
+        headers["link"] = next_link(request, cursor=str(start + limit))
+    return JSONResponse([_line(line) for line in lines[start : start + limit]], headers=headers)
+
+
+def _wanted(line: AdapterLine, request: Request) -> bool:
+    query = request.query_params
+    search, author = query.get("search", "").casefold(), query.get("author")
+    tags = {"peft", "safetensors", line.method.split(" ")[0].lower(), f"base_model:{line.base_name}"}
+    return (
+        search in line.adapter.casefold()
+        and (author is None or line.adapter.partition("/")[0] == author)
+        and all(each in tags for each in several(request, "filter"))
+        and query.get("gated") not in _TRUE[:3]
+    )
+
+
+def _line(line: AdapterLine) -> dict[str, Any]:
+    at = time_of(line.pushed_at)
+    tags = ["peft", "safetensors", line.method.split(" ")[0].lower(), f"base_model:{line.base_name}"]
+    return {
+        "_id": line.adapter,
+        "id": line.adapter,
+        "modelId": line.adapter,
+        "author": line.adapter.partition("/")[0],
+        "lastModified": at,
+        "createdAt": at,
+        "private": True,
+        "gated": False,
+        "downloads": 0,
+        "likes": 0,
+        "library_name": "peft",
+        "tags": tags,
+    }

@@ -1,0 +1,203 @@
+"""The native API: a route for each line of the table of operations, and files as raw bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from adapter_registry.api.problems import problem
+from adapter_registry.api.requests import backend_of, body, file_answer, json_body, receive, server_of
+from adapter_registry.domain.digest import hex_of, parse
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError
+from adapter_registry.domain.ports import Backend, KeptAnswer
+from adapter_registry.operations import LOCAL, OPERATIONS, Operation, arguments_from_wire, to_wire
+from adapter_registry.services import access, pull
+
+LONGEST_KEY = 128
+KEY_DAYS = 2
+"""How long the answer to an idempotency key is kept."""
+_ADAPTER = "/api/v1/adapters/{adapter_namespace}/{adapter_name}"
+
+
+def routes() -> list[Route]:
+    """Every route of the native API."""
+    table = [
+        Route(f"/api/v1{operation.route}", _answering(operation), methods=[operation.method])
+        for operation in OPERATIONS.values()
+    ]
+    return [
+        Route("/api/v1/sign-in", _sign_in, methods=["POST"]),
+        Route(f"{_ADAPTER}/blobs/{{digest}}", _put_blob, methods=["PUT"]),
+        Route(f"{_ADAPTER}/versions/{{selector}}/files/{{path:path}}", _get_file, methods=["GET"]),
+        *table,
+    ]
+
+
+def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        data = await body(request)
+        given = arguments_from_wire(operation, request.path_params, request.query_params, data)
+        backend = backend_of(request)
+        require(operation, backend, given)
+        key = request.headers.get("idempotency-key")
+        if key is not None and operation.writes:
+            identity = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + data
+            return await run_in_threadpool(_once, operation, backend, given, key, identity)
+        status, answered = await run_in_threadpool(_called, operation, backend, given)
+        return _tagged(request, Response(answered, status_code=status, media_type="application/json"))
+
+    return answer
+
+
+def require(operation: Operation, backend: Backend, given: dict[str, Any]) -> None:
+    """Refuse what whoever asks may not do.
+
+    Raises:
+        NotFound: the adapter is not theirs to see; the text is that of one that does not exist.
+        Forbidden: they see it and may not do this to it.
+    """
+    try:
+        allowed = operation.allows(backend.asks, given)
+        verb, adapter = operation.needs(given)
+    except KeyError as error:
+        raise InvalidInput(f"{operation.name} needs the argument {error.args[0]!r}.") from error
+    if allowed:
+        return
+    if adapter is not None and not backend.asks.sees(adapter) and "namespace" not in given:
+        raise invisible(adapter)
+    where = f"on {adapter}" if adapter else "on the whole registry (scope '*')"
+    raise Forbidden(f"{backend.asks.name} may not do this: it takes the verb {verb!r} {where}. Nothing was changed.")
+
+
+def invisible(adapter: str) -> NotFound:
+    """The answer for an adapter that whoever asks may not see, whether it exists or not."""
+    return NotFound(f"there is no adapter {adapter}. `adapters ls` lists what there is.")
+
+
+def _called(operation: Operation, backend: Backend, given: dict[str, Any]) -> tuple[int, bytes]:
+    arguments = {**given, LOCAL: _unwatched} if LOCAL in operation.call.__annotations__ else given
+    try:
+        return (201 if operation.method == "POST" else 200), to_wire(operation.call(backend, **arguments))
+    except TypeError as error:
+        if "missing" in str(error) and "keyword-only" in str(error):
+            raise InvalidInput(f"{operation.name}: {str(error).partition(' ')[2]}.") from error
+        raise
+
+
+def _once(operation: Operation, backend: Backend, given: dict[str, Any], key: str, identity: bytes) -> Response:
+    """Do a write once, however often it is asked with the same key; later askers get the first answer."""
+    if not 0 < len(key) <= LONGEST_KEY or not key.isprintable():
+        raise InvalidInput(f"an Idempotency-Key has 1 to {LONGEST_KEY} printable characters.")
+    who, request = backend.asks.name, hashlib.sha256(identity).hexdigest()
+    kept = _claimed(backend, who, key, request)
+    if kept is not None:
+        return _replayed(kept, request)
+    try:
+        status, answered = _called(operation, backend, given)
+        media = "application/json"
+    except RegistryError as error:
+        if error.status >= 500:
+            _forget(backend, who, key)
+            raise
+        refused = problem(error)
+        status, answered, media = error.status, bytes(refused.body), refused.media_type
+    except BaseException:
+        _forget(backend, who, key)
+        raise
+    _keep(backend, who, key, KeptAnswer(request, status, answered.decode()))
+    return Response(answered, status_code=status, media_type=media)
+
+
+def _claimed(backend: Backend, who: str, key: str, request: str) -> KeptAnswer | None:
+    with backend.catalog.writing() as tx:
+        kept = tx.accounts.answer(who, key)
+        if kept is None:
+            _store(backend, tx, who, key, KeptAnswer(request, None, None))
+        return kept
+
+
+def _store(backend: Backend, tx: Any, who: str, key: str, answer: KeptAnswer) -> None:
+    now = backend.clock()
+    before = (datetime.fromisoformat(now) - timedelta(days=KEY_DAYS)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    tx.accounts.keep_answer(who, key, answer, at=now, forget_before=before)
+
+
+def _keep(backend: Backend, who: str, key: str, answer: KeptAnswer) -> None:
+    with backend.catalog.writing() as tx:
+        _store(backend, tx, who, key, answer)
+
+
+def _forget(backend: Backend, who: str, key: str) -> None:
+    with backend.catalog.writing() as tx:
+        tx.accounts.drop_answer(who, key)
+
+
+def _replayed(kept: KeptAnswer, request: str) -> Response:
+    if kept.request != request:
+        raise InvalidInput("this Idempotency-Key was used for another request; nothing was done. Use a fresh one.")
+    if kept.status is None:
+        raise Conflict("the request with this Idempotency-Key is still running, or its server died; ask again shortly.")
+    media = "application/json" if kept.status < 400 else "application/problem+json"
+    headers = {"idempotency-replayed": "true"}
+    return Response(kept.body or "", status_code=kept.status, media_type=media, headers=headers)
+
+
+def _tagged(request: Request, response: Response) -> Response:
+    """With an ETag for what was read; 304 when the client has it."""
+    if request.method != "GET" or response.status_code != 200:
+        return response
+    etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": etag})
+    response.headers["etag"] = etag
+    response.headers["cache-control"] = "private, no-cache"
+    return response
+
+
+async def _sign_in(request: Request) -> Response:
+    document = await json_body(request, limit=10_000)
+    name, password = document.get("name"), document.get("password")
+    if not isinstance(name, str) or not isinstance(password, str):
+        raise InvalidInput("signing in takes a name and a password.")
+    made = await run_in_threadpool(_signed_in, server_of(request).backend, name, password)
+    return Response(to_wire(made), status_code=201, media_type="application/json")
+
+
+def _signed_in(backend: Backend, name: str, password: str) -> access.NewToken:
+    return access.sign_in(backend, name=name, password=password)
+
+
+def _adapter(request: Request) -> str:
+    return f"{request.path_params['adapter_namespace']}/{request.path_params['adapter_name']}"
+
+
+async def _put_blob(request: Request) -> Response:
+    digest, adapter, backend = parse(request.path_params["digest"]), _adapter(request), backend_of(request)
+    require(OPERATIONS["push.missing"], backend, {"adapter": adapter})
+    name = request.query_params.get("path", digest)[:200]
+    size = await receive(request, backend, adapter=adapter, digest=digest, name=name)
+    return Response(to_wire({"digest": digest, "size": size}), status_code=201, media_type="application/json")
+
+
+async def _get_file(request: Request) -> Response:
+    reference = f"{_adapter(request)}@{request.path_params['selector']}"
+    backend = backend_of(request)
+    require(OPERATIONS["show.resolve"], backend, {"reference": reference})
+    file = await run_in_threadpool(_file, backend, reference, request.path_params["path"])
+    headers = {"etag": f'"{hex_of(file.digest)}"', "content-disposition": "attachment"}
+    return await file_answer(request, backend, file, headers)
+
+
+def _file(backend: Backend, reference: str, path: str) -> Any:
+    return pull.find_file(backend, reference=reference, path=path)
+
+
+def _unwatched(_bytes: int) -> None:
+    return

@@ -1,0 +1,34 @@
+"""Errors as RFC 9457 problem details, with the error tree's code and every problem."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from adapter_registry.domain.errors import RegistryError
+from adapter_registry.operations import to_wire
+
+
+class Problem(JSONResponse):
+    """A problem document."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        """JSON of domain values."""
+        return to_wire(content)
+
+
+def problem(error: RegistryError) -> Problem:
+    """What a native client reads of an error."""
+    document = {
+        "type": f"urn:adapters:{error.code}",
+        "title": type(error).__name__,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.text,
+        "problems": list(error.problems),
+    }
+    headers = {"retry-after": "2"} if error.status == 503 else None
+    return Problem(document, status_code=error.status, headers=headers)

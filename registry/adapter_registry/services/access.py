@@ -1,0 +1,264 @@
+"""Accounts, sign-in and tokens."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from adapter_registry.domain.access import SYSTEM, TOKEN_PREFIX, Grant, Principal, grant_of, token_hash, within
+from adapter_registry.domain.account import Account, AccountKind, Token
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorised
+from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.names import check_namespace
+from adapter_registry.domain.ports import Backend, Transaction
+
+ADMIN = "admin"
+TOKEN_DAYS = 90
+SIGN_IN_HOURS = 12
+SHORTEST_PASSWORD = 10
+_NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$Ct/1WP3yEsuE4Ql8V7YHVy4sXm7fHCYPmMIlXfhaIUc"
+"""A hash that no password matches: signing in under an unknown name takes as long as under a known one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token just made; `secret` is shown this once and stored nowhere."""
+
+    token: Token
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAmI:
+    """Whom the registry takes the caller for, and what they may do."""
+
+    name: str
+    grants: tuple[Grant, ...]
+    limits: tuple[Grant, ...] | None
+    token: str | None
+
+
+def create_account(
+    backend: Backend, *, name: str, kind: AccountKind = AccountKind.PERSON, password: str | None = None
+) -> Account:
+    """Make an account that may do nothing yet.
+
+    Raises:
+        Conflict: the name is taken.
+        InvalidReference: not a name.
+    """
+    check_namespace(name)
+    account = Account(name, kind, (), backend.actor, backend.clock(), signs_in=password is not None)
+    hashed = _hashed(password) if password is not None else None
+    with backend.catalog.writing() as tx:
+        if not tx.accounts.add(account, password=hashed):
+            raise Conflict(f"there is an account {name!r} already.")
+        tx.events.append(_entry(backend, "account.create", name, {"kind": str(kind)}))
+    return account
+
+
+def accounts(backend: Backend) -> tuple[Account, ...]:
+    """Every account, by name."""
+    with backend.catalog.reading() as tx:
+        return tx.accounts.all()
+
+
+def grant(backend: Backend, *, account: str, scope: str, verbs: tuple[str, ...]) -> Account:
+    """Give an account roles or verbs on a scope, in place of what it had on that scope; none takes it away."""
+    with backend.catalog.writing() as tx:
+        known = _account(tx, account)
+        wanted = (grant_of(scope, verbs),) if verbs else ()
+        exact = wanted[0].scope if wanted else grant_of(scope, ("read",)).scope
+        grants = (*(g for g in known.grants if g.scope != exact), *wanted)
+        tx.accounts.change(account, grants=grants)
+        detail = {"scope": exact, "verbs": list(wanted[0].verbs) if wanted else []}
+        tx.events.append(_entry(backend, "account.grant", account, detail))
+        return _account(tx, account)
+
+
+def disable(backend: Backend, *, account: str, disabled: bool = True) -> Account:
+    """Shut an account and all its tokens out, or let it in again."""
+    with backend.catalog.writing() as tx:
+        _account(tx, account)
+        tx.accounts.change(account, disabled_at=backend.clock() if disabled else "")
+        tx.events.append(_entry(backend, "account.disable", account, {"disabled": disabled}))
+        return _account(tx, account)
+
+
+def set_password(backend: Backend, *, account: str, password: str) -> Account:
+    """Give a person a password to sign in with; their own, or anybody's for who manages access."""
+    if account != backend.asks.name and not backend.asks.may("access"):
+        raise Forbidden(f"setting the password of {account} takes the verb 'access' on '*'.")
+    hashed = _hashed(password)
+    with backend.catalog.writing() as tx:
+        _account(tx, account)
+        tx.accounts.change(account, password=hashed)
+        tx.events.append(_entry(backend, "account.password", account, {}))
+        return _account(tx, account)
+
+
+def create_token(
+    backend: Backend,
+    *,
+    account: str | None = None,
+    label: str = "",
+    limits: tuple[Grant, ...] | None = None,
+    expires_in_seconds: int | None = TOKEN_DAYS * 86_400,
+) -> NewToken:
+    """Make a token for an account; it can do at most what the account can, and less where `limits` say so.
+
+    Args:
+        backend: the registry.
+        account: whose; default: the caller's own.
+        label: what it is for.
+        limits: what it narrows the account to; None for no narrowing.
+        expires_in_seconds: how long it is good; None for ever.
+
+    Raises:
+        Forbidden: another account's token without the right to manage access, or wider than the token that asks.
+    """
+    whose = account or backend.asks.name
+    if whose != backend.asks.name and not backend.asks.may("access"):
+        raise Forbidden(f"a token for {whose} can be made by {whose}, or by who has the verb 'access' on '*'.")
+    checked = None if limits is None else tuple(grant_of(g.scope, g.verbs) for g in limits)
+    bound = backend.asks.limits
+    if bound is not None and (checked is None or not within(checked, bound)):
+        raise Forbidden("the token that asks is itself limited: what it makes must be within its own limits.")
+    if expires_in_seconds is not None and expires_in_seconds <= 0:
+        raise InvalidInput("a token is good for at least a second; leave the expiry out for one that never ends.")
+    with backend.catalog.writing() as tx:
+        _account(tx, whose)
+        made = _issued(backend, tx, whose, label[:200], checked, expires_in_seconds)
+        tx.events.append(_entry(backend, "token.create", whose, {"token": made.token.id, "label": made.token.label}))
+    return made
+
+
+def tokens(backend: Backend, *, account: str | None = None) -> tuple[Token, ...]:
+    """The caller's tokens, newest first; anybody's for who manages access."""
+    whole = backend.asks.may("access")
+    if account not in (None, backend.asks.name) and not whole:
+        raise NotFound(f"there is no account {account!r}.")
+    with backend.catalog.reading() as tx:
+        return tx.accounts.tokens(account if whole else backend.asks.name)
+
+
+def revoke_token(backend: Backend, *, token: str) -> Token:
+    """Make a token useless from now on; the caller's own, or any for who manages access."""
+    with backend.catalog.writing() as tx:
+        found = next((t for t in tx.accounts.tokens() if t.id == token), None)
+        if found is None or (found.account != backend.asks.name and not backend.asks.may("access")):
+            raise NotFound(f"there is no token {token[:40]!r}; `adapters token ls` lists them.")
+        tx.accounts.revoke_token(token, at=backend.clock())
+        tx.events.append(_entry(backend, "token.revoke", found.account, {"token": token}))
+        return next(t for t in tx.accounts.tokens(found.account) if t.id == token)
+
+
+def sign_in(backend: Backend, *, name: str, password: str) -> NewToken:
+    """A token good for 12 hours for who knows the password.
+
+    Raises:
+        Unauthorised: unknown name or wrong password; the text does not say which.
+    """
+    with backend.catalog.reading() as tx:
+        hashed = tx.accounts.password(name)
+    if not _matches(hashed or _NOBODY, password) or hashed is None:
+        raise Unauthorised("the name or the password is wrong.")
+    with backend.catalog.writing() as tx:
+        made = _issued(backend, tx, name, "sign-in", None, SIGN_IN_HOURS * 3600)
+        tx.events.append(Entry("account.sign-in", name, Outcome.DONE, name, backend.clock(), {"token": made.token.id}))
+    return made
+
+
+def who(backend: Backend) -> WhoAmI:
+    """Whom the registry takes the caller for."""
+    asks = backend.asks
+    return WhoAmI(asks.name, asks.grants, asks.limits, asks.token)
+
+
+def may(backend: Backend, *, verb: str, scope: str | None = None) -> bool:
+    """Whether the caller may do `verb` to `namespace/name`, or to the registry as a whole."""
+    return backend.asks.may(verb, scope)
+
+
+def authenticate(backend: Backend, *, secret: str) -> Principal | None:
+    """Who a token stands for; None when it is unknown, expired, revoked, or its account is shut out."""
+    if not secret.startswith(TOKEN_PREFIX):
+        return None
+    now = backend.clock()
+    with backend.catalog.reading() as tx:
+        found = tx.accounts.principal(token_hash(secret), now=now)
+    if found is None:
+        return None
+    principal, unnoted = found
+    if unnoted and principal.token is not None:
+        with backend.catalog.writing() as tx:
+            tx.accounts.used_token(principal.token, at=now)
+    return principal
+
+
+def bootstrap(backend: Backend) -> str | None:
+    """The one-time token of a fresh registry's administrator; None when there is an account already."""
+    with backend.catalog.writing() as tx:
+        if tx.accounts.all():
+            return None
+        grants = (grant_of("*", ("admin",)),)
+        tx.accounts.add(Account(ADMIN, AccountKind.PERSON, grants, SYSTEM.name, backend.clock()), password=None)
+        made = _issued(backend, tx, ADMIN, "first start", None, None)
+        tx.events.append(_entry(backend, "account.create", ADMIN, {"kind": "person", "token": made.token.id}))
+    return made.secret
+
+
+def server_secret(backend: Backend, *, name: str) -> str:
+    """A random secret that every process of this registry shares; made on first use."""
+    with backend.catalog.reading() as tx:
+        known = tx.accounts.secret(name)
+    if known is None:
+        with backend.catalog.writing() as tx:
+            tx.accounts.keep_secret(name, secrets.token_hex(32))
+            known = tx.accounts.secret(name)
+    return known or ""
+
+
+def _issued(
+    backend: Backend, tx: Transaction, account: str, label: str, limits: tuple[Grant, ...] | None, seconds: int | None
+) -> NewToken:
+    secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    now = backend.clock()
+    expires = None
+    if seconds is not None:
+        moment = datetime.fromisoformat(now).astimezone(UTC) + timedelta(seconds=seconds)
+        expires = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    token = Token(secrets.token_hex(6), account, label, limits, backend.actor, now, expires)
+    tx.accounts.add_token(token, hashed=token_hash(secret))
+    return NewToken(token, secret)
+
+
+def _account(tx: Transaction, name: str) -> Account:
+    found = tx.accounts.get(name)
+    if found is None:
+        raise NotFound(f"there is no account {name[:100]!r}; `adapters account ls` lists them.")
+    return found
+
+
+def _entry(backend: Backend, action: str, subject: str, detail: dict[str, Any]) -> Entry:
+    return Entry(action, subject, Outcome.DONE, backend.actor, backend.clock(), detail)
+
+
+def _hashed(password: str) -> str:
+    if len(password) < SHORTEST_PASSWORD:
+        raise InvalidInput(f"a password has at least {SHORTEST_PASSWORD} characters.")
+    from argon2 import PasswordHasher  # noqa: PLC0415  an extra of the server
+
+    return PasswordHasher().hash(password)
+
+
+def _matches(hashed: str, password: str) -> bool:
+    from argon2 import PasswordHasher  # noqa: PLC0415  an extra of the server
+    from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415
+
+    try:
+        return PasswordHasher().verify(hashed, password)
+    except (VerificationError, InvalidHashError):
+        return False

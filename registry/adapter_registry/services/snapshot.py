@@ -1,0 +1,184 @@
+"""What a name of an adapter's state means: a Version or a Draft, with what the Hub's protocol needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import yaml
+
+from adapter_registry.checkpoints.git_objects import blob_id, pointer_id
+from adapter_registry.domain.adapter import File, Version
+from adapter_registry.domain.digest import hex_of
+from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of
+from adapter_registry.domain.errors import InvalidReference, NotFound, RegistryError
+from adapter_registry.domain.ports import Backend, BlobStore, Transaction
+from adapter_registry.domain.reference import parse
+from adapter_registry.services.draft import head_of
+from adapter_registry.services.pull import served
+from adapter_registry.services.references import no_adapter, version_of
+
+LARGE = 1_000_000
+"""Files above this size, and weights of any size, are what the Hub calls LFS files."""
+MAX_CARD = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One state of an adapter.
+
+    Attributes:
+        adapter: `namespace/name`.
+        commit: 40 hex digits; None for an adapter nothing was ever pushed to.
+        files: sorted by path.
+        version: the Version it is; None for a draft.
+        created_at: of the adapter.
+        at: of this state.
+    """
+
+    adapter: str
+    commit: str | None
+    files: tuple[File, ...]
+    version: Version | None
+    created_at: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Every name that means a state of an adapter: (name, commit) each, by kind."""
+
+    branches: tuple[tuple[str, str], ...]
+    tags: tuple[tuple[str, str], ...]
+
+
+def locate(backend: Backend, *, written: str) -> tuple[str, str | None]:
+    """(adapter, what `main` means) of an id: `ns/name`, or `ns/name.prod` for clients that cannot name a revision.
+
+    Raises:
+        NotFound: neither exists, or whoever asks may not see it.
+    """
+    with backend.catalog.reading() as tx:
+        if backend.asks.sees(written) and tx.versions.spelled(written) == written:
+            return written, None
+        adapter, dot, selector = written.rpartition(".")
+        if dot and "/" in adapter and backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
+            try:
+                version_of(tx, parse(f"{adapter}@{selector}"))
+            except RegistryError:
+                pass
+            else:
+                return adapter, selector
+        raise no_adapter(tx, written)
+
+
+def snapshot(backend: Backend, *, adapter: str, name: str) -> Snapshot:
+    """The state that `name` means: `main`, a branch, stage, tag, `v3`, semantic version, range or 40-hex commit.
+
+    `main` is the newest Version on it; only before there is one, the draft.
+
+    Raises:
+        NotFound: no such adapter or state.
+        Revoked: the version was withdrawn.
+    """
+    with backend.catalog.reading() as tx:
+        created = tx.branches.created_at(adapter)
+        if created is None:
+            raise no_adapter(tx, adapter)
+        found = _found(tx, adapter, name.removeprefix("refs/heads/").removeprefix("refs/tags/"))
+    if isinstance(found, Version):
+        served(found)
+        return Snapshot(adapter, commit_of(found.digest), found.files, found, created, found.created_at)
+    if isinstance(found, Draft):
+        return Snapshot(adapter, found.commit, found.files, None, created, found.at)
+    return Snapshot(adapter, None, (), None, created, created)
+
+
+def _found(tx: Transaction, adapter: str, name: str) -> Version | Draft | None:
+    if name == MAIN:
+        return _main(tx, adapter)
+    branches = tx.branches.of(adapter)
+    for branch in branches:
+        if branch.name == name or (branch.draft and branch.draft.commit == name):
+            return _end(tx, adapter, branch)
+    try:
+        return version_of(tx, parse(f"{adapter}@{name}"))
+    except InvalidReference as error:
+        raise NotFound(f"{adapter} has nothing named {name[:100]!r}.") from error
+
+
+def _main(tx: Transaction, adapter: str) -> Version | Draft | None:
+    branch = tx.branches.get(adapter, MAIN)
+    version = tx.versions.numbered(adapter, branch.number) if branch and branch.number else None
+    version = version or tx.versions.latest(adapter)
+    if version is not None:
+        return version
+    return branch.draft if branch else None
+
+
+def _end(tx: Transaction, adapter: str, branch: Branch) -> Version | Draft | None:
+    head = head_of(tx, adapter, branch.name)
+    return (head.version or head.draft) if head else None
+
+
+def names(backend: Backend, *, adapter: str) -> Names:
+    """Every branch, and every stage, tag and version number as a tag."""
+    with backend.catalog.reading() as tx:
+        branches = []
+        for branch in tx.branches.of(adapter):
+            if branch.name != MAIN and (end := _end(tx, adapter, branch)) is not None:
+                branches.append((branch.name, _commit(end)))
+        main = _main(tx, adapter)
+        if main is not None:
+            branches.insert(0, (MAIN, _commit(main)))
+        versions = [v for v in tx.versions.all_of(adapter) if v.revoked_because is None]
+    tags = [(name, commit_of(v.digest)) for v in versions for name in (*v.stages, *v.tags, f"v{v.number}")]
+    return Names(tuple(branches), tuple(tags))
+
+
+def _commit(state: Version | Draft) -> str:
+    return state.commit if isinstance(state, Draft) else commit_of(state.digest)
+
+
+def is_large(file: File) -> bool:
+    """Whether the Hub's protocol carries a file as an LFS file."""
+    return file.size > LARGE or (file.size > 0 and file.path.lower().endswith(".safetensors"))
+
+
+def git_id(blobs: BlobStore, file: File) -> str:
+    """The id that git would give a file: of its bytes, or of the pointer that stands for a large one."""
+    if is_large(file):
+        return pointer_id(hex_of(file.digest), file.size)
+    return _read_id(cast("Hashable", blobs), file.digest)
+
+
+def entity_tag(blobs: BlobStore, file: File) -> str:
+    """What the Hub's protocol names a file's bytes by: sha256 for a large file, git's id for others."""
+    return hex_of(file.digest) if is_large(file) else _read_id(cast("Hashable", blobs), file.digest)
+
+
+@lru_cache(maxsize=50_000)
+def _read_id(blobs: Any, digest: Any) -> str:
+    with blobs.open(digest) as stream:
+        return blob_id(stream.read())
+
+
+def card(blobs: BlobStore, files: tuple[File, ...]) -> dict[str, Any]:
+    """The front matter of README.md; empty when there is none that can be read."""
+    readme = next((file for file in files if file.path == "README.md"), None)
+    return _read_card(cast("Hashable", blobs), readme.digest) if readme else {}
+
+
+@lru_cache(maxsize=5_000)
+def _read_card(blobs: Any, digest: Any) -> dict[str, Any]:
+    with blobs.open(digest) as stream:
+        text = stream.read(MAX_CARD).decode("utf-8", "replace")
+    if not text.startswith("---"):
+        return {}
+    try:
+        matter = yaml.safe_load(text[3:].partition("\n---")[0])
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return {}
+    return matter if isinstance(matter, dict) else {}

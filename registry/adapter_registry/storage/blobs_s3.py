@@ -1,0 +1,366 @@
+"""Blobs in an S3 bucket: hashed before they are sent, sent with their SHA-256, under the key of their digest.
+
+Keys are `<prefix>sha256/ab/<hex>`. The bucket checks each upload against the checksum that travels with it, so a
+key never holds other bytes than its name says, whoever uploaded them. A bucket should not keep old versions of objects:
+`holds` writes an old object anew to make it young.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import io
+import secrets
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import IO, Any, BinaryIO
+from urllib.parse import quote, urlsplit
+
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]  # it has no types
+
+from adapter_registry.domain.digest import Digest, hex_of, parse
+from adapter_registry.domain.errors import (
+    DigestMismatch,
+    InvalidInput,
+    InvalidReference,
+    StoreFull,
+    StoreUnavailable,
+)
+from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_taken, s3_client
+from adapter_registry.storage.blobs_s3_reading import RemoteBlob, lost
+
+BLOCK = 1 << 20
+READ_AHEAD = 1 << 20
+SINGLE_PUT = 64 << 20
+"""Bytes up to which one request carries a blob."""
+PART = 16 << 20
+MOST_PARTS = 10_000
+LARGEST_COPY = 5 << 30
+"""Bytes that S3 copies, or takes in one presigned PUT, at most."""
+COPY_PART = 1 << 30
+YOUNG_SECONDS = 30 * 60
+CONTENT_TYPE = "application/octet-stream"
+
+
+def open_s3(url: str, **options: Any) -> S3Blobs:
+    """The blobs under `s3://bucket/prefix`; nothing is asked of the bucket yet.
+
+    Args:
+        url: the prefix may be empty or have several parts.
+        options: see `s3_client`.
+
+    Raises:
+        InvalidInput: not such a URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
+        raise InvalidInput(f"{url!r} names no bucket: expected s3://bucket or s3://bucket/prefix, without credentials.")
+    prefix = parts.path.strip("/")
+    return S3Blobs(parts.netloc, s3_client(**options), prefix=f"{prefix}/" if prefix else "")
+
+
+class S3Blobs:
+    """A BlobStore in one bucket."""
+
+    def __init__(self, bucket: str, client: Any, prefix: str = "") -> None:
+        self._bucket, self._client, self._prefix = bucket, client, prefix
+
+    @property
+    def url_style(self) -> str:
+        """How presigned URLs name the bucket: `path` (host/bucket/key) or `virtual` (bucket.host/key)."""
+        return str(self._client.meta.config.s3["addressing_style"])
+
+    def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
+        """See BlobStore.put. Spools to a temporary file, so that nothing is sent that has another digest."""
+        digest = parse(digest)
+        with tempfile.TemporaryFile() as spool:
+            size = _spooled(digest, source, spool, name)
+            found = self._head(digest)
+            if found is not None and _sound(found, digest, size) and self.holds(digest, size):
+                return size
+            condition = {} if found else {"IfNoneMatch": "*"}
+            spool.seek(0)
+            with explained(self._bucket, name):
+                if size <= SINGLE_PUT:
+                    self._put_whole(digest, spool, size, condition)
+                else:
+                    self._put_parts(digest, spool, size, condition)
+        if self.size(digest) != size:
+            raise StoreUnavailable(
+                f"{name}: the bucket {self._bucket} took the bytes and does not have them. Try again."
+            )
+        return size
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """See BlobStore.open. Reading in order costs one request; the first read after a seek costs another."""
+        found = self._head(digest)
+        if found is None:
+            raise lost(digest)
+        key = {"Bucket": self._bucket, "Key": self._key(digest)}
+        return io.BufferedReader(RemoteBlob(self._client, key, digest, found), READ_AHEAD)
+
+    def size(self, digest: Digest) -> int | None:
+        """See BlobStore.size."""
+        found = self._head(digest)
+        return None if found is None else int(found["ContentLength"])
+
+    def holds(self, digest: Digest, size: int) -> bool:
+        """See BlobStore.holds. Sound means: this size, and this SHA-256 where the bucket knows one for the whole."""
+        found = self._head(digest)
+        if found is None or not _sound(found, digest, size):
+            return False
+        if _age(found["LastModified"], _now(found)) < YOUNG_SECONDS:
+            return True
+        try:
+            with explained(self._bucket, str(digest)):
+                self._rewrite(digest, found)
+        except ClientError as error:
+            if is_missing(error):
+                return False
+            raise
+        return True
+
+    def delete(self, digest: Digest) -> None:
+        """See BlobStore.delete."""
+        with explained(self._bucket, str(digest)):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(digest))
+
+    def each(self) -> Iterator[tuple[Digest, float]]:
+        """See BlobStore.each."""
+        for key, age in self._listed("sha256/"):
+            try:
+                digest = parse(key.rpartition("/")[2])
+            except InvalidReference:
+                continue
+            if key == self._key(digest):
+                yield digest, age
+
+    def sweep(self, *, older_than: float) -> int:
+        """See BlobStore.sweep. Unfinished multipart uploads, and temporary keys under `incoming/`."""
+        removed = 0
+        for key, age in list(self._listed("incoming/")):
+            if age >= older_than:
+                with explained(self._bucket, key):
+                    self._client.delete_object(Bucket=self._bucket, Key=key)
+                removed += 1
+        with explained(self._bucket, "unfinished uploads"):
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=f"{self._prefix}sha256/"
+            ):
+                for upload in page.get("Uploads", ()):
+                    if _age(upload["Initiated"], _now(page)) >= older_than:
+                        self._abort(upload["Key"], upload["UploadId"])
+                        removed += 1
+        return removed
+
+    def presigned_get(self, digest: Digest, *, seconds: int, filename: str | None = None) -> str:
+        """A URL that reads the blob for `seconds`, whoever has it; saved as `filename` by a browser.
+
+        Nothing is asked of the bucket: the URL of a blob that is not there answers 404.
+        """
+        wanted = {"Bucket": self._bucket, "Key": self._key(digest), "ResponseContentType": CONTENT_TYPE}
+        if filename is not None:
+            wanted["ResponseContentDisposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+        with explained(self._bucket, filename or str(digest)):
+            return str(self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
+
+    def presigned_put(self, digest: Digest, *, size: int, seconds: int) -> tuple[str, dict[str, str]]:
+        """(URL, headers to send with it) that store exactly these bytes for `seconds`, whoever has them.
+
+        The signature covers size and SHA-256: the bucket refuses other bytes, and the uploader cannot drop the
+        checksum. The uploader sends these headers and no other content type.
+
+        Raises:
+            InvalidInput: more than the 5 GiB that S3 takes in one request.
+        """
+        if size > LARGEST_COPY:
+            raise InvalidInput(f"{digest}: {size:,} bytes are more than one upload may have ({LARGEST_COPY:,}).")
+        wanted = {
+            "Bucket": self._bucket,
+            "Key": self._key(digest),
+            "ContentLength": size,
+            "ContentType": CONTENT_TYPE,
+            "ChecksumSHA256": _checksum(digest),
+        }
+        with explained(self._bucket, str(digest)):
+            url = str(self._client.generate_presigned_url("put_object", Params=wanted, ExpiresIn=seconds))
+        return url, {
+            "content-length": str(size),
+            "content-type": CONTENT_TYPE,
+            "x-amz-checksum-sha256": _checksum(digest),
+        }
+
+    def verify_conditional(self) -> None:
+        """Prove that the bucket can be written and refuses to create a key twice; a server asks once, at its start.
+
+        Raises:
+            StoreUnavailable: it cannot be reached or written, or it ignores `If-None-Match`.
+        """
+        wanted = {"Bucket": self._bucket, "Key": f"{self._prefix}incoming/probe-{secrets.token_hex(16)}"}
+        with explained(self._bucket, "the trial at the start"):
+            self._client.put_object(**wanted, Body=b"probe", IfNoneMatch="*")
+            try:
+                refused = self._is_taken(wanted)
+            finally:
+                self._client.delete_object(**wanted)
+        if not refused:
+            raise StoreUnavailable(
+                f"the store of the bucket {self._bucket} ignores If-None-Match: it overwrote a key that was to be "
+                "created once. Use a store that honours conditional writes (AWS S3, MinIO, Ceph, SeaweedFS do)."
+            )
+
+    def _is_taken(self, wanted: dict[str, Any]) -> bool:
+        try:
+            self._client.put_object(**wanted, Body=b"other", IfNoneMatch="*")
+        except ClientError as error:
+            if not is_taken(error):
+                raise
+            return True
+        return False
+
+    def _key(self, digest: Digest) -> str:
+        name = hex_of(parse(digest))
+        return f"{self._prefix}sha256/{name[:2]}/{name}"
+
+    def _head(self, digest: Digest) -> dict[str, Any] | None:
+        wanted = {"Bucket": self._bucket, "Key": self._key(digest), "ChecksumMode": "ENABLED"}
+        try:
+            with explained(self._bucket, str(digest)):
+                found: dict[str, Any] = self._client.head_object(**wanted)
+                return found
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+
+    def _listed(self, folder: str) -> Iterator[tuple[str, float]]:
+        pages = self._client.get_paginator("list_objects_v2")
+        with explained(self._bucket, "the list of blobs"):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{folder}"):
+                now = _now(page)
+                for found in page.get("Contents", ()):
+                    yield found["Key"], _age(found["LastModified"], now)
+
+    def _put_whole(self, digest: Digest, spool: IO[bytes], size: int, condition: dict[str, str]) -> None:
+        try:
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._key(digest),
+                Body=spool,
+                ContentLength=size,
+                ContentType=CONTENT_TYPE,
+                ChecksumSHA256=_checksum(digest),
+                **condition,
+            )
+        except ClientError as error:
+            # Somebody else was first with the same bytes, or our own request arrived and its answer did not.
+            if not is_taken(error):
+                raise
+
+    def _put_parts(self, digest: Digest, spool: IO[bytes], size: int, condition: dict[str, str]) -> None:
+        key = self._key(digest)
+        started = self._client.create_multipart_upload(
+            Bucket=self._bucket, Key=key, ContentType=CONTENT_TYPE, ChecksumAlgorithm="SHA256"
+        )
+        upload = {"Bucket": self._bucket, "Key": key, "UploadId": started["UploadId"]}
+        try:
+            parts = self._sent_parts(upload, spool, max(PART, -(-size // MOST_PARTS)))
+            self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
+        except ClientError as error:
+            self._abort(key, started["UploadId"])
+            if not is_taken(error):
+                raise
+        except BaseException:
+            self._abort(key, started["UploadId"])
+            raise
+
+    def _sent_parts(self, upload: dict[str, str], spool: IO[bytes], length: int) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = []
+        while data := spool.read(length):
+            number = len(parts) + 1
+            checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+            sent = self._client.upload_part(**upload, PartNumber=number, Body=data, ChecksumSHA256=checksum)
+            parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": checksum})
+        return parts
+
+    def _rewrite(self, digest: Digest, found: dict[str, Any]) -> None:
+        """Copy an object onto itself: the only way to make it young."""
+        key = {"Bucket": self._bucket, "Key": self._key(digest)}
+        source = {"CopySource": dict(key), "CopySourceIfMatch": found["ETag"]}
+        size = int(found["ContentLength"])
+        if size <= LARGEST_COPY:
+            kept = {"MetadataDirective": "REPLACE", "ContentType": CONTENT_TYPE, "ChecksumAlgorithm": "SHA256"}
+            try:
+                self._client.copy_object(**key, **source, **kept)
+            except ClientError as error:
+                # Replaced since we asked, so young.
+                if not is_taken(error):
+                    raise
+            return
+        upload = self._client.create_multipart_upload(**key, ContentType=CONTENT_TYPE)["UploadId"]
+        try:
+            parts = []
+            for number, start in enumerate(range(0, size, COPY_PART), 1):
+                span = f"bytes={start}-{min(start + COPY_PART, size) - 1}"
+                part = {"UploadId": upload, "PartNumber": number, "CopySourceRange": span}
+                copied = self._client.upload_part_copy(**key, **source, **part)
+                parts.append({"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]})
+            self._client.complete_multipart_upload(**key, UploadId=upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            self._abort(key["Key"], upload)
+            raise
+
+    def _abort(self, key: str, upload: str) -> None:
+        """Give an upload up; one that cannot be given up now is swept later."""
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+        except (ClientError, BotoCoreError):
+            return
+
+
+def _spooled(digest: Digest, source: BinaryIO, spool: IO[bytes], name: str) -> int:
+    hasher, size = hashlib.sha256(), 0
+    while block := source.read(BLOCK):
+        hasher.update(block)
+        size += len(block)
+        try:
+            spool.write(block)
+            spool.flush()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StoreUnavailable(
+                    f"{name}: cannot be written aside in {tempfile.gettempdir()} ({error.strerror}). "
+                    "Nothing was stored."
+                ) from error
+            raise StoreFull(
+                f"{name}: the server's folder for temporary files ({tempfile.gettempdir()}) is full; nothing was "
+                "stored. Free some space there, or set TMPDIR to a folder with more."
+            ) from error
+    received = hasher.hexdigest()
+    if received != hex_of(digest):
+        raise DigestMismatch(name, declared=digest, received=received, size=size)
+    return size
+
+
+def _sound(found: dict[str, Any], digest: Digest, size: int) -> bool:
+    """Whether an object has this size and, where its checksum is one of the whole, this SHA-256."""
+    checksum = str(found.get("ChecksumSHA256", ""))
+    composite = "-" in checksum or found.get("ChecksumType") == "COMPOSITE"
+    return found["ContentLength"] == size and (not checksum or composite or checksum == _checksum(digest))
+
+
+def _checksum(digest: Digest) -> str:
+    return base64.b64encode(bytes.fromhex(hex_of(digest))).decode()
+
+
+def _now(answer: dict[str, Any]) -> datetime:
+    """The store's clock when it answered: its ages would be wrong by ours, where the two differ."""
+    told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(told) if told else datetime.now(UTC)
+
+
+def _age(since: datetime, now: datetime) -> float:
+    return max(0.0, (now - since).total_seconds())

@@ -1,0 +1,174 @@
+"""Rows of accounts, tokens, secrets of the server, and answers kept for idempotency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from adapter_registry.domain.access import Grant, Principal
+from adapter_registry.domain.account import Account, AccountKind, Token
+from adapter_registry.domain.ports import KeptAnswer
+from adapter_registry.storage.rows import from_text, insert_missing, to_text
+from adapter_registry.storage.tables import accounts, answers, secrets, tokens
+
+_MINUTE = len("2026-01-01T00:00")
+_GRANTS = tuple[Grant, ...]
+
+
+class AccountTable:
+    """See ports.AccountRows."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, account: Account, *, password: str | None) -> bool:
+        """See ports.AccountRows.add."""
+        row = {
+            "name": account.name,
+            "kind": str(account.kind),
+            "grants": to_text(account.grants),
+            "password": password,
+            "created_by": account.created_by,
+            "created_at": account.created_at,
+        }
+        before = self.get(account.name)
+        insert_missing(self._connection, accounts, [row])
+        return before is None
+
+    def get(self, name: str) -> Account | None:
+        """The account of this name."""
+        row = self._connection.execute(select(accounts).where(accounts.c.name == name)).one_or_none()
+        return _account(row) if row else None
+
+    def all(self) -> tuple[Account, ...]:
+        """Every account, by name."""
+        return tuple(_account(row) for row in self._connection.execute(select(accounts).order_by(accounts.c.name)))
+
+    def change(
+        self, name: str, *, grants: tuple[Grant, ...] | None = None, password: str | None = None, disabled_at: str = "-"
+    ) -> None:
+        """See ports.AccountRows.change."""
+        values: dict[str, Any] = {}
+        if grants is not None:
+            values["grants"] = to_text(grants)
+        if password is not None:
+            values["password"] = password
+        if disabled_at != "-":
+            values["disabled_at"] = disabled_at or None
+        if values:
+            self._connection.execute(update(accounts).where(accounts.c.name == name).values(values))
+
+    def password(self, name: str) -> str | None:
+        """See ports.AccountRows.password."""
+        query = select(accounts.c.password).where(accounts.c.name == name, accounts.c.disabled_at.is_(None))
+        return self._connection.execute(query).scalar()
+
+    def add_token(self, token: Token, *, hashed: str) -> None:
+        """See ports.AccountRows.add_token."""
+        row = {
+            "id": token.id,
+            "hash": hashed,
+            "account": token.account,
+            "label": token.label,
+            "limits": None if token.limits is None else to_text(token.limits),
+            "created_by": token.created_by,
+            "created_at": token.created_at,
+            "expires_at": token.expires_at,
+        }
+        self._connection.execute(insert(tokens), [row])
+
+    def tokens(self, account: str | None = None) -> tuple[Token, ...]:
+        """See ports.AccountRows.tokens."""
+        query = select(tokens).order_by(tokens.c.created_at.desc())
+        if account is not None:
+            query = query.where(tokens.c.account == account)
+        return tuple(_token(row) for row in self._connection.execute(query))
+
+    def revoke_token(self, token: str, *, at: str) -> None:
+        """See ports.AccountRows.revoke_token."""
+        statement = update(tokens).where(tokens.c.id == token, tokens.c.revoked_at.is_(None))
+        self._connection.execute(statement.values(revoked_at=at))
+
+    def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
+        """See ports.AccountRows.principal."""
+        query = (
+            select(
+                tokens.c.id, tokens.c.limits, tokens.c.last_used_at, accounts.c.name, accounts.c.kind, accounts.c.grants
+            )
+            .join(accounts, accounts.c.name == tokens.c.account)
+            .where(
+                tokens.c.hash == hashed,
+                tokens.c.revoked_at.is_(None),
+                tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now),
+                accounts.c.disabled_at.is_(None),
+            )
+        )
+        row = self._connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        limits = None if row.limits is None else from_text(row.limits, _GRANTS)
+        grants = from_text(row.grants, _GRANTS)
+        found = Principal(row.name, grants, limits, row.id, machine=row.kind == AccountKind.SERVICE)
+        return found, (row.last_used_at or "")[:_MINUTE] != now[:_MINUTE]
+
+    def used_token(self, token: str, *, at: str) -> None:
+        """See ports.AccountRows.used_token."""
+        self._connection.execute(update(tokens).where(tokens.c.id == token).values(last_used_at=at))
+
+    def secret(self, name: str) -> str | None:
+        """See ports.AccountRows.secret."""
+        return self._connection.execute(select(secrets.c.value).where(secrets.c.name == name)).scalar()
+
+    def keep_secret(self, name: str, value: str) -> None:
+        """See ports.AccountRows.keep_secret."""
+        insert_missing(self._connection, secrets, [{"name": name, "value": value}])
+
+    def answer(self, account: str, key: str) -> KeptAnswer | None:
+        """See ports.AccountRows.answer."""
+        query = select(answers).where(answers.c.account == account, answers.c.key == key)
+        row = self._connection.execute(query).one_or_none()
+        return KeptAnswer(row.request, row.status, row.body) if row else None
+
+    def keep_answer(self, account: str, key: str, answer: KeptAnswer, *, at: str, forget_before: str) -> bool:
+        """See ports.AccountRows.keep_answer."""
+        self._connection.execute(delete(answers).where(answers.c.at < forget_before))
+        before = self.answer(account, key)
+        here = (answers.c.account == account) & (answers.c.key == key)
+        values = {"request": answer.request, "status": answer.status, "body": answer.body}
+        if before is None:
+            insert_missing(self._connection, answers, [{"account": account, "key": key, "at": at, **values}])
+        elif before.status is None and answer.status is not None:
+            self._connection.execute(update(answers).where(here).values(values))
+        return before is None
+
+    def drop_answer(self, account: str, key: str) -> None:
+        """See ports.AccountRows.drop_answer."""
+        here = (answers.c.account == account) & (answers.c.key == key) & answers.c.status.is_(None)
+        self._connection.execute(delete(answers).where(here))
+
+
+def _account(row: Any) -> Account:
+    return Account(
+        name=row.name,
+        kind=AccountKind(row.kind),
+        grants=from_text(row.grants, _GRANTS),
+        created_by=row.created_by,
+        created_at=row.created_at,
+        disabled_at=row.disabled_at,
+        signs_in=row.password is not None,
+    )
+
+
+def _token(row: Any) -> Token:
+    return Token(
+        id=row.id,
+        account=row.account,
+        label=row.label,
+        limits=None if row.limits is None else from_text(row.limits, _GRANTS),
+        created_by=row.created_by,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
