@@ -48,7 +48,8 @@ class HubError(Exception):
 
     def answer(self) -> JSONResponse:
         """The response."""
-        line = self.message.replace("\n", " ").encode("latin-1", "replace").decode("latin-1")[:4000]
+        shown = "".join(c if c.isprintable() else " " for c in self.message)
+        line = shown.encode("latin-1", "replace").decode("latin-1")[:4000]
         headers = {**self.headers, "x-error-message": line}
         if self.code:
             headers["x-error-code"] = self.code

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from adapter_registry.api.hub_access import state_of
-from adapter_registry.api.hub_answers import no_entry, no_revision
+from adapter_registry.api.hub_answers import no_entry
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import file_answer
 from adapter_registry.domain.adapter import File
@@ -28,8 +28,6 @@ async def resolve(request: Request, path: HubPath) -> Response:
 
 def _found(request: Request, path: HubPath) -> tuple[Backend, File, dict[str, str]]:
     backend, state = state_of(request, path, path.revision)
-    if state.commit is None:
-        raise no_revision(path.revision)
     file = next((file for file in state.files if file.path == path.rest), None)
     if file is None:
         raise no_entry(path.rest, state.commit)

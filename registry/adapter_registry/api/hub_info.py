@@ -57,7 +57,7 @@ def _document(backend: Backend, repo: str, state: Snapshot, *, blobs: bool) -> d
     siblings = [_sibling(backend, file, blobs=blobs) for file in state.files]
     tags = tags_of(state.version, card)
     return {
-        "_id": (state.commit or "0" * 40)[:24],
+        "_id": state.commit[:24],
         "id": repo,
         "modelId": repo,
         "author": state.adapter.partition("/")[0],
@@ -126,10 +126,10 @@ def _tree(request: Request, path: HubPath) -> Response:
     inside = path.rest.strip("/")
     nodes = _nodes(backend, state, inside, recursive=flag(request, "recursive"), expand=flag(request, "expand"))
     if inside and not nodes:
-        raise no_entry(inside, state.commit or "")
+        raise no_entry(inside, state.commit)
     after = request.query_params.get("cursor", "")
     left = [node for node in nodes if node["path"] > after]
-    headers = {"x-repo-commit": state.commit or ""}
+    headers = {"x-repo-commit": state.commit}
     if len(left) > PAGE:
         headers["link"] = next_link(request, cursor=left[PAGE - 1]["path"])
     return JSONResponse(left[:PAGE], headers=headers)

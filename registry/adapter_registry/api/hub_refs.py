@@ -54,7 +54,7 @@ def _commits(request: Request, path: HubPath) -> Response:
     rows = [
         _commit(v, formatted=formatted) for v in show.versions(backend, adapter=state.adapter) if v.number <= newest
     ]
-    if state.version is None and state.commit:
+    if state.version is None and state.files:
         rows.insert(0, _row(state.commit, "draft", "", "", state.at, formatted=formatted))
     start = int(request.query_params["cursor"]) if request.query_params.get("cursor", "").isdigit() else 0
     headers = {"x-total-count": str(len(rows))}

@@ -57,6 +57,11 @@ def commit_of(digest: str) -> str:
     return hex_of(digest)[:40]
 
 
+def empty_commit(adapter: str, created_at: str) -> str:
+    """The 40-hex commit of an adapter that nothing was pushed to yet."""
+    return commit_of(of_json({"empty": adapter, "created_at": created_at}))
+
+
 def drafted(*, parent: str | None, files: tuple[File, ...], title: str, author: str, at: str, missing: str) -> Draft:
     """A Draft with its commit id."""
     rows = [[file.path, file.digest] for file in files]

@@ -10,7 +10,7 @@ from typing import Any
 from adapter_registry.checkpoints.file_rules import left_out, name_problem
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of, drafted
+from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of, drafted, empty_commit
 from adapter_registry.domain.errors import Ambiguous, Conflict, InvalidInput, NotFound, PushRefused, RegistryError
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import check_tag
@@ -31,16 +31,18 @@ class Head:
     """Where a branch ends.
 
     Attributes:
-        commit: 40 hex digits; None for an adapter without any commit.
+        commit: 40 hex digits.
         files: of that commit.
-        version: the Version it is; None for a draft.
+        version: the Version it is; None for a draft, and where nothing was pushed yet.
         draft: the Draft it is; None for a Version.
+        row: the branch as it is stored; None for a `main` that nothing was stored of yet.
     """
 
-    commit: str | None
+    commit: str
     files: tuple[File, ...]
     version: Version | None
     draft: Draft | None
+    row: Branch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +68,17 @@ def create(backend: Backend, *, adapter: str) -> bool:
 
 def head_of(tx: Transaction, adapter: str, branch: str) -> Head | None:
     """Where a branch ends; None when there is no such branch. `main` always is."""
-    found = tx.branches.get(adapter, branch)
-    if found is None:
-        if branch != MAIN:
-            return None
-        found = Branch(MAIN, None, None)
-    if found.draft is not None:
-        return Head(found.draft.commit, found.draft.files, None, found.draft)
-    version = tx.versions.numbered(adapter, found.number) if found.number else None
+    row = tx.branches.get(adapter, branch)
+    if row is None and branch != MAIN:
+        return None
+    if row is not None and row.draft is not None:
+        return Head(row.draft.commit, row.draft.files, None, row.draft, row)
+    version = tx.versions.numbered(adapter, row.number) if row and row.number else None
     if version is None and branch == MAIN:
         version = tx.versions.latest(adapter)
     if version is None:
-        return Head(None, (), None, None)
-    return Head(commit_of(version.digest), version.files, version, None)
+        return Head(empty_commit(adapter, tx.branches.created_at(adapter) or ""), (), None, None, row)
+    return Head(commit_of(version.digest), version.files, version, None, row)
 
 
 def change(backend: Backend, *, adapter: str, branch: str, edit: Edit, parent: str | None, title: str) -> Committed:
@@ -103,7 +103,7 @@ def change(backend: Backend, *, adapter: str, branch: str, edit: Edit, parent: s
         head = _head(backend, adapter, branch)
         _require_parent(head, parent, branch)
         files = tuple(sorted(edit(head.files), key=lambda file: file.path))
-        if files == tuple(sorted(head.files, key=lambda file: file.path)) and head.commit:
+        if files == tuple(sorted(head.files, key=lambda file: file.path)):
             return Committed(head.commit, head.version, "nothing changed")
         try:
             return _made(backend, adapter, branch, head, files, title)
@@ -164,16 +164,15 @@ def _head(backend: Backend, adapter: str, branch: str) -> Head:
 
 def _require_unmoved(tx: Transaction, adapter: str, branch: str, head: Head) -> None:
     tx.versions.used(adapter)
-    now = head_of(tx, adapter, branch)
-    if now is None or now.commit != head.commit:
+    if tx.branches.get(adapter, branch) != head.row:
         raise _Moved
 
 
 def _require_parent(head: Head, parent: str | None, branch: str) -> None:
-    if parent is None or (head.commit or "").startswith(parent):
+    if parent is None or head.commit.startswith(parent):
         return
     raise Conflict(
-        f"{branch} is at {head.commit or 'no commit'}, not at {parent}: somebody else committed meanwhile; "
+        f"{branch} is at {head.commit}, not at {parent}: somebody else committed meanwhile; "
         "nothing was changed. Fetch it and try again."
     )
 

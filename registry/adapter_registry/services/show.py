@@ -14,7 +14,7 @@ from adapter_registry.services.references import base_of, no_adapter, version_of
 def adapters(
     backend: Backend, *, stage: str | None = None, base: str | None = None, search: str | None = None
 ) -> tuple[AdapterLine, ...]:
-    """One line per adapter, by name.
+    """One line per adapter that whoever asks may read, by name.
 
     Args:
         backend: the registry.
@@ -27,7 +27,8 @@ def adapters(
         return tuple(
             line
             for line in tx.versions.adapters()
-            if (stage is None or stage in line.stages)
+            if backend.asks.sees(line.adapter)
+            and (stage is None or stage in line.stages)
             and (wanted is None or line.base == wanted)
             and (search is None or search.casefold() in line.adapter.casefold())
         )

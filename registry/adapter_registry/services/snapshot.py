@@ -12,7 +12,7 @@ import yaml
 from adapter_registry.checkpoints.git_objects import blob_id, pointer_id
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import hex_of
-from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of
+from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of, empty_commit
 from adapter_registry.domain.errors import InvalidReference, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend, BlobStore, Transaction
 from adapter_registry.domain.reference import parse
@@ -31,7 +31,7 @@ class Snapshot:
 
     Attributes:
         adapter: `namespace/name`.
-        commit: 40 hex digits; None for an adapter nothing was ever pushed to.
+        commit: 40 hex digits.
         files: sorted by path.
         version: the Version it is; None for a draft.
         created_at: of the adapter.
@@ -39,7 +39,7 @@ class Snapshot:
     """
 
     adapter: str
-    commit: str | None
+    commit: str
     files: tuple[File, ...]
     version: Version | None
     created_at: str
@@ -93,7 +93,7 @@ def snapshot(backend: Backend, *, adapter: str, name: str) -> Snapshot:
         return Snapshot(adapter, commit_of(found.digest), found.files, found, created, found.created_at)
     if isinstance(found, Draft):
         return Snapshot(adapter, found.commit, found.files, None, created, found.at)
-    return Snapshot(adapter, None, (), None, created, created)
+    return Snapshot(adapter, empty_commit(adapter, created), (), None, created, created)
 
 
 def _found(tx: Transaction, adapter: str, name: str) -> Version | Draft | None:

@@ -14,6 +14,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.score import Direction, Score
 from adapter_registry.settings import read_settings
 from tests.acceptance.conftest import Cli
 from tests.acceptance.test_life import retrained
@@ -65,6 +66,7 @@ def hub(tmp_path_factory, llama_folder, lora_folder) -> Iterator[HubServer]:
         second = retrained(lora_folder, folder / "second", 2.0)
         (second / "README.md").write_text("---\ntags: [sql, lora]\n---\nBetter.\n")
         registry.push(second, base="org/llama", name="team/sql-lora", message="second")
+        registry.add_scores("team/sql-lora@v1", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
         for stage in ("dev", "staging", "prod"):
             registry.attempt("team/sql-lora@v1", stage)
         registry.tag("team/sql-lora@v1", "stable")

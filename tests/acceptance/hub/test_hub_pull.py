@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, snapshot_download
@@ -47,7 +48,7 @@ class TestDownload:
     def test_a_commit_is_a_revision(self, hub, tmp_path):
         commit = commit_of(hub, "v1")
         path = hub.api().hf_hub_download(REPO, "adapter_config.json", revision=commit, cache_dir=tmp_path)
-        assert json.loads(open(path).read())["r"] == 4
+        assert json.loads(Path(path).read_text())["r"] == 4
 
     def test_a_moved_stage_is_followed_and_fetches_only_what_changed(self, hub, tmp_path, pushable):
         registry = hub.registry
