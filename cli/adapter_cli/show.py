@@ -32,22 +32,36 @@ STAGE_STYLES = {"dev": "cyan", "staging": "yellow", "prod": "green"}
 @click.option("--stage", help="Only adapters with a version in this stage.")
 @click.option("--base", help="Only adapters whose newest version is locked to this base.")
 @click.option("--search", help="Only names that contain this.")
+@click.option("--where", metavar="FILTER", help="Only versions for which this holds: 'rank<=16 and score.acc>0.5'.")
 @output_options
 def ls(
-    adapter: str | None, stage: str | None, base: str | None, search: str | None, as_json: bool, quiet: bool
+    adapter: str | None,
+    stage: str | None,
+    base: str | None,
+    search: str | None,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """List the adapters, or the versions of ADAPTER."""
+    """List the adapters, or the versions of ADAPTER.
+
+    \b
+    FILTER is about each version, or about the newest version of each adapter:
+      rank <= 16 and score.gsm8k/exact_match > 0.5
+      stage = prod and not method = IA3
+      label.team in (search, ads) or base ~ mistral
+    """
     registry = connect()
     if adapter is not None:
-        _list_versions(registry.versions(adapter), as_json, quiet)
+        _list_versions(registry.versions(adapter, where=where), as_json, quiet)
         return
-    lines = registry.adapters(stage=stage, base=base, search=search)
+    lines = registry.adapters(stage=stage, base=base, search=search, where=where)
     if as_json:
         print_json(lines)
     elif quiet:
         click.echo("\n".join(line.adapter for line in lines), nl=bool(lines))
     elif not lines:
-        filtered = stage or base or search
+        filtered = stage or base or search or where
         say("no adapter matches." if filtered else "no adapter yet: adapters push FOLDER --base NAME")
     else:
         _print_adapters(lines)

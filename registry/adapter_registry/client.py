@@ -215,14 +215,32 @@ class Registry:
     # Look
 
     def adapters(
-        self, *, stage: str | None = None, base: str | None = None, search: str | None = None
+        self,
+        *,
+        stage: str | None = None,
+        base: str | None = None,
+        search: str | None = None,
+        where: str | None = None,
     ) -> tuple[AdapterLine, ...]:
-        """One line per adapter, by name."""
-        return self._ask(show.adapters, stage=stage, base=base, search=search)
+        """One line per adapter, by name; `where` is a filter of its newest version: `rank<=16 and score.acc>0.5`."""
+        found: list[AdapterLine] = []
+        after: str | None = ""
+        while after is not None:
+            page = self._ask(show.adapters, stage=stage, base=base, search=search, where=where, after=after)
+            found += page.items
+            after = page.next
+        return tuple(found)
 
-    def versions(self, adapter: str | None = None) -> tuple[Version, ...]:
+    def versions(self, adapter: str | None = None, *, where: str | None = None) -> tuple[Version, ...]:
         """The versions of an adapter, newest first."""
-        return self._ask(show.versions, adapter=self.adapter(adapter))
+        name, found = self.adapter(adapter), list[Version]()
+        before: int | None = None
+        while True:
+            page = self._ask(show.versions, adapter=name, where=where, before=before)
+            found += page.items
+            if page.next is None:
+                return tuple(found)
+            before = page.next
 
     def resolve(self, text: str) -> Version:
         """The Version a reference selects now."""
@@ -238,7 +256,13 @@ class Registry:
 
     def events(self, text: str | None = None) -> tuple[Event, ...]:
         """The audit log, of an adapter or version when one is named."""
-        return self._ask(show.events, reference=self.reference(text) if text else None)
+        about, found = self.reference(text) if text else None, list[Event]()
+        after: int | None = 0
+        while after is not None:
+            page = self._ask(show.events, reference=about, after=after)
+            found += page.items
+            after = page.next
+        return tuple(found)
 
     # Mark
 

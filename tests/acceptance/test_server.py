@@ -168,7 +168,7 @@ class TestIdempotency:
         first = ask(pushed, "POST", f"{SQL_LORA}/versions/v1/tags", body, Idempotency_Key=key)
         again = ask(pushed, "POST", f"{SQL_LORA}/versions/v1/tags", body, Idempotency_Key=key)
         assert first == again
-        actions = [event["entry"]["action"] for event in json.loads(ask(pushed, "GET", "/api/v1/events")[1])]
+        actions = [event["entry"]["action"] for event in json.loads(ask(pushed, "GET", "/api/v1/events")[1])["items"]]
         assert actions.count("tag.set") == 1
 
     def test_a_key_is_for_one_request(self, pushed):

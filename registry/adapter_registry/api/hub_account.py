@@ -62,7 +62,7 @@ async def settings(request: Request, path: HubPath) -> Response:
 
 async def repositories(request: Request, _path: HubPath) -> Response:
     """`GET /api/settings/repositories`: what `hf repos ls` shows."""
-    lines = await run_in_threadpool(show.adapters, backend_of(request))
+    lines = (await run_in_threadpool(show.adapters, backend_of(request))).items
     total = sum(line.size for line in lines) or 1
     rows: list[dict[str, Any]] = [
         {

@@ -17,7 +17,8 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.draft import commit_of
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, NotFound
 from adapter_registry.domain.names import STAGE_NAMES
-from adapter_registry.services import draft, mark, show, snapshot
+from adapter_registry.domain.ports import Backend
+from adapter_registry.services import draft, mark, snapshot
 
 PAGE = 50
 
@@ -51,9 +52,7 @@ def _commits(request: Request, path: HubPath) -> Response:
     backend, state = state_of(request, path, path.revision)
     newest = state.version.number if state.version else 0
     formatted = "formatted" in several(request, "expand")
-    rows = [
-        _commit(v, formatted=formatted) for v in show.versions(backend, adapter=state.adapter) if v.number <= newest
-    ]
+    rows = [_commit(v, formatted=formatted) for v in _up_to(backend, state.adapter, newest)]
     if state.version is None and state.files:
         rows.insert(0, _row(state.commit, "draft", "", "", state.at, formatted=formatted))
     start = int(request.query_params["cursor"]) if request.query_params.get("cursor", "").isdigit() else 0
@@ -61,6 +60,11 @@ def _commits(request: Request, path: HubPath) -> Response:
     if len(rows) > start + PAGE:
         headers["link"] = next_link(request, cursor=str(start + PAGE))
     return JSONResponse(rows[start : start + PAGE], headers=headers)
+
+
+def _up_to(backend: Backend, adapter: str, newest: int) -> tuple[Version, ...]:
+    with backend.catalog.reading() as tx:
+        return tx.versions.all_of(adapter, before=newest + 1)
 
 
 def _commit(version: Version, *, formatted: bool) -> dict[str, Any]:

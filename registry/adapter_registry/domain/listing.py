@@ -1,10 +1,12 @@
-"""One line of the list of adapters."""
+"""Lists: one line of the list of adapters, and lists a page at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.event import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +38,44 @@ class AdapterLine:
     size: int
     pushed_at: str
     stages: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPage:
+    """Some adapters by name; `next` is where the page after begins, None when this is the last."""
+
+    items: tuple[AdapterLine, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """Some versions of an adapter, newest first; `next` as in AdapterPage."""
+
+    items: tuple[Version, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events in order; `next` as in AdapterPage."""
+
+    items: tuple[Event, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which adapters a list is of.
+
+    Attributes:
+        scopes: only adapters in one of these, see access.Grant.
+        stage: only adapters with a version in this stage.
+        base: only adapters whose newest version is locked to this Base.
+        search: only names that contain this, in any case.
+    """
+
+    scopes: tuple[str, ...] = ("*",)
+    stage: str | None = None
+    base: Digest | None = None
+    search: str | None = None

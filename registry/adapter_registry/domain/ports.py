@@ -18,7 +18,7 @@ from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.draft import Branch
 from adapter_registry.domain.event import Entry, Event
-from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Promotion
@@ -53,8 +53,10 @@ class BaseRows(Protocol):
 class VersionRows(Protocol):
     """Adapters, their Versions, tags and labels. Adapters are named `namespace/name`."""
 
-    def adapters(self) -> tuple[AdapterLine, ...]:
-        """One line per adapter, by name."""
+    def adapters(
+        self, wanted: Wanted | None = None, *, after: str = "", limit: int | None = None
+    ) -> tuple[AdapterLine, ...]:
+        """One line per adapter with versions, by name, beginning after `after`."""
 
     def spelled(self, adapter: str) -> str | None:
         """The adapter whose name differs at most in upper and lower case."""
@@ -62,8 +64,8 @@ class VersionRows(Protocol):
     def names_near(self, adapter: str) -> tuple[str, ...]:
         """Names in the same namespace, up to a thousand."""
 
-    def all_of(self, adapter: str) -> tuple[Version, ...]:
-        """Versions that were not removed, newest first."""
+    def all_of(self, adapter: str, *, before: int | None = None, limit: int | None = None) -> tuple[Version, ...]:
+        """Versions that were not removed, newest first, beginning below number `before`."""
 
     def numbered(self, adapter: str, number: int) -> Version | None: ...
 
@@ -134,8 +136,8 @@ class EventRows(Protocol):
 
     def append(self, entry: Entry) -> Event: ...
 
-    def all(self, *, subject: str | None = None) -> tuple[Event, ...]:
-        """In order; `subject` keeps those about it and about its versions."""
+    def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
+        """In order, beginning after sequence `after`; `subject` keeps those about it and about its versions."""
 
 
 class BlobRows(Protocol):

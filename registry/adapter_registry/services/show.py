@@ -2,45 +2,89 @@
 
 from __future__ import annotations
 
+from adapter_registry.domain import selection
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.event import Event
-from adapter_registry.domain.listing import AdapterLine
-from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.listing import AdapterLine, AdapterPage, EventPage, VersionPage, Wanted
+from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import Kind, parse
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.services.references import base_of, no_adapter, version_of
 
+PAGE = 1_000
+"""Items of a page at most."""
+
 
 def adapters(
-    backend: Backend, *, stage: str | None = None, base: str | None = None, search: str | None = None
-) -> tuple[AdapterLine, ...]:
-    """One line per adapter that whoever asks may read, by name.
+    backend: Backend,
+    *,
+    stage: str | None = None,
+    base: str | None = None,
+    search: str | None = None,
+    where: str | None = None,
+    after: str = "",
+    limit: int = PAGE,
+) -> AdapterPage:
+    """Adapters that whoever asks may read, by name, a page at a time.
 
     Args:
         backend: the registry.
         stage: only adapters with a version in this stage.
         base: only adapters whose newest version is locked to this Base.
         search: only names that contain this, in any case.
+        where: only adapters whose newest version matches this filter, see `selection`: `rank<=16 and score.acc>0.5`.
+        after: the page after this name: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+
+    Raises:
+        InvalidInput: `where` is not a filter; the text says where it stops being one.
     """
+    chosen = selection.parse(where) if where else None
+    most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
-        wanted = base_of(tx, base).base.digest if base else None
-        return tuple(
-            line
-            for line in tx.versions.adapters()
-            if backend.asks.sees(line.adapter)
-            and (stage is None or stage in line.stages)
-            and (wanted is None or line.base == wanted)
-            and (search is None or search.casefold() in line.adapter.casefold())
-        )
+        digest = base_of(tx, base).base.digest if base else None
+        wanted = Wanted(backend.asks.scopes, stage, digest, search)
+        found: list[AdapterLine] = []
+        while len(found) <= most:
+            batch = tx.versions.adapters(wanted, after=after, limit=most + 1)
+            found += [line for line in batch if chosen is None or _matches(tx, chosen, line)]
+            if len(batch) <= most:
+                break
+            after = batch[-1].adapter
+    items = tuple(found[:most])
+    return AdapterPage(items, items[-1].adapter if len(found) > most else None)
 
 
-def versions(backend: Backend, *, adapter: str) -> tuple[Version, ...]:
-    """The versions of an adapter, newest first; raises NotFound when there is no such adapter."""
+def _matches(tx: Transaction, chosen: selection.Filter, line: AdapterLine) -> bool:
+    version = tx.versions.numbered(line.adapter, line.latest)
+    return version is not None and _holds(tx, chosen, version)
+
+
+def _holds(tx: Transaction, chosen: selection.Filter, version: Version) -> bool:
+    return selection.holds(chosen, selection.subject_of(version, tx.scores.of(version.digest)))
+
+
+def versions(
+    backend: Backend, *, adapter: str, where: str | None = None, before: int | None = None, limit: int = PAGE
+) -> VersionPage:
+    """Versions of an adapter, newest first, a page at a time; arguments as of `adapters`.
+
+    Raises:
+        NotFound: there is no such adapter.
+    """
+    chosen = selection.parse(where) if where else None
+    most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
-        found = tx.versions.all_of(adapter)
-        if not found and tx.versions.spelled(adapter) != adapter:
+        if tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
-        return found
+        found: list[Version] = []
+        while len(found) <= most:
+            batch = tx.versions.all_of(adapter, before=before, limit=most + 1)
+            found += [version for version in batch if chosen is None or _holds(tx, chosen, version)]
+            if len(batch) <= most:
+                break
+            before = batch[-1].number
+    items = tuple(found[:most])
+    return VersionPage(items, items[-1].number if len(found) > most else None)
 
 
 def resolve(backend: Backend, *, reference: str) -> Version:
@@ -61,13 +105,18 @@ def base_scores(backend: Backend, *, base: str) -> tuple[RecordedScore, ...]:
         return tx.scores.of(base_of(tx, base).base.digest)
 
 
-def events(backend: Backend, *, reference: str | None = None) -> tuple[Event, ...]:
-    """The audit log in order: all of it, or what is about an adapter or one version of it."""
+def events(backend: Backend, *, reference: str | None = None, after: int = 0, limit: int = PAGE) -> EventPage:
+    """The audit log in order, a page at a time: all of it, or what is about an adapter or one version of it."""
+    most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
-        if reference is None:
-            return tx.events.all()
-        parsed = parse(reference, namespace=backend.namespace)
-        if parsed.kind is None:
-            return tx.events.all(subject=parsed.adapter)
-        known = version_of(tx, parsed) if parsed.kind is not Kind.NUMBER else None
-        return tx.events.all(subject=known.reference if known else str(parsed))
+        subject = _subject(tx, backend, reference) if reference else None
+        found = tx.events.all(subject=subject, after=after, limit=most + 1)
+    items = found[:most]
+    return EventPage(items, items[-1].sequence if len(found) > most else None)
+
+
+def _subject(tx: Transaction, backend: Backend, reference: str) -> str:
+    parsed = parse(reference, namespace=backend.namespace)
+    if parsed.kind is None:
+        return parsed.adapter
+    return str(parsed) if parsed.kind is Kind.NUMBER else version_of(tx, parsed).reference

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 from adapter_registry.domain.digest import Digest, of_bytes, parse
 from adapter_registry.domain.errors import DigestMismatch, NotFound
+from adapter_registry.storage.spooled import SpooledIncoming, spooled
 
 
 class MemoryBlobs:
@@ -27,6 +29,14 @@ class MemoryBlobs:
         self._asked[wanted] = time.monotonic()
         self._blobs[wanted] = data
         return len(data)
+
+    def incoming(self, *, name: str) -> AbstractContextManager[SpooledIncoming]:
+        """See BlobStore.incoming."""
+        return spooled(lambda digest, file, path: self.put(digest, file, name=path), name)
+
+    def location(self, digest: Digest) -> None:  # noqa: ARG002  there is none
+        """See BlobStore.location."""
+        return
 
     def open(self, digest: Digest) -> BinaryIO:
         """See BlobStore.open."""

@@ -14,6 +14,7 @@ import io
 import secrets
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, BinaryIO
@@ -31,9 +32,11 @@ from adapter_registry.domain.errors import (
 )
 from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_taken, s3_client
 from adapter_registry.storage.blobs_s3_reading import RemoteBlob, lost
+from adapter_registry.storage.spooled import SpooledIncoming, spooled
 
 BLOCK = 1 << 20
 READ_AHEAD = 1 << 20
+LOCATION_SECONDS = 900
 SINGLE_PUT = 64 << 20
 """Bytes up to which one request carries a blob."""
 PART = 16 << 20
@@ -93,6 +96,14 @@ class S3Blobs:
                 f"{name}: the bucket {self._bucket} took the bytes and does not have them. Try again."
             )
         return size
+
+    def incoming(self, *, name: str) -> AbstractContextManager[SpooledIncoming]:
+        """See BlobStore.incoming."""
+        return spooled(lambda digest, file, path: self.put(digest, file, name=path), name)
+
+    def location(self, digest: Digest) -> str | None:
+        """See BlobStore.location: an address that is good for 15 minutes."""
+        return self.presigned_get(digest, seconds=LOCATION_SECONDS)
 
     def open(self, digest: Digest) -> BinaryIO:
         """See BlobStore.open. Reading in order costs one request; the first read after a seek costs another."""

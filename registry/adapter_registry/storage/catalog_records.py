@@ -68,9 +68,9 @@ class EventTable:
         self._connection.execute(insert(events), [{**row, "previous": previous, "digest": event.digest}])
         return event
 
-    def all(self, *, subject: str | None = None) -> tuple[Event, ...]:
+    def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         """See ports.EventRows.all."""
-        query = select(events).order_by(events.c.sequence)
+        query = select(events).where(events.c.sequence > after).order_by(events.c.sequence).limit(limit)
         if subject is not None:
             about = events.c.subject.startswith(f"{subject}@", autoescape=True)
             query = query.where(or_(events.c.subject == subject, about))

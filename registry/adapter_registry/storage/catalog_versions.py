@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, true, update
 
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import adapters, blobs, labels, stages, tags, version_files, versions
+
+T = TypeVar("T")
 
 _COLUMNS = (
     versions.c.id,
@@ -36,14 +38,11 @@ class VersionTable:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def adapters(self) -> tuple[AdapterLine, ...]:
+    def adapters(
+        self, wanted: Wanted | None = None, *, after: str = "", limit: int | None = None
+    ) -> tuple[AdapterLine, ...]:
         """See ports.VersionRows.adapters."""
-        kept = (
-            select(versions.c.adapter_id, func.max(versions.c.id).label("newest"), func.count().label("versions"))
-            .where(versions.c.removed_at.is_(None))
-            .group_by(versions.c.adapter_id)
-            .subquery()
-        )
+        kept = self._newest(wanted or Wanted(), after, limit).subquery()
         query = (
             select(*_COLUMNS, kept.c.versions, func.sum(version_files.c.size).label("size"))
             .select_from(kept)
@@ -53,8 +52,29 @@ class VersionTable:
             .group_by(*_COLUMNS, kept.c.versions)
             .order_by(adapters.c.name)
         )
-        pointers = self._pointers()
-        return tuple(_line(row, pointers[row.adapter]) for row in self._connection.execute(query))
+        rows = self._connection.execute(query).all()
+        pointers = self._pointers([row.adapter for row in rows])
+        return tuple(_line(row, pointers[row.adapter]) for row in rows)
+
+    def _newest(self, wanted: Wanted, after: str, limit: int | None) -> Select[Any]:
+        """(adapter id, id of its newest version, number of versions) of the adapters wanted, by name."""
+        query = (
+            select(versions.c.adapter_id, func.max(versions.c.id).label("newest"), func.count().label("versions"))
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(versions.c.removed_at.is_(None), adapters.c.name > after, _within(wanted.scopes))
+            .group_by(versions.c.adapter_id, adapters.c.name)
+            .order_by(adapters.c.name)
+            .limit(limit)
+        )
+        if wanted.search:
+            query = query.where(adapters.c.folded.contains(wanted.search.casefold(), autoescape=True))
+        if wanted.stage:
+            query = query.where(adapters.c.id.in_(select(stages.c.adapter_id).where(stages.c.stage == wanted.stage)))
+        if wanted.base:
+            newest = func.max(versions.c.id)
+            locked = select(versions.c.id).where(versions.c.base == wanted.base)
+            query = query.having(newest.in_(locked))
+        return query
 
     def spelled(self, adapter: str) -> str | None:
         """See ports.VersionRows.spelled."""
@@ -67,9 +87,10 @@ class VersionTable:
         query = select(adapters.c.name).where(adapters.c.name.startswith(f"{namespace}/", autoescape=True))
         return tuple(self._connection.execute(query.order_by(adapters.c.name).limit(1000)).scalars())
 
-    def all_of(self, adapter: str) -> tuple[Version, ...]:
+    def all_of(self, adapter: str, *, before: int | None = None, limit: int | None = None) -> tuple[Version, ...]:
         """See ports.VersionRows.all_of."""
-        return self._versions(adapters.c.name == adapter)
+        below = () if before is None else (versions.c.number < before,)
+        return self._versions(adapters.c.name == adapter, *below, limit=limit)
 
     def numbered(self, adapter: str, number: int) -> Version | None:
         """The version `v<number>`."""
@@ -203,12 +224,13 @@ class VersionTable:
         found = self._versions(*conditions)
         return found[0] if found else None
 
-    def _versions(self, *conditions: ColumnElement[bool]) -> tuple[Version, ...]:
+    def _versions(self, *conditions: ColumnElement[bool], limit: int | None = None) -> tuple[Version, ...]:
         query = (
             select(*_COLUMNS)
             .join(adapters, adapters.c.id == versions.c.adapter_id)
             .where(versions.c.removed_at.is_(None), *conditions)
             .order_by(versions.c.number.desc())
+            .limit(limit)
         )
         rows = self._connection.execute(query).all()
         around = self._around([row.id for row in rows])
@@ -232,20 +254,31 @@ class VersionTable:
                     found[version_id].append(tuple(mark))
         return lambda key: (files[key], dict(marks[0][key]), *(sorted(m[0] for m in marks[i][key]) for i in (1, 2)))
 
-    def _pointers(self) -> defaultdict[str, dict[str, int]]:
-        query = (
-            select(adapters.c.name, stages.c.stage, versions.c.number)
-            .select_from(stages)
-            .join(adapters, adapters.c.id == stages.c.adapter_id)
-            .join(versions, versions.c.id == stages.c.version_id)
-        )
+    def _pointers(self, names: list[str]) -> defaultdict[str, dict[str, int]]:
         found: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for name, stage, number in self._connection.execute(query):
-            found[name][stage] = number
+        for some in _batches(names):
+            query = (
+                select(adapters.c.name, stages.c.stage, versions.c.number)
+                .select_from(stages)
+                .join(adapters, adapters.c.id == stages.c.adapter_id)
+                .join(versions, versions.c.id == stages.c.version_id)
+                .where(adapters.c.name.in_(some))
+            )
+            for name, stage, number in self._connection.execute(query):
+                found[name][stage] = number
         return found
 
 
-def _batches(ids: list[int]) -> Iterable[list[int]]:
+def _within(scopes: tuple[str, ...]) -> ColumnElement[bool]:
+    """Adapters in one of these scopes."""
+    if "*" in scopes:
+        return true()
+    exact = [scope for scope in scopes if not scope.endswith("/*")]
+    spaces = [adapters.c.name.startswith(scope[:-1], autoescape=True) for scope in scopes if scope.endswith("/*")]
+    return or_(adapters.c.name.in_(exact), *spaces)
+
+
+def _batches(ids: list[T]) -> Iterable[list[T]]:
     return (ids[i : i + 500] for i in range(0, len(ids), 500))
 
 

@@ -26,7 +26,7 @@ def interpreter(request, tmp_path_factory) -> str:
         pytest.skip(f"huggingface_hub {request.param} cannot be installed: there is no uv beside {sys.executable}")
     python = str(folder / "bin" / "python")
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder], check=True)
-    wanted = [f"huggingface_hub=={request.param}", "hf_xet"]
+    wanted = [f"huggingface_hub=={request.param}", "hf_xet", "click"]
     done = subprocess.run([uv, "pip", "install", "-q", "--python", python, *wanted], capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"huggingface_hub {request.param} cannot be installed: {done.stderr.decode()[-300:]}")
