@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from starlette.concurrency import run_in_threadpool
@@ -136,15 +136,15 @@ async def file_answer(request: Request, backend: Backend, file: File, headers: M
     """
     given = {"x-content-type-options": "nosniff", "cache-control": "private, no-cache", **headers}
     location = await run_in_threadpool(backend.blobs.location, file.digest)
-    if isinstance(location, Path):
-        stat = await run_in_threadpool(location.stat)
-        return BlobFile(location, headers=given, media_type=NO_TYPE, stat_result=stat)
+    if location is not None and location.local:
+        stat = await run_in_threadpool(os.stat, location.address)
+        return BlobFile(location.address, headers=given, media_type=NO_TYPE, stat_result=stat)
     given |= {"accept-ranges": "bytes", "content-length": str(file.size)}
     if request.method == "HEAD":
         return Response(headers=given, media_type=NO_TYPE)
     if location is not None:
         given.pop("content-length")
-        return RedirectResponse(location, status_code=302, headers={**given, "cache-control": "no-store"})
+        return RedirectResponse(location.address, status_code=302, headers={**given, "cache-control": "no-store"})
     stream = await run_in_threadpool(backend.blobs.open, file.digest)
     return _streamed(request, stream, file.size, given)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from adapter_registry.domain.access import SYSTEM, Grant, Principal
@@ -281,6 +280,14 @@ class Catalog(Protocol):
         """Commits on leaving, rolls back on an exception."""
 
 
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A path on this machine (`local`), or a URL that is good for a short while."""
+
+    address: str
+    local: bool
+
+
 class Incoming(Protocol):
     """Bytes on their way into a BlobStore: hashed as they are written, nothing until they are published."""
 
@@ -300,11 +307,8 @@ class BlobStore(Protocol):
     def incoming(self, *, name: str) -> AbstractContextManager[Incoming]:
         """A place to write bytes whose digest is known at the end; `name` is for errors."""
 
-    def location(self, digest: Digest) -> Path | str | None:
-        """Where a client or the server itself can read the bytes without going through `open`.
-
-        A path on this machine, or a URL that is good for a short while; None when there is neither.
-        """
+    def location(self, digest: Digest) -> Location | None:
+        """Where the bytes can be read without going through `open`; None when nowhere."""
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
         """Store the bytes of `source` under `digest`; their number.

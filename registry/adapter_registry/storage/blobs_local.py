@@ -26,6 +26,7 @@ from adapter_registry.domain.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from adapter_registry.domain.ports import Location
 
 BLOCK = 1 << 20
 
@@ -39,6 +40,7 @@ class LocalBlobs:
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
         """See BlobStore.put. A stored blob that no longer hashes to its digest is replaced."""
+        parse(digest)
         with self.incoming(name=name) as incoming:
             while block := source.read(BLOCK):
                 incoming.write(block)
@@ -57,10 +59,10 @@ class LocalBlobs:
             stream.close()
             aside.unlink(missing_ok=True)
 
-    def location(self, digest: Digest) -> Path | None:
+    def location(self, digest: Digest) -> Location | None:
         """See BlobStore.location."""
         path = self.path(digest)
-        return path if path.is_file() else None
+        return Location(str(path), local=True) if path.is_file() else None
 
     def open(self, digest: Digest) -> BinaryIO:
         """See BlobStore.open."""

@@ -30,6 +30,7 @@ from adapter_registry.domain.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from adapter_registry.domain.ports import Location
 from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_taken, s3_client
 from adapter_registry.storage.blobs_s3_reading import RemoteBlob, lost
 from adapter_registry.storage.spooled import SpooledIncoming, spooled
@@ -101,9 +102,9 @@ class S3Blobs:
         """See BlobStore.incoming."""
         return spooled(lambda digest, file, path: self.put(digest, file, name=path), name)
 
-    def location(self, digest: Digest) -> str | None:
+    def location(self, digest: Digest) -> Location | None:
         """See BlobStore.location: an address that is good for 15 minutes."""
-        return self.presigned_get(digest, seconds=LOCATION_SECONDS)
+        return Location(self.presigned_get(digest, seconds=LOCATION_SECONDS), local=False)
 
     def open(self, digest: Digest) -> BinaryIO:
         """See BlobStore.open. Reading in order costs one request; the first read after a seek costs another."""

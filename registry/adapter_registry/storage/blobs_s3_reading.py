@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (  # type: ignore[import-untyped]  # it has no types
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 RESUMES = 3
 """How often a stream that was cut is taken up again before anything was read from it."""
 
-_CUT = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, OSError)
+_CUT = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError, HTTPException, OSError)
 
 
 class RemoteBlob(io.RawIOBase):

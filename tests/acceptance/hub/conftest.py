@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,31 +51,60 @@ class HubServer:
 
 @pytest.fixture(scope="session")
 def hub(tmp_path_factory, llama_folder, lora_folder) -> Iterator[HubServer]:
-    """One server for all of these tests, with the base `org/llama` and the adapter team/sql-lora at v2, prod = v1."""
-    folder = tmp_path_factory.mktemp("hub")
+    """A server on SQLite and a folder, with the base `org/llama` and the adapter team/sql-lora at v2, prod = v1."""
+    with serving(tmp_path_factory.mktemp("hub"), {}) as running:
+        _fill(running, llama_folder, lora_folder)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def large_hub(tmp_path_factory, llama_folder, lora_folder, postgres_server, s3_server) -> Iterator[HubServer]:
+    """The same on PostgreSQL and S3, with two server processes."""
+    settings = {
+        "ADAPTERS_DATABASE_URL": postgres_server.fresh_database(),
+        "ADAPTERS_BLOBS_URL": f"s3://{s3_server.fresh_bucket()}/some/where",
+        "AWS_ENDPOINT_URL_S3": s3_server.endpoint,
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+        "AWS_REGION": s3_server.region,
+    }
+    with serving(tmp_path_factory.mktemp("large-hub"), settings, "--workers", "2") as running:
+        _fill(running, llama_folder, lora_folder)
+        yield running
+
+
+@contextmanager
+def serving(folder: Path, settings: dict[str, str], *options: str) -> Iterator[HubServer]:
+    """A fresh server on these settings."""
     cli = Cli(folder / "home", folder)
     server = subprocess.Popen(
-        [*cli.command, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, env=cli.environment, cwd=folder
+        [*cli.command, "serve", "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**cli.environment, **settings},
+        cwd=folder,
     )
     try:
         lines = server.stdout.readline() + server.stdout.readline()
         url, token = re.search(r"ADAPTERS_URL=(\S+)", lines)[1], re.search(r"ADAPTERS_TOKEN=(\S+)", lines)[1]
-        running = HubServer(url, token, folder, cli)
-        registry = running.registry
-        registry.add_base("org/llama", llama_folder)
-        registry.push(lora_folder, base="org/llama", name="team/sql-lora", message="first")
-        second = retrained(lora_folder, folder / "second", 2.0)
-        (second / "README.md").write_text("---\ntags: [sql, lora]\n---\nBetter.\n")
-        registry.push(second, base="org/llama", name="team/sql-lora", message="second")
-        registry.add_scores("team/sql-lora@v1", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
-        for stage in ("dev", "staging", "prod"):
-            registry.attempt("team/sql-lora@v1", stage)
-        registry.tag("team/sql-lora@v1", "stable")
-        yield running
+        yield HubServer(url, token, folder, cli)
     finally:
         server.terminate()
         server.wait(20)
         server.stdout.close()
+
+
+def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
+    registry = running.registry
+    registry.add_base("org/llama", llama_folder)
+    registry.push(lora_folder, base="org/llama", name="team/sql-lora", message="first")
+    second = retrained(lora_folder, running.folder / "second", 2.0)
+    (second / "README.md").write_text("---\ntags: [sql, lora]\n---\nBetter.\n")
+    registry.push(second, base="org/llama", name="team/sql-lora", message="second")
+    registry.add_scores("team/sql-lora@v1", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
+    for stage in ("dev", "staging", "prod"):
+        registry.attempt("team/sql-lora@v1", stage)
+    registry.tag("team/sql-lora@v1", "stable")
 
 
 @pytest.fixture

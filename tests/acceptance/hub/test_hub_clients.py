@@ -35,7 +35,15 @@ def interpreter(request, tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("interpreter", ["0.36.2", "1.12.0", "1.20.1", "installed"], indirect=True)
 def test_a_client_does_all_its_daily_work(hub, interpreter, pushable, tmp_path, request):
-    version = request.node.callspec.params["interpreter"]
+    works(hub, interpreter, request.node.callspec.params["interpreter"], pushable, tmp_path)
+
+
+@pytest.mark.parametrize("interpreter", ["0.36.2", "installed"], indirect=True)
+def test_it_does_on_postgresql_and_s3_too(large_hub, interpreter, pushable, tmp_path, request):
+    works(large_hub, interpreter, request.node.callspec.params["interpreter"], pushable, tmp_path)
+
+
+def works(hub, interpreter, version, pushable, tmp_path):
     trained = retrained(pushable, tmp_path / "trained", 1 + len(version) + sum(map(ord, version)) / 1000)
     invalid = copied(trained, tmp_path / "invalid")
     changed_config(invalid, r=16)

@@ -1,0 +1,190 @@
+"""Who may do what: every route of the native API times every kind of caller, against a table under review."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+import pytest
+
+from adapter_registry.api.authentication import PUBLIC
+from adapter_registry.operations import OPERATIONS
+from tests.acceptance.hub.conftest import HubServer, hub  # noqa: F401  a fixture
+
+CALLERS = ("nobody", "expired", "reader", "writer", "elsewhere", "approver", "admin")
+
+# operation -> who gets past the question of rights (everybody else: 401 without a good token, else 403 or 404).
+SIGNED_IN = {"reader", "writer", "elsewhere", "approver", "admin"}
+READERS = {"reader", "writer", "approver", "admin"}
+WRITERS = {"writer", "admin"}
+MATRIX = {
+    "base.known": SIGNED_IN,
+    "base.register": {"writer", "elsewhere", "admin"},
+    "base.find": SIGNED_IN,
+    "base.recognise": SIGNED_IN,
+    "base.declare-equivalent": {"admin"},
+    "show.base-scores": SIGNED_IN,
+    "score.add-to-base": {"writer", "elsewhere", "admin"},
+    "show.adapters": SIGNED_IN,
+    "show.versions": READERS,
+    "push.missing": WRITERS,
+    "push.commit": WRITERS,
+    "show.resolve": READERS,
+    "mark.remove": {"admin"},
+    "mark.revoke": {"admin"},
+    "show.scores": READERS,
+    "score.add": WRITERS,
+    "mark.tag": WRITERS,
+    "mark.untag": WRITERS,
+    "mark.label": WRITERS,
+    "promote.explain": READERS,
+    "promote.promote": {"admin"},
+    "promote.rollback": {"admin"},
+    "promote.history": READERS,
+    "promote.policy": SIGNED_IN,
+    "promote.set-policy": {"admin"},
+    "draft.set-default-base": {"admin"},
+    "show.events": {"admin"},
+    "collect.check": {"admin"},
+    "collect.collect": {"admin"},
+    "access.who": SIGNED_IN,
+    "access.may": SIGNED_IN,
+    "access.accounts": {"admin"},
+    "access.create-account": {"admin"},
+    "access.grant": {"admin"},
+    "access.disable": {"admin"},
+    "access.set-password": SIGNED_IN,
+    "access.tokens": SIGNED_IN,
+    "access.create-token": SIGNED_IN,
+    "access.revoke-token": SIGNED_IN,
+}
+PLACES = {
+    "adapter_namespace": "team",
+    "adapter_name": "sql-lora",
+    "selector": "v1",
+    "stage": "prod",
+    "name": "nothing",
+    "namespace": "team",
+    "account": "nobody-at-all",
+    "token": "000000000000",
+}
+
+
+@pytest.fixture(scope="module")
+def callers(hub: HubServer) -> dict[str, str]:  # noqa: F811  the fixture
+    registry = hub.registry
+    registry.create_account("late")
+    expired = registry.create_token(account="late", expires_in_seconds=1).secret
+    import time
+
+    time.sleep(1.2)
+    return {
+        "nobody": "",
+        "expired": expired,
+        "reader": hub.token_of("m-reader", ("team/*", "reader")),
+        "writer": hub.token_of("m-writer", ("team/*", "writer")),
+        "elsewhere": hub.token_of("m-elsewhere", ("other/*", "maintainer")),
+        "approver": hub.token_of("m-approver", ("team/*", "approver")),
+        "admin": hub.token,
+    }
+
+
+def ask(hub, method, path, token, body=None):  # noqa: F811
+    connection = http.client.HTTPConnection(hub.url.removeprefix("http://"), timeout=20)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    data = response.read()
+    connection.close()
+    return response.status, data
+
+
+def test_the_table_has_every_operation():
+    assert MATRIX.keys() == OPERATIONS.keys()
+
+
+def test_the_public_routes_are_these_and_no_others():
+    assert [path for _, path in PUBLIC] == [
+        r"/health",
+        r"/ready",
+        r"/api/v1/openapi\.json",
+        r"/api/v1/sign-in",
+        r"/api/agent-harnesses",
+        r"/api/telemetry/.*",
+        r"/v1/telemetry",
+        r"/api/v1/uploads/[^/]+",
+        r"/xet/.*",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(MATRIX))
+@pytest.mark.parametrize("caller", CALLERS)
+def test_each_route_lets_in_whom_the_table_says(hub, callers, name, caller):  # noqa: F811
+    operation = OPERATIONS[name]
+    path = "/api/v1" + operation.route.format(**PLACES)
+    # A body that no operation accepts: rights are asked before anything is done.
+    body = None if operation.method in ("GET", "DELETE") else json.dumps({})
+    status, data = ask(hub, operation.method, path, callers[caller], body)
+    if caller in ("nobody", "expired"):
+        assert status == 401
+    elif caller in MATRIX[name]:
+        assert status not in (401, 403), data
+        assert "there is no adapter" not in data.decode()
+    else:
+        assert status in (403, 404)
+        if caller == "elsewhere" and "adapter" in operation.path and "{" in operation.path:
+            assert status == 404
+    assert status < 500
+
+
+def test_another_namespaces_adapter_looks_like_none_at_all(hub, callers):  # noqa: F811
+    for path in ("versions", "versions/v1", "history", "versions/v1/scores", "versions/v1/files/README.md"):
+        mine = ask(hub, "GET", f"/api/v1/adapters/team/sql-lora/{path}", callers["elsewhere"])
+        none = ask(hub, "GET", f"/api/v1/adapters/team/sql-larb/{path}", callers["elsewhere"])
+        assert mine[0] == none[0] == 404
+        assert mine[1].replace(b"sql-lora", b"") == none[1].replace(b"sql-larb", b"")
+
+
+def test_bytes_of_another_namespace_cannot_be_claimed_by_their_digest(hub, callers):  # noqa: F811
+    version = hub.registry.resolve("team/sql-lora@v1")
+    files = [{"path": f.path, "size": f.size, "digest": f.digest} for f in version.files]
+    status, data = ask(
+        hub, "POST", "/api/v1/adapters/other/x/missing", callers["elsewhere"], json.dumps({"files": files})
+    )
+    assert status == 201
+    assert sorted(json.loads(data)) == sorted({f.digest for f in version.files})
+    body = json.dumps({"base": "org/llama", "files": files})
+    assert ask(hub, "POST", "/api/v1/adapters/other/x/versions", callers["elsewhere"], body)[0] == 409
+
+
+def test_a_token_can_be_narrowed_and_never_widened(hub, callers):  # noqa: F811
+    body = json.dumps({"limits": [{"scope": "team/sql-lora", "verbs": ["reader"]}]})
+    status, data = ask(hub, "POST", "/api/v1/tokens", callers["writer"], body)
+    assert status == 201
+    narrow = json.loads(data)["secret"]
+    assert ask(hub, "GET", "/api/v1/adapters/team/sql-lora/versions", narrow)[0] == 200
+    assert ask(hub, "POST", "/api/v1/adapters/team/sql-lora/missing", narrow, '{"files": []}')[0] == 403
+    for limits in (None, [{"scope": "team/*", "verbs": ["reader"]}], [{"scope": "team/sql-lora", "verbs": ["push"]}]):
+        assert ask(hub, "POST", "/api/v1/tokens", narrow, json.dumps({"limits": limits}))[0] == 403
+    identity = json.loads(data)["token"]["id"]
+    assert ask(hub, "DELETE", f"/api/v1/tokens/{identity}", callers["reader"])[0] == 404
+    assert ask(hub, "DELETE", f"/api/v1/tokens/{identity}", callers["writer"])[0] == 200
+    assert ask(hub, "GET", "/api/v1/adapters/team/sql-lora/versions", narrow)[0] == 401
+
+
+def test_signing_in_takes_the_password(hub):  # noqa: F811
+    hub.registry.create_account("paula", password="correct horse battery")
+    good = json.dumps({"name": "paula", "password": "correct horse battery"})
+    status, data = ask(hub, "POST", "/api/v1/sign-in", "", good)
+    assert status == 201
+    assert json.loads(ask(hub, "GET", "/api/v1/whoami", json.loads(data)["secret"])[1])["name"] == "paula"
+    wrong = [json.dumps({"name": name, "password": "wrong wrong"}) for name in ("paula", "nobody")]
+    answers = [ask(hub, "POST", "/api/v1/sign-in", "", body) for body in wrong]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 401
+
+
+def test_no_token_is_stored_or_logged(hub):  # noqa: F811
+    for path in hub.cli.home.rglob("*"):
+        if path.is_file():
+            assert hub.token.encode() not in path.read_bytes(), path
