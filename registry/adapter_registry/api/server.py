@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adapter_registry.api import hub_uploads, native
+from adapter_registry.api import hub_uploads, native, openapi
 from adapter_registry.api.authentication import Authenticated
 from adapter_registry.api.hub import Hub
 from adapter_registry.api.problems import problem
@@ -41,6 +41,7 @@ def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence
         routes=[
             Route("/health", _health),
             Route("/ready", _ready),
+            Route("/api/v1/openapi.json", _openapi),
             *native.routes(),
             Route("/api/v1/uploads/{permission}", hub_uploads.upload, methods=["PUT"]),
             Route("/api/v1/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -73,6 +74,10 @@ async def _ready(request: Request) -> Response:
 def _asked(backend: Backend) -> None:
     with backend.catalog.reading() as tx:
         tx.accounts.secret("uploads")
+
+
+async def _openapi(_request: Request) -> Response:
+    return JSONResponse(openapi.document())
 
 
 async def _nothing(request: Request) -> Response:

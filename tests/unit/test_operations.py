@@ -1,0 +1,63 @@
+"""The table of operations: addresses there and back, and its description for programs."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from adapter_registry.api import openapi
+from adapter_registry.domain.account import AccountKind
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.operations import OPERATIONS, address, arguments_from_wire, kinds_of
+
+
+class TestAddress:
+    def test_a_reference_becomes_part_of_the_path(self):
+        path, body = address(OPERATIONS["show.resolve"], {"reference": "team/sql-lora@>=1.2 <2"})
+        assert path == "/api/v1/adapters/team/sql-lora/versions/%3E%3D1.2%20%3C2"
+        assert body is None
+
+    def test_what_is_left_of_a_read_is_in_the_query_and_nothing_stays_out_as_none(self):
+        path, body = address(OPERATIONS["show.adapters"], {"stage": "prod", "base": None, "search": "a b"})
+        assert (path, body) == ("/api/v1/adapters?stage=prod&search=a+b", None)
+
+    def test_what_is_left_of_a_write_is_in_the_body(self):
+        given = {"name": "ci", "kind": AccountKind.SERVICE, "password": None}
+        path, body = address(OPERATIONS["access.create-account"], given)
+        assert path == "/api/v1/accounts"
+        assert arguments_from_wire(OPERATIONS["access.create-account"], {}, {}, body) == given
+
+    @pytest.mark.parametrize("data", [b"[]", b"{", b'{"backend": 1}', b'{"return": 1}', b'{"name": []}'])
+    def test_what_an_operation_does_not_take_is_refused(self, data):
+        with pytest.raises(InvalidInput):
+            arguments_from_wire(OPERATIONS["access.create-account"], {}, {}, data)
+
+
+class TestDescription:
+    def test_every_operation_is_described_with_its_summary_and_types(self):
+        document = openapi.document()
+        described = {each["operationId"]: each for path in document["paths"].values() for each in path.values()}
+        assert described.keys() == OPERATIONS.keys()
+        assert all(each["summary"] for each in described.values())
+        assert document["components"]["schemas"]["Version"]["type"] == "object"
+
+    def test_every_example_is_accepted_by_its_operation(self):
+        for name, example in openapi.EXAMPLES.items():
+            import msgspec
+
+            arguments = arguments_from_wire(OPERATIONS[name], {}, {}, msgspec.json.encode(example))
+            assert arguments.keys() == example.keys()
+
+    def test_every_reference_leads_somewhere(self):
+        import json
+        import re
+
+        text = json.dumps(openapi.document())
+        names = set(re.findall(r'#/components/schemas/([^"]+)', text))
+        assert names <= openapi.document()["components"]["schemas"].keys()
+
+    def test_every_argument_has_a_type(self):
+        for operation in OPERATIONS.values():
+            wanted = set(inspect.signature(operation.call).parameters) - {"backend", "progress"}
+            assert wanted <= kinds_of(operation).keys()
