@@ -31,6 +31,7 @@ class Settings:
         database_url: `postgresql+psycopg://...` in place of the SQLite file (ADAPTERS_DATABASE_URL).
         blobs_url: `s3://bucket/prefix` in place of the blob folder (ADAPTERS_BLOBS_URL).
         public_url: the address that clients reach the server by (ADAPTERS_PUBLIC_URL).
+        log_requests: whether the server writes a line of JSON per request to standard error (ADAPTERS_LOG_REQUESTS).
         hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
     """
 
@@ -45,6 +46,7 @@ class Settings:
     blobs_url: str | None = None
     public_url: str | None = None
     hosts: tuple[str, ...] = ()
+    log_requests: bool = False
 
     @property
     def database(self) -> Path:
@@ -81,6 +83,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         token=given.get("ADAPTERS_TOKEN") or None,
         database_url=given.get("ADAPTERS_DATABASE_URL") or None,
         blobs_url=given.get("ADAPTERS_BLOBS_URL") or None,
+        log_requests=given.get("ADAPTERS_LOG_REQUESTS", "").lower() in ("1", "true", "yes"),
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
         hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
     )

@@ -188,3 +188,13 @@ def test_no_token_is_stored_or_logged(hub):  # noqa: F811
     for path in hub.cli.home.rglob("*"):
         if path.is_file():
             assert hub.token.encode() not in path.read_bytes(), path
+
+
+def test_requests_are_counted_by_route_and_have_an_id(hub, callers):  # noqa: F811
+    assert ask(hub, "GET", "/metrics", "")[0] == 401
+    ask(hub, "GET", "/api/v1/adapters/team/sql-lora/versions", callers["reader"])
+    ask(hub, "GET", "/api/models/team/sql-lora/revision/prod", callers["reader"])
+    text = ask(hub, "GET", "/metrics", callers["reader"])[1].decode()
+    assert 'route="/api/v1/adapters/{adapter_namespace}/{adapter_name}/versions",status="200"' in text
+    assert 'route="hub:revision",status="200"' in text
+    assert "sql-lora" not in text

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adapter_registry.api import hub_uploads, native, openapi
+from adapter_registry.api import hub_uploads, native, observed, openapi
 from adapter_registry.api.authentication import Authenticated
 from adapter_registry.api.hub import Hub
 from adapter_registry.api.problems import problem
@@ -41,12 +41,14 @@ def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence
         routes=[
             Route("/health", _health),
             Route("/ready", _ready),
+            Route("/metrics", observed.metrics),
             Route("/api/v1/openapi.json", _openapi),
             *native.routes(),
             Route("/api/v1/uploads/{permission}", hub_uploads.upload, methods=["PUT"]),
             Route("/api/v1/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ],
         middleware=[
+            Middleware(observed.Observed),
             Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
             Middleware(Authenticated, backend=backend),
         ],
