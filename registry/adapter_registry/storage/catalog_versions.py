@@ -6,7 +6,21 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
 
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.digest import Digest
@@ -239,20 +253,18 @@ class VersionTable:
     def _around(self, ids: list[int]) -> Any:
         """Version id -> (files, labels, tags, stages), fetched together for all of `ids`."""
         files: defaultdict[int, list[File]] = defaultdict(list)
-        marks: tuple[defaultdict[int, list[Any]], ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
+        marks: defaultdict[tuple[int, str], list[tuple[str, str]]] = defaultdict(list)
         for some in _batches(ids):
             query = select(version_files).where(version_files.c.version_id.in_(some)).order_by(version_files.c.path)
             for row in self._connection.execute(query):
                 files[row.version_id].append(File(row.path, row.size, row.digest))
-            queries = (
-                select(labels.c.version_id, labels.c.key, labels.c.value).where(labels.c.version_id.in_(some)),
-                select(tags.c.version_id, tags.c.name).where(tags.c.version_id.in_(some)),
-                select(stages.c.version_id, stages.c.stage).where(stages.c.version_id.in_(some)),
-            )
-            for found, each in zip(marks, queries, strict=True):
-                for version_id, *mark in self._connection.execute(each):
-                    found[version_id].append(tuple(mark))
-        return lambda key: (files[key], dict(marks[0][key]), *(sorted(m[0] for m in marks[i][key]) for i in (1, 2)))
+            for version_id, kind, name, value in self._connection.execute(_marks(some)):
+                marks[version_id, kind].append((name, value))
+        return lambda key: (
+            files[key],
+            dict(marks[key, "label"]),
+            *(sorted(name for name, _ in marks[key, kind]) for kind in ("tag", "stage")),
+        )
 
     def _pointers(self, names: list[str]) -> defaultdict[str, dict[str, int]]:
         found: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -267,6 +279,21 @@ class VersionTable:
             for name, stage, number in self._connection.execute(query):
                 found[name][stage] = number
         return found
+
+
+def _marks(ids: list[int]) -> CompoundSelect[Any]:
+    """(version id, `label`, `tag` or `stage`, name, value) of what is attached to versions: one question, not three."""
+    kinds = (
+        (labels, "label", labels.c.key, labels.c.value),
+        (tags, "tag", tags.c.name, literal("")),
+        (stages, "stage", stages.c.stage, literal("")),
+    )
+    return union_all(
+        *(
+            select(table.c.version_id, literal(kind), name, value).where(table.c.version_id.in_(ids))
+            for table, kind, name, value in kinds
+        )
+    )
 
 
 def _within(scopes: tuple[str, ...]) -> ColumnElement[bool]:

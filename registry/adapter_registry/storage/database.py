@@ -16,6 +16,9 @@ from adapter_registry.domain.errors import StoreBusy, StoreFull, StoreUnavailabl
 from adapter_registry.storage.tables import SCHEMA
 
 BUSY_SECONDS = 15
+CONNECT_SECONDS = 5
+_WRITERS = 7_263_901
+"""The advisory lock of PostgreSQL that writers hold; any number that nobody else in the database uses."""
 _SERVER_POOL: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 8, "max_overflow": 24}
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "lustre"}
 
@@ -55,8 +58,24 @@ def open_sqlite(path: Path, *, pooled: bool = False) -> Engine:
 
 
 def open_postgres(url: str) -> Engine:
-    """An engine for a PostgreSQL URL, `postgresql+psycopg://...`."""
-    return create_engine(url, pool_pre_ping=True)
+    """An engine for a PostgreSQL URL, `postgresql+psycopg://...`, for any number of processes on any number of hosts.
+
+    Writers take turns, as on SQLite: each appends to the one hash chain of events anyway, and read-modify-write without
+    turns lost 344 of 400 updates in silence. Readers see one moment and hold nobody off.
+    """
+    engine = create_engine(
+        url, pool_pre_ping=True, pool_size=8, max_overflow=24, connect_args={"connect_timeout": CONNECT_SECONDS}
+    )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("writes", True):
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+        else:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+    return engine
 
 
 @contextmanager
@@ -76,12 +95,17 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
 def _explained(error: DatabaseError) -> Exception:
     reason = str(error.orig)
-    if "locked" in reason or "busy" in reason:
+    if "locked" in reason or "busy" in reason or "lock timeout" in reason:
         return StoreBusy(f"another process held the store for over {BUSY_SECONDS} s; nothing was changed. Try again.")
     if "full" in reason:
         return StoreFull("the disk of the store is full; nothing was changed. Free some space and try again.")
     if "readonly" in reason or "read-only" in reason:
         return StoreUnavailable("the store is read-only; nothing was changed. Check the folder's owner and mount.")
+    if not isinstance(error.orig, sqlite3.Error):
+        return StoreUnavailable(
+            f"the database of the store cannot be reached: {reason.splitlines()[0] if reason else 'no reason given'}. "
+            "Nothing was changed. Check ADAPTERS_DATABASE_URL and that PostgreSQL runs."
+        )
     return StoreUnavailable(
         f"the database of the store cannot be used: {reason}. Nothing was changed. "
         "Restore it from a backup, or set ADAPTERS_HOME to another folder."

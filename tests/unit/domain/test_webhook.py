@@ -1,3 +1,4 @@
+import contextlib
 import json
 from dataclasses import replace
 
@@ -262,10 +263,8 @@ class TestChecks:
 
     @given(st.text())
     def test_any_text_is_a_url_or_is_refused(self, text):
-        try:
+        with contextlib.suppress(InvalidInput):
             assert check_url(f"http://{text}")
-        except InvalidInput:
-            pass
 
     @pytest.mark.parametrize("scope", ["", "acme", "acme/", "/sql", "a/b/c", "acme/*a*", "**", "acme/a b", "é/x"])
     def test_a_scope_has_two_halves_with_one_star_each_at_most(self, scope):
