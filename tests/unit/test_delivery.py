@@ -21,6 +21,13 @@ from adapter_registry.domain.webhook import headers, new_secret, verify
 
 SECRET = new_secret(b"s" * 32)
 BODY = b'{"type":"stage.moved"}'
+# fmt: off
+THIS_MACHINE = [
+    "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001", "localhost",
+    "LOCALHOST", "0.0.0.0", "0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]",
+    "[0:0:0:0:0:ffff:7f00:0001]", "[64:ff9b::7f00:1]", "[::127.0.0.1]",
+]
+# fmt: on
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -214,29 +221,7 @@ class TestTime:
 
 
 class TestAddresses:
-    @pytest.mark.parametrize(
-        "host",
-        [
-            "127.0.0.1",
-            "127.1",
-            "2130706433",
-            "0x7f000001",
-            "0x7f.1",
-            "0177.0.0.1",
-            "017700000001",
-            "localhost",
-            "LOCALHOST",
-            "0.0.0.0",
-            "0",
-            "[::1]",
-            "[::]",
-            "[::ffff:127.0.0.1]",
-            "[::ffff:7f00:1]",
-            "[0:0:0:0:0:ffff:7f00:0001]",
-            "[64:ff9b::7f00:1]",
-            "[::127.0.0.1]",
-        ],
-    )
+    @pytest.mark.parametrize("host", THIS_MACHINE)
     def test_no_spelling_of_this_machine_gets_through(self, receiver, host):
         answer = deliver(url(receiver, host=host), allow_private=False)
         assert answer.status is None
@@ -337,10 +322,7 @@ class TestPinning:
         assert dialled == [("8.8.8.8", receiver.server_port)]
 
     def test_the_next_address_is_tried_when_the_first_does_not_answer(self, receiver):
-        with socket.create_server(("127.0.0.2", 0)) as listener:
-            port = listener.getsockname()[1]
-        assert port != receiver.server_port
-        assert deliver(url(receiver, host="a.test"), resolve=lambda *_: ["127.0.0.2", "127.0.0.1"]).status == 200
+        assert deliver(url(receiver, host="a.test"), resolve=lambda *_: ["::1", "127.0.0.1"]).status == 200
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from adapter_registry.domain.access import Grant, Principal
 from adapter_registry.domain.account import Account, AccountKind, Token
@@ -14,6 +14,18 @@ from adapter_registry.storage.tables import accounts, answers, secrets, tokens
 
 _MINUTE = len("2026-01-01T00:00")
 _GRANTS = tuple[Grant, ...]
+
+# Every request asks this; made once, because making it takes longer than answering it.
+_PRINCIPAL = (
+    select(tokens.c.id, tokens.c.limits, tokens.c.last_used_at, accounts.c.name, accounts.c.kind, accounts.c.grants)
+    .join(accounts, accounts.c.name == tokens.c.account)
+    .where(
+        tokens.c.hash == bindparam("wanted_hash"),
+        tokens.c.revoked_at.is_(None),
+        tokens.c.expires_at.is_(None) | (tokens.c.expires_at > bindparam("now")),
+        accounts.c.disabled_at.is_(None),
+    )
+)
 
 
 class AccountTable:
@@ -92,19 +104,7 @@ class AccountTable:
 
     def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
         """See ports.AccountRows.principal."""
-        query = (
-            select(
-                tokens.c.id, tokens.c.limits, tokens.c.last_used_at, accounts.c.name, accounts.c.kind, accounts.c.grants
-            )
-            .join(accounts, accounts.c.name == tokens.c.account)
-            .where(
-                tokens.c.hash == hashed,
-                tokens.c.revoked_at.is_(None),
-                tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now),
-                accounts.c.disabled_at.is_(None),
-            )
-        )
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(_PRINCIPAL, {"wanted_hash": hashed, "now": now}).one_or_none()
         if row is None:
             return None
         limits = None if row.limits is None else from_text(row.limits, _GRANTS)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
-    CompoundSelect,
     Connection,
     Select,
+    Table,
+    bindparam,
     delete,
     func,
     insert,
@@ -44,6 +46,42 @@ _COLUMNS = (
     versions.c.created_at,
     versions.c.revoked_because,
 )
+
+
+# Statements that every pull needs, made once: making one takes longer than SQLite takes to answer it.
+_VERSIONS: Select[Any] = (
+    select(*_COLUMNS)
+    .join(adapters, adapters.c.id == versions.c.adapter_id)
+    .where(versions.c.removed_at.is_(None))
+    .order_by(versions.c.number.desc())
+)
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_FILES = select(version_files).where(version_files.c.version_id.in_(_IDS)).order_by(version_files.c.path)
+
+
+def _attached(table: Table, kind: str, name: ColumnElement[str], value: ColumnElement[str]) -> Select[Any]:
+    return select(table.c.version_id, literal(kind), name, value).where(table.c.version_id.in_(_IDS))
+
+
+_MARKS = union_all(
+    _attached(labels, "label", labels.c.key, labels.c.value),
+    _attached(tags, "tag", tags.c.name, literal("")),
+    _attached(stages, "stage", stages.c.stage, literal("")),
+)
+"""(version id, `label`, `tag` or `stage`, name, value) of what is attached to versions."""
+
+
+def _pointer(table: Table, name: ColumnElement[str]) -> Select[Any]:
+    wanted = (
+        select(table.c.version_id)
+        .join(adapters, adapters.c.id == table.c.adapter_id)
+        .where(adapters.c.name == bindparam("wanted_adapter"), name == bindparam("wanted_name"))
+    )
+    return _VERSIONS.where(versions.c.id.in_(wanted))
+
+
+_TAGGED = _pointer(tags, tags.c.name)
+_STAGED = _pointer(stages, stages.c.stage)
 
 
 class VersionTable:
@@ -122,21 +160,15 @@ class VersionTable:
 
     def tagged(self, adapter: str, tag: str) -> Version | None:
         """The version a tag points to."""
-        wanted = (
-            select(tags.c.version_id)
-            .join(adapters, adapters.c.id == tags.c.adapter_id)
-            .where(adapters.c.name == adapter, tags.c.name == tag)
-        )
-        return self._one(versions.c.id.in_(wanted))
+        return self._pointed(_TAGGED, adapter, tag)
 
     def staged(self, adapter: str, stage: str) -> Version | None:
         """The version a stage points to."""
-        wanted = (
-            select(stages.c.version_id)
-            .join(adapters, adapters.c.id == stages.c.adapter_id)
-            .where(adapters.c.name == adapter, stages.c.stage == stage)
-        )
-        return self._one(versions.c.id.in_(wanted))
+        return self._pointed(_STAGED, adapter, stage)
+
+    def _pointed(self, query: Select[Any], adapter: str, name: str) -> Version | None:
+        found = self._whole(self._connection.execute(query, {"wanted_adapter": adapter, "wanted_name": name}).all())
+        return found[0] if found else None
 
     def latest(self, adapter: str) -> Version | None:
         """The newest version that was not removed."""
@@ -239,14 +271,11 @@ class VersionTable:
         return found[0] if found else None
 
     def _versions(self, *conditions: ColumnElement[bool], limit: int | None = None) -> tuple[Version, ...]:
-        query = (
-            select(*_COLUMNS)
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(versions.c.removed_at.is_(None), *conditions)
-            .order_by(versions.c.number.desc())
-            .limit(limit)
-        )
-        rows = self._connection.execute(query).all()
+        query = _VERSIONS.where(*conditions).limit(limit)
+        return self._whole(self._connection.execute(query).all())
+
+    def _whole(self, rows: Sequence[Any]) -> tuple[Version, ...]:
+        """Versions with what is attached to them."""
         around = self._around([row.id for row in rows])
         return tuple(_version(row, *around(row.id)) for row in rows)
 
@@ -255,10 +284,9 @@ class VersionTable:
         files: defaultdict[int, list[File]] = defaultdict(list)
         marks: defaultdict[tuple[int, str], list[tuple[str, str]]] = defaultdict(list)
         for some in _batches(ids):
-            query = select(version_files).where(version_files.c.version_id.in_(some)).order_by(version_files.c.path)
-            for row in self._connection.execute(query):
+            for row in self._connection.execute(_FILES, {"ids": some}):
                 files[row.version_id].append(File(row.path, row.size, row.digest))
-            for version_id, kind, name, value in self._connection.execute(_marks(some)):
+            for version_id, kind, name, value in self._connection.execute(_MARKS, {"ids": some}):
                 marks[version_id, kind].append((name, value))
         return lambda key: (
             files[key],
@@ -279,21 +307,6 @@ class VersionTable:
             for name, stage, number in self._connection.execute(query):
                 found[name][stage] = number
         return found
-
-
-def _marks(ids: list[int]) -> CompoundSelect[Any]:
-    """(version id, `label`, `tag` or `stage`, name, value) of what is attached to versions: one question, not three."""
-    kinds = (
-        (labels, "label", labels.c.key, labels.c.value),
-        (tags, "tag", tags.c.name, literal("")),
-        (stages, "stage", stages.c.stage, literal("")),
-    )
-    return union_all(
-        *(
-            select(table.c.version_id, literal(kind), name, value).where(table.c.version_id.in_(ids))
-            for table, kind, name, value in kinds
-        )
-    )
 
 
 def _within(scopes: tuple[str, ...]) -> ColumnElement[bool]:

@@ -8,18 +8,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
-from adapter_registry.domain.errors import StoreBusy, StoreFull, StoreUnavailable
+from adapter_registry.domain.errors import InvalidInput, StoreBusy, StoreFull, StoreUnavailable, Unsupported
 from adapter_registry.storage.tables import SCHEMA
 
 BUSY_SECONDS = 15
 CONNECT_SECONDS = 5
+IDLE_SECONDS = 300
+"""How long PostgreSQL waits for the next statement of a transaction: a writer that vanished lets the others on then."""
 _WRITERS = 7_263_901
 """The advisory lock of PostgreSQL that writers hold; any number that nobody else in the database uses."""
-_SERVER_POOL: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 8, "max_overflow": 24}
+_SERVER_POOL: dict[str, Any] = {
+    "poolclass": QueuePool,
+    "pool_size": 8,
+    "max_overflow": 24,
+    "pool_timeout": BUSY_SECONDS,
+}
+_WATCHED = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": CONNECT_SECONDS,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 1000 * CONNECT_SECONDS,
+}
+"""libpq's options to notice within seconds that the other side is gone; what the URL says about them wins."""
+_BUSY_STATES = {"55P03", "40001", "40P01", "53300"}
+"""SQLSTATE of: lock timeout, serialization failure, deadlock, too many connections."""
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "lustre"}
 
 
@@ -63,19 +81,38 @@ def open_postgres(url: str) -> Engine:
     Writers take turns, as on SQLite: each appends to the one hash chain of events anyway, and read-modify-write without
     turns lost 344 of 400 updates in silence. Readers see one moment and hold nobody off.
     """
-    engine = create_engine(
-        url, pool_pre_ping=True, pool_size=8, max_overflow=24, connect_args={"connect_timeout": CONNECT_SECONDS}
-    )
+    parsed = _postgres_url(url)
+    watched = {name: value for name, value in _WATCHED.items() if name not in parsed.query}
+    try:
+        engine = create_engine(parsed, **_SERVER_POOL, pool_pre_ping=True, connect_args=watched)
+    except ImportError as error:
+        raise Unsupported(f"PostgreSQL needs {error.name}: pip install 'adapter-registry[postgres]'.") from error
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if connection.get_execution_options().get("writes", True):
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'")
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+            connection.exec_driver_sql(
+                f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; "
+                f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'; "
+                f"SELECT pg_advisory_xact_lock({_WRITERS})"
+            )
         else:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
     return engine
+
+
+def _postgres_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InvalidInput("ADAPTERS_DATABASE_URL is no URL: expected postgresql+psycopg://user@host/name.") from error
+    if parsed.drivername not in ("postgresql+psycopg", "postgresql", "postgres"):
+        raise InvalidInput(
+            f"ADAPTERS_DATABASE_URL names {parsed.drivername}: expected postgresql+psycopg://user@host/name. "
+            "SQLite needs no URL: set ADAPTERS_HOME."
+        )
+    return parsed.set(drivername="postgresql+psycopg")
 
 
 @contextmanager
@@ -84,32 +121,71 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     try:
         with engine.connect().execution_options(writes=writes) as connection, connection.begin():
             yield connection
-    except OperationalError as error:
-        raise _explained(error) from error
-    except DatabaseError as error:
-        # Subclasses speak of one statement; the bare class speaks of the file: malformed, or no database at all.
-        if type(error.orig) is sqlite3.DatabaseError:
+    except PoolTimeout as error:
+        raise _busy() from error
+    except DBAPIError as error:
+        if isinstance(error, OperationalError) or _speaks_of_store(error):
             raise _explained(error) from error
         raise
 
 
-def _explained(error: DatabaseError) -> Exception:
+def _speaks_of_store(error: DBAPIError) -> bool:
+    """Whether an error is about the database as a whole, though its class usually speaks of one statement.
+
+    SQLite's bare DatabaseError: the file is malformed, or no database at all. PostgreSQL: a lost connection, or a
+    server that only reads.
+    """
+    state = getattr(error.orig, "sqlstate", None)
+    return type(error.orig) is sqlite3.DatabaseError or error.connection_invalidated or state == "25006"
+
+
+def _explained(error: DBAPIError) -> Exception:
     reason = str(error.orig)
-    if "locked" in reason or "busy" in reason or "lock timeout" in reason:
-        return StoreBusy(f"another process held the store for over {BUSY_SECONDS} s; nothing was changed. Try again.")
+    if isinstance(error.orig, sqlite3.Error):
+        return _explained_sqlite(reason)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state in _BUSY_STATES:
+        return _busy()
+    if state == "53100":
+        return _full()
+    if state == "25006":
+        return StoreUnavailable(
+            "the database of the store only reads; nothing was changed. Name the primary in ADAPTERS_DATABASE_URL."
+        )
+    if error.connection_invalidated:
+        return StoreUnavailable(
+            f"the database of the store hung up: {_first_line(reason)}. What was under way was changed whole or not "
+            "at all. Look, and try again."
+        )
+    return StoreUnavailable(
+        f"the database of the store cannot be reached: {_first_line(reason)}. "
+        "Nothing was changed. Check ADAPTERS_DATABASE_URL and that PostgreSQL runs."
+    )
+
+
+def _explained_sqlite(reason: str) -> Exception:
+    if "locked" in reason or "busy" in reason:
+        return _busy()
     if "full" in reason:
-        return StoreFull("the disk of the store is full; nothing was changed. Free some space and try again.")
+        return _full()
     if "readonly" in reason or "read-only" in reason:
         return StoreUnavailable("the store is read-only; nothing was changed. Check the folder's owner and mount.")
-    if not isinstance(error.orig, sqlite3.Error):
-        return StoreUnavailable(
-            f"the database of the store cannot be reached: {reason.splitlines()[0] if reason else 'no reason given'}. "
-            "Nothing was changed. Check ADAPTERS_DATABASE_URL and that PostgreSQL runs."
-        )
     return StoreUnavailable(
         f"the database of the store cannot be used: {reason}. Nothing was changed. "
         "Restore it from a backup, or set ADAPTERS_HOME to another folder."
     )
+
+
+def _busy() -> StoreBusy:
+    return StoreBusy(f"others held the store for over {BUSY_SECONDS} s; nothing was changed. Try again.")
+
+
+def _full() -> StoreFull:
+    return StoreFull("the disk of the store is full; nothing was changed. Free some space and try again.")
+
+
+def _first_line(reason: str) -> str:
+    return reason.strip().splitlines()[0].rstrip(".") if reason.strip() else "no reason given"
 
 
 def schema_of(engine: Engine) -> str | None:
@@ -150,7 +226,7 @@ def migrate(engine: Engine, migrations: Path) -> str:
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     try:
-        with engine.begin() as connection:
+        with transaction(engine, writes=True) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except CommandError as error:

@@ -88,7 +88,7 @@ class TestFields:
             "base = 9f2c4e81aa03 and base = sha256:9f2c4e8",
             'base.name = "mistral-7b" and base.name ~ MISTRAL',
             "dtype = bf16 and dtype = F32",
-            "size < 100MB and size > 94MiB and size = 99000000",
+            "size < 100MB and size < 95MiB and size > 94MiB and size = 99000000",
             "pushed_by in (ada, bob)",
             "stage = prod and stage = staging and not stage = dev",
             "tag = best and tag ~ BES",
