@@ -76,6 +76,27 @@ class TestPut:
         assert store.put(DIGEST, io.BytesIO(DATA), name="w") == len(DATA)
         assert [digest for digest, _ in store.each()] == [DIGEST]
 
+    def test_bytes_may_arrive_in_pieces_before_their_digest_is_known(self, store):
+        with store.incoming(name="w") as incoming:
+            incoming.write(DATA[:10], b"", DATA[10:1000])
+            incoming.write(DATA[1000:])
+            assert list(store.each()) == []
+            assert incoming.publish(DIGEST) == len(DATA)
+        assert read(store, DIGEST) == DATA
+
+    def test_pieces_that_are_something_else_are_refused_and_nothing_is_kept(self, store):
+        with store.incoming(name="w") as incoming:
+            incoming.write(DATA[:10])
+            with pytest.raises(DigestMismatch, match="w: declared sha256"):
+                incoming.publish(DIGEST)
+        assert list(store.each()) == []
+
+    def test_bytes_that_are_not_published_are_forgotten(self, store):
+        with store.incoming(name="w") as incoming:
+            incoming.write(DATA)
+        assert list(store.each()) == []
+        assert store.sweep(older_than=0) == 0
+
     def test_a_name_that_is_no_digest_is_refused(self, store):
         with pytest.raises(InvalidReference, match="not a digest"):
             store.put("sha256:../../etc/passwd", io.BytesIO(DATA), name="w")

@@ -264,6 +264,13 @@ class TestPresigned:
         refused.value.close()
         assert refused.value.code == 403
 
+    def test_a_blob_is_located_by_a_url_that_reads_it(self, store):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        found = store.location(DIGEST)
+        assert not found.local
+        with urllib.request.urlopen(found.address) as answer:
+            assert answer.read() == DATA
+
     def test_a_url_stores_exactly_the_bytes_it_was_made_for(self, store):
         url, headers = store.presigned_put(DIGEST, size=len(DATA), seconds=60)
         assert self.send(url, headers, b"damage" + DATA[6:]) == 400

@@ -17,26 +17,10 @@ from adapter_registry.domain.event import Entry, Outcome, broken_link
 from adapter_registry.domain.ports import KeptAnswer
 from adapter_registry.settings import migrations_folder
 from adapter_registry.storage.catalog import SqlCatalog
-from adapter_registry.storage.database import ensure_schema, migrate, open_postgres, open_sqlite, schema_of
+from adapter_registry.storage.database import migrate, open_postgres, schema_of
 from adapter_registry.storage.tables import SCHEMA, metadata
 
 AT = "2026-01-01T00:00:00.000000Z"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request, tmp_path):
-    if request.param == "sqlite":
-        made = open_sqlite(tmp_path / "registry.db", pooled=True)
-    else:
-        made = open_postgres(request.getfixturevalue("postgres_server").fresh_database())
-    ensure_schema(made, migrations_folder())
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def catalog(engine):
-    return SqlCatalog(engine)
 
 
 class TestSchema:

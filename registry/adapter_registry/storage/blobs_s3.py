@@ -14,7 +14,7 @@ import io
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, BinaryIO
@@ -33,10 +33,10 @@ from adapter_registry.domain.errors import (
 from adapter_registry.domain.ports import Location
 from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_taken, s3_client
 from adapter_registry.storage.blobs_s3_reading import RemoteBlob, lost
-from adapter_registry.storage.spooled import SpooledIncoming, spooled
 
 BLOCK = 1 << 20
 READ_AHEAD = 1 << 20
+IN_MEMORY = 1 << 20
 LOCATION_SECONDS = 900
 SINGLE_PUT = 64 << 20
 """Bytes up to which one request carries a blob."""
@@ -78,29 +78,33 @@ class S3Blobs:
         return str(self._client.meta.config.s3["addressing_style"])
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
-        """See BlobStore.put. Spools to a temporary file, so that nothing is sent that has another digest."""
+        """See BlobStore.put. Written aside first, so that nothing is sent that has another digest."""
         digest = parse(digest)
-        with tempfile.TemporaryFile() as spool:
-            size = _spooled(digest, source, spool, name)
-            found = self._head(digest)
-            if found is not None and _sound(found, digest, size) and self.holds(digest, size):
-                return size
-            condition = {} if found else {"IfNoneMatch": "*"}
-            spool.seek(0)
-            with explained(self._bucket, name):
-                if size <= SINGLE_PUT:
-                    self._put_whole(digest, spool, size, condition)
-                else:
-                    self._put_parts(digest, spool, size, condition)
-        if self.size(digest) != size:
-            raise StoreUnavailable(
-                f"{name}: the bucket {self._bucket} took the bytes and does not have them. Try again."
-            )
-        return size
+        with self.incoming(name=name) as incoming:
+            while block := source.read(BLOCK):
+                incoming.write(block)
+            return incoming.publish(digest)
 
-    def incoming(self, *, name: str) -> AbstractContextManager[SpooledIncoming]:
-        """See BlobStore.incoming."""
-        return spooled(lambda digest, file, path: self.put(digest, file, name=path), name)
+    @contextmanager
+    def incoming(self, *, name: str) -> Iterator[IncomingObject]:
+        """See BlobStore.incoming. More than a mebibyte waits in the folder for temporary files."""
+        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as aside:
+            yield IncomingObject(self, aside, name)
+
+    def publish(self, digest: Digest, aside: IO[bytes], *, size: int, name: str) -> None:
+        """Send `size` bytes that have this digest, unless the bucket holds them; durable when it returns."""
+        found = self._head(digest)
+        if found is not None and _sound(found, digest, size) and self.holds(digest, size):
+            return
+        condition = {} if found else {"IfNoneMatch": "*"}
+        aside.seek(0)
+        with explained(self._bucket, name):
+            if size <= SINGLE_PUT:
+                self._put_whole(digest, aside, size, condition)
+            else:
+                self._put_parts(digest, aside, size, condition)
+        if self.size(digest) != size:
+            raise StoreUnavailable(f"{name}: the bucket {self._bucket} took the bytes and lost them. Try again.")
 
     def location(self, digest: Digest) -> Location | None:
         """See BlobStore.location: an address that is good for 15 minutes."""
@@ -256,12 +260,12 @@ class S3Blobs:
                 for found in page.get("Contents", ()):
                     yield found["Key"], _age(found["LastModified"], now)
 
-    def _put_whole(self, digest: Digest, spool: IO[bytes], size: int, condition: dict[str, str]) -> None:
+    def _put_whole(self, digest: Digest, aside: IO[bytes], size: int, condition: dict[str, str]) -> None:
         try:
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=self._key(digest),
-                Body=spool,
+                Body=aside,
                 ContentLength=size,
                 ContentType=CONTENT_TYPE,
                 ChecksumSHA256=_checksum(digest),
@@ -272,14 +276,14 @@ class S3Blobs:
             if not is_taken(error):
                 raise
 
-    def _put_parts(self, digest: Digest, spool: IO[bytes], size: int, condition: dict[str, str]) -> None:
+    def _put_parts(self, digest: Digest, aside: IO[bytes], size: int, condition: dict[str, str]) -> None:
         key = self._key(digest)
         started = self._client.create_multipart_upload(
             Bucket=self._bucket, Key=key, ContentType=CONTENT_TYPE, ChecksumAlgorithm="SHA256"
         )
         upload = {"Bucket": self._bucket, "Key": key, "UploadId": started["UploadId"]}
         try:
-            parts = self._sent_parts(upload, spool, max(PART, -(-size // MOST_PARTS)))
+            parts = self._sent_parts(upload, aside, max(PART, -(-size // MOST_PARTS)))
             self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
         except ClientError as error:
             self._abort(key, started["UploadId"])
@@ -289,9 +293,9 @@ class S3Blobs:
             self._abort(key, started["UploadId"])
             raise
 
-    def _sent_parts(self, upload: dict[str, str], spool: IO[bytes], length: int) -> list[dict[str, Any]]:
+    def _sent_parts(self, upload: dict[str, str], aside: IO[bytes], length: int) -> list[dict[str, Any]]:
         parts: list[dict[str, Any]] = []
-        while data := spool.read(length):
+        while data := aside.read(length):
             number = len(parts) + 1
             checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
             sent = self._client.upload_part(**upload, PartNumber=number, Body=data, ChecksumSHA256=checksum)
@@ -333,28 +337,46 @@ class S3Blobs:
             return
 
 
-def _spooled(digest: Digest, source: BinaryIO, spool: IO[bytes], name: str) -> int:
-    hasher, size = hashlib.sha256(), 0
-    while block := source.read(BLOCK):
-        hasher.update(block)
-        size += len(block)
-        try:
-            spool.write(block)
-            spool.flush()
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise StoreUnavailable(
-                    f"{name}: cannot be written aside in {tempfile.gettempdir()} ({error.strerror}). "
-                    "Nothing was stored."
-                ) from error
+class IncomingObject:
+    """See ports.Incoming: bytes aside, hashed as they are written, sent when their digest is known."""
+
+    def __init__(self, store: S3Blobs, aside: IO[bytes], name: str) -> None:
+        self._store, self._aside, self._name = store, aside, name
+        self._hasher, self._size = hashlib.sha256(), 0
+
+    def write(self, *pieces: bytes) -> None:
+        """See Incoming.write."""
+        with _explained_disk(self._name):
+            for piece in pieces:
+                self._hasher.update(piece)
+                self._size += len(piece)
+                self._aside.write(piece)
+
+    def publish(self, digest: Digest) -> int:
+        """See Incoming.publish."""
+        received = self._hasher.hexdigest()
+        if received != hex_of(digest):
+            raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
+        with _explained_disk(self._name):
+            self._aside.flush()
+        self._store.publish(parse(digest), self._aside, size=self._size, name=self._name)
+        return self._size
+
+
+@contextmanager
+def _explained_disk(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreFull(
-                f"{name}: the server's folder for temporary files ({tempfile.gettempdir()}) is full; nothing was "
-                "stored. Free some space there, or set TMPDIR to a folder with more."
+                f"{name}: the server's folder for temporary files ({folder}) is full; nothing was stored. "
+                "Free some space there, or set TMPDIR to a folder with more."
             ) from error
-    received = hasher.hexdigest()
-    if received != hex_of(digest):
-        raise DigestMismatch(name, declared=digest, received=received, size=size)
-    return size
+        raise StoreUnavailable(
+            f"{name}: cannot be written aside in {folder} ({error.strerror}); nothing was stored."
+        ) from error
 
 
 def _sound(found: dict[str, Any], digest: Digest, size: int) -> bool:

@@ -21,6 +21,7 @@ from adapter_registry.storage.blobs_s3_client import explained, silent
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+BLOCK = 1 << 20
 RESUMES = 3
 """How often a stream that was cut is taken up again before anything was read from it."""
 
@@ -76,6 +77,13 @@ class RemoteBlob(io.RawIOBase):
         if self._position == self._size:
             self._hang_up()
         return len(data)
+
+    def readall(self) -> bytes:
+        """Everything that is left; Python's own way asks for 8 KiB at a time."""
+        pieces = []
+        while piece := self.read(BLOCK):
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def close(self) -> None:
         """End the request in progress."""

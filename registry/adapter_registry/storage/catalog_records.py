@@ -14,6 +14,9 @@ from adapter_registry.domain.score import RecordedScore
 from adapter_registry.storage.rows import from_text, to_text
 from adapter_registry.storage.tables import blobs, events, scores, version_files
 
+BATCH = 10_000
+"""Digests of one question: SQLite takes 32,766 values at once, PostgreSQL 65,535."""
+
 
 def _without_nan(recorded: RecordedScore) -> RecordedScore:
     """JSON has no NaN: the document holds 0 for it, and the value column NULL."""
@@ -88,8 +91,11 @@ class BlobTable:
 
     def known(self, digests: Iterable[Digest]) -> frozenset[Digest]:
         """Those of `digests` that have a row."""
-        query = select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))
-        return frozenset(self._connection.execute(query).scalars())
+        wanted, found = sorted(set(digests)), set[Digest]()
+        for start in range(0, len(wanted), BATCH):
+            query = select(blobs.c.digest).where(blobs.c.digest.in_(wanted[start : start + BATCH]))
+            found.update(self._connection.execute(query).scalars())
+        return frozenset(found)
 
     def unreferenced(self) -> tuple[Digest, ...]:
         """Blobs no version refers to."""

@@ -185,6 +185,7 @@ class VersionTable:
             select(versions.c.number, versions.c.semver)
             .join(adapters, adapters.c.id == versions.c.adapter_id)
             .where(adapters.c.name == adapter)
+            .order_by(versions.c.number)
         )
         rows = self._connection.execute(query).all()
         return max((row.number for row in rows), default=0), tuple(row.semver for row in rows)

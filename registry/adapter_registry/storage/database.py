@@ -75,16 +75,21 @@ def open_sqlite(path: Path, *, pooled: bool = False) -> Engine:
     return engine
 
 
-def open_postgres(url: str) -> Engine:
+def open_postgres(url: str, *, pooled: bool = True) -> Engine:
     """An engine for a PostgreSQL URL, `postgresql+psycopg://...`, for any number of processes on any number of hosts.
 
     Writers take turns, as on SQLite: each appends to the one hash chain of events anyway, and read-modify-write without
     turns lost 344 of 400 updates in silence. Readers see one moment and hold nobody off.
+
+    Raises:
+        InvalidInput: a URL of something else.
+        Unsupported: the `postgres` extra is not installed.
     """
     parsed = _postgres_url(url)
     watched = {name: value for name, value in _WATCHED.items() if name not in parsed.query}
     try:
-        engine = create_engine(parsed, **_SERVER_POOL, pool_pre_ping=True, connect_args=watched)
+        pool = {**_SERVER_POOL, "pool_pre_ping": True} if pooled else {"poolclass": NullPool}
+        engine = create_engine(parsed, **pool, connect_args=watched)
     except ImportError as error:
         raise Unsupported(f"PostgreSQL needs {error.name}: pip install 'adapter-registry[postgres]'.") from error
 
