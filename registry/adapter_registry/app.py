@@ -73,7 +73,7 @@ def _blobs(settings: Settings) -> BlobStore:
 
 def _engine(settings: Settings, *, pooled: bool = False) -> Engine:
     if settings.database_url is not None:
-        return open_postgres(settings.database_url)
+        return open_postgres(settings.database_url, pooled=pooled)
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

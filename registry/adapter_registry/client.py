@@ -12,50 +12,41 @@ set, by the server there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any
 
+from adapter_registry.account_calls import AccountCalls
 from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
-from adapter_registry.domain.access import Grant, check_verb
-from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
-from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
-from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.folders import hashed, is_folder, name_of
 from adapter_registry.in_use import InUse
 from adapter_registry.pulled import Pulled, place, require
-from adapter_registry.services import access, draft, mark, score, show
 from adapter_registry.services import base as base_service
 from adapter_registry.services import collect as collecting
+from adapter_registry.services import mark, score, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
 from adapter_registry.services import push as pushing
-from adapter_registry.services.access import TOKEN_DAYS, NewToken, WhoAmI
 from adapter_registry.services.base import KnownBase, Registered, Registration
 from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreReport
 from adapter_registry.services.promote import History, Judged, PolicyInForce
 from adapter_registry.services.push import Pushed
 from adapter_registry.settings import Settings, read_settings
 
-if TYPE_CHECKING:
-    from adapter_registry.remote import Remote
-
-P = ParamSpec("P")
-T = TypeVar("T")
 Progress = Callable[[int], None]
 
 
@@ -72,27 +63,12 @@ class Checked:
     examination: Examination
 
 
-class Registry:
+class Registry(AccountCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._opened: Backend | None = None
+        super().__init__(settings)
         self.in_use = InUse(settings.context, settings.adapter)
-
-    def _ask(self, operation: Callable[Concatenate[Backend, P], T], *args: P.args, **given: P.kwargs) -> T:
-        if self._settings.url:
-            return cast("T", self._remote().call(operation, given))
-        if self._opened is None:
-            from adapter_registry import app  # noqa: PLC0415  importing a database takes half of a command's time
-
-            self._opened = app.embedded(self._settings)
-        return operation(self._opened, *args, **given)
-
-    def _remote(self) -> Remote:
-        from adapter_registry.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
-
-        return Remote(self._settings.url or "", self._settings.token)
 
     # Names
 
@@ -223,24 +199,16 @@ class Registry:
         where: str | None = None,
     ) -> tuple[AdapterLine, ...]:
         """One line per adapter, by name; `where` is a filter of its newest version: `rank<=16 and score.acc>0.5`."""
-        found: list[AdapterLine] = []
-        after: str | None = ""
-        while after is not None:
-            page = self._ask(show.adapters, stage=stage, base=base, search=search, where=where, after=after)
-            found += page.items
-            after = page.next
-        return tuple(found)
+
+        def page(after: str) -> AdapterPage:
+            return self._ask(show.adapters, stage=stage, base=base, search=search, where=where, after=after)
+
+        return tuple(_every(page, ""))
 
     def versions(self, adapter: str | None = None, *, where: str | None = None) -> tuple[Version, ...]:
         """The versions of an adapter, newest first."""
-        name, found = self.adapter(adapter), list[Version]()
-        before: int | None = None
-        while True:
-            page = self._ask(show.versions, adapter=name, where=where, before=before)
-            found += page.items
-            if page.next is None:
-                return tuple(found)
-            before = page.next
+        name = self.adapter(adapter)
+        return tuple(_every(lambda before: self._ask(show.versions, adapter=name, where=where, before=before), None))
 
     def resolve(self, text: str) -> Version:
         """The Version a reference selects now."""
@@ -256,15 +224,8 @@ class Registry:
 
     def events(self, text: str | None = None) -> tuple[Event, ...]:
         """The audit log, of an adapter or version when one is named."""
-        about, found = self.reference(text) if text else None, list[Event]()
-        after: int | None = 0
-        while after is not None:
-            page = self._ask(show.events, reference=about, after=after)
-            found += page.items
-            after = page.next
-        return tuple(found)
-
-    # Mark
+        about = self.reference(text) if text else None
+        return tuple(_every(lambda after: self._ask(show.events, reference=about, after=after), 0))
 
     def tag(self, text: str, name: str) -> tuple[Version, Version | None]:
         """Point a tag at a version; (that version, where it pointed before)."""
@@ -286,8 +247,6 @@ class Registry:
         """Withdraw one exact version for good."""
         return self._ask(mark.revoke, reference=self.reference(text), because=because)
 
-    # Score
-
     def add_scores(self, text: str, scores: tuple[Score, ...], *, claimed: str = "") -> tuple[RecordedScore, ...]:
         """Bind scores to a Version."""
         return self._ask(score.add, reference=self.reference(text), scores=scores, claimed=claimed)
@@ -295,8 +254,6 @@ class Registry:
     def add_base_scores(self, base: str, scores: tuple[Score, ...], *, claimed: str = "") -> tuple[RecordedScore, ...]:
         """Bind scores to a Base, so that a first version can be compared with it."""
         return self._ask(score.add_to_base, base=base, scores=scores, claimed=claimed)
-
-    # Promote
 
     def explain(self, text: str, stage: str) -> Judged:
         """What a promotion would say, without moving anything."""
@@ -392,61 +349,6 @@ class Registry:
         same = (each for each in locked.equivalences if each.other == recognised)
         return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
 
-    # Access
-
-    def whoami(self) -> WhoAmI:
-        """Whom the registry takes the caller for."""
-        return self._ask(access.who)
-
-    def may(self, verb: str, scope: str | None = None) -> bool:
-        """Whether the caller may do `verb` to an adapter, or to the registry as a whole."""
-        return self._ask(access.may, verb=check_verb(verb), scope=self.adapter(scope) if scope else None)
-
-    def accounts(self) -> tuple[Account, ...]:
-        """Every account."""
-        return self._ask(access.accounts)
-
-    def create_account(
-        self, name: str, *, kind: AccountKind = AccountKind.PERSON, password: str | None = None
-    ) -> Account:
-        """Make an account that may do nothing yet."""
-        return self._ask(access.create_account, name=name, kind=kind, password=password)
-
-    def grant(self, account: str, scope: str, verbs: tuple[str, ...]) -> Account:
-        """Give an account roles or verbs on a scope, in place of what it had there."""
-        return self._ask(access.grant, account=account, scope=scope, verbs=verbs)
-
-    def disable(self, account: str, *, disabled: bool = True) -> Account:
-        """Shut an account out, or let it in again."""
-        return self._ask(access.disable, account=account, disabled=disabled)
-
-    def create_token(
-        self,
-        *,
-        account: str | None = None,
-        label: str = "",
-        limits: tuple[Grant, ...] | None = None,
-        expires_in_seconds: int | None = TOKEN_DAYS * 86_400,
-    ) -> NewToken:
-        """Make a token; its secret is in the answer, this once."""
-        return self._ask(
-            access.create_token, account=account, label=label, limits=limits, expires_in_seconds=expires_in_seconds
-        )
-
-    def tokens(self, account: str | None = None) -> tuple[Token, ...]:
-        """Tokens, newest first."""
-        return self._ask(access.tokens, account=account)
-
-    def revoke_token(self, token: str) -> Token:
-        """Make a token useless from now on."""
-        return self._ask(access.revoke_token, token=token)
-
-    def set_default_base(self, namespace: str, base: str | None) -> Digest | None:
-        """Which Base pushes to a namespace mean when their config names none that is registered."""
-        return self._ask(draft.set_default_base, namespace=check_namespace(namespace), base=base)
-
-    # Keep
-
     def verify_store(self, *, read_data: bool = False, progress: Progress | None = None) -> StoreReport:
         """Hold the catalog against the blobs; with `read_data`, hash every byte."""
         return self._ask(collecting.check, read_data=read_data, progress=progress or _silent)
@@ -460,6 +362,17 @@ class Registry:
     def collect(self, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False) -> Collected:
         """Remove bytes that no version refers to."""
         return self._ask(collecting.collect, grace_seconds=grace_seconds, dry_run=dry_run)
+
+
+def _every(page_after: Callable[[Any], Any], first: Any) -> Iterator[Any]:
+    """The items of every page, from the one that begins at `first`."""
+    start = first
+    while True:
+        page = page_after(start)
+        yield from page.items
+        if page.next is None:
+            return
+        start = page.next
 
 
 def _silent(_bytes: int) -> None:

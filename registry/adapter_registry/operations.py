@@ -44,6 +44,7 @@ class Operation:
         call: the service function.
         verb: what it takes; `{stage}` stands for that argument; empty for whoever is signed in.
         anywhere: whether holding the verb on any scope is enough, because what is asked for belongs to no adapter.
+        secret: whether question or answer holds a secret: neither is ever kept, so an idempotency key does nothing.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Operation:
     call: Function
     verb: str
     anywhere: bool = False
+    secret: bool = False
 
     @property
     def writes(self) -> bool:
@@ -132,12 +134,12 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("access.who", "GET", "/whoami", access.who, ANYONE),
     Operation("access.may", "GET", "/can", access.may, ANYONE),
     Operation("access.accounts", "GET", "/accounts", access.accounts, "access"),
-    Operation("access.create-account", "POST", "/accounts", access.create_account, "access"),
+    Operation("access.create-account", "POST", "/accounts", access.create_account, "access", secret=True),
     Operation("access.grant", "POST", "/accounts/{account}/grants", access.grant, "access"),
     Operation("access.disable", "POST", "/accounts/{account}/disabled", access.disable, "access"),
-    Operation("access.set-password", "PUT", "/accounts/{account}/password", access.set_password, ANYONE),
+    Operation("access.set-password", "PUT", "/accounts/{account}/password", access.set_password, ANYONE, secret=True),
     Operation("access.tokens", "GET", "/tokens", access.tokens, ANYONE),
-    Operation("access.create-token", "POST", "/tokens", access.create_token, ANYONE),
+    Operation("access.create-token", "POST", "/tokens", access.create_token, ANYONE, secret=True),
     Operation("access.revoke-token", "DELETE", "/tokens/{token}", access.revoke_token, ANYONE),
 )
 BY_FUNCTION: Mapping[Function, Operation] = {operation.call: operation for operation in OPERATIONS.values()}

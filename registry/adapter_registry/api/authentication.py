@@ -15,7 +15,6 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_registry.api.problems import problem
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import RegistryError, Unauthorised
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import access
@@ -59,7 +58,7 @@ class Authenticated:
         principal = None
         if secret:
             try:
-                principal = await run_in_threadpool(_principal, self._backend, secret)
+                principal = await run_in_threadpool(access.authenticate, self._backend, secret=secret)
             except RegistryError as error:
                 await problem(error)(scope, receive, send)
                 return
@@ -68,10 +67,6 @@ class Authenticated:
             await _turned_away(scope, presented=bool(secret))(scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-
-def _principal(backend: Backend, secret: str) -> Principal | None:
-    return access.authenticate(backend, secret=secret)
 
 
 def _secret(header: str) -> str:

@@ -234,13 +234,16 @@ def _listing(request: Request) -> Response:
 
 def _wanted(line: AdapterLine, request: Request) -> bool:
     query = request.query_params
-    tags = {"peft", "safetensors", line.method.split(" ")[0].lower(), f"base_model:{line.base_name}"}
+    tags = _line_tags(line)
     return all(each in tags for each in several(request, "filter")) and query.get("gated") not in _TRUE[:3]
+
+
+def _line_tags(line: AdapterLine) -> list[str]:
+    return ["peft", "safetensors", line.method.split(" ")[0].lower(), f"base_model:{line.base_name}"]
 
 
 def _line(line: AdapterLine) -> dict[str, Any]:
     at = time_of(line.pushed_at)
-    tags = ["peft", "safetensors", line.method.split(" ")[0].lower(), f"base_model:{line.base_name}"]
     return {
         "_id": line.adapter,
         "id": line.adapter,
@@ -253,5 +256,5 @@ def _line(line: AdapterLine) -> dict[str, Any]:
         "downloads": 0,
         "likes": 0,
         "library_name": "peft",
-        "tags": tags,
+        "tags": _line_tags(line),
     }

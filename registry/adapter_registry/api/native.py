@@ -47,7 +47,7 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         backend = backend_of(request)
         require(operation, backend, given)
         key = request.headers.get("idempotency-key")
-        if key is not None and operation.writes:
+        if key is not None and operation.writes and not operation.secret:
             identity = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + data
             return await run_in_threadpool(_once, operation, backend, given, key, identity)
         status, answered = await run_in_threadpool(_called, operation, backend, given)
@@ -166,12 +166,8 @@ async def _sign_in(request: Request) -> Response:
     name, password = document.get("name"), document.get("password")
     if not isinstance(name, str) or not isinstance(password, str):
         raise InvalidInput("signing in takes a name and a password.")
-    made = await run_in_threadpool(_signed_in, server_of(request).backend, name, password)
+    made = await run_in_threadpool(access.sign_in, server_of(request).backend, name=name, password=password)
     return Response(to_wire(made), status_code=201, media_type="application/json")
-
-
-def _signed_in(backend: Backend, name: str, password: str) -> access.NewToken:
-    return access.sign_in(backend, name=name, password=password)
 
 
 def _adapter(request: Request) -> str:
@@ -190,13 +186,9 @@ async def _get_file(request: Request) -> Response:
     reference = f"{_adapter(request)}@{request.path_params['selector']}"
     backend = backend_of(request)
     require(OPERATIONS["show.resolve"], backend, {"reference": reference})
-    file = await run_in_threadpool(_file, backend, reference, request.path_params["path"])
+    file = await run_in_threadpool(pull.find_file, backend, reference=reference, path=request.path_params["path"])
     headers = {"etag": f'"{hex_of(file.digest)}"', "content-disposition": "attachment"}
     return await file_answer(request, backend, file, headers)
-
-
-def _file(backend: Backend, reference: str, path: str) -> Any:
-    return pull.find_file(backend, reference=reference, path=path)
 
 
 def _unwatched(_bytes: int) -> None:

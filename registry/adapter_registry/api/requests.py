@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -100,7 +99,7 @@ async def receive(request: Request, backend: Backend, *, adapter: str, digest: D
 
     The bytes are handed to a thread a mebibyte at a time: handing over each piece costs more than the work.
     """
-    with _receiving(backend, adapter, name) as incoming:
+    with push.receiving(backend, adapter=adapter, name=name) as incoming:
         pieces: list[bytes] = []
         held = size = 0
         async for chunk in request.stream():
@@ -114,12 +113,6 @@ async def receive(request: Request, backend: Backend, *, adapter: str, digest: D
                 pieces, held = [], 0
         await run_in_threadpool(incoming.write, *pieces)
         return await run_in_threadpool(incoming.publish, digest)
-
-
-@contextmanager
-def _receiving(backend: Backend, adapter: str, name: str) -> Iterator[Any]:
-    with push.receiving(backend, adapter=adapter, name=name) as incoming:
-        yield incoming
 
 
 class BlobFile(FileResponse):

@@ -88,9 +88,16 @@ def disable(backend: Backend, *, account: str, disabled: bool = True) -> Account
 
 
 def set_password(backend: Backend, *, account: str, password: str) -> Account:
-    """Give a person a password to sign in with; their own, or anybody's for who manages access."""
-    if account != backend.asks.name and not backend.asks.may("access"):
-        raise Forbidden(f"setting the password of {account} takes the verb 'access' on '*'.")
+    """Give a person a password to sign in with; their own, or anybody's for who manages access.
+
+    Raises:
+        Forbidden: somebody else's, or through a limited token: signing in would undo its limits.
+    """
+    own = account == backend.asks.name and backend.asks.limits is None
+    if not own and not backend.asks.may("access"):
+        raise Forbidden(
+            f"setting the password of {account} takes an unlimited token of {account}, or the verb 'access' on '*'."
+        )
     hashed = _hashed(password)
     with backend.catalog.writing() as tx:
         _account(tx, account)

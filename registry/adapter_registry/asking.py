@@ -1,0 +1,37 @@
+"""How a question is carried out: on the embedded registry in this process, or by the server that ADAPTERS_URL names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+
+from adapter_registry.domain.ports import Backend
+from adapter_registry.settings import Settings
+
+if TYPE_CHECKING:
+    from adapter_registry.remote import Remote
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Asking:
+    """What can ask: it has settings, and opens or reaches a registry when it first has to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened: Backend | None = None
+
+    def _ask(self, operation: Callable[Concatenate[Backend, P], T], *args: P.args, **given: P.kwargs) -> T:
+        if self._settings.url:
+            return cast("T", self._remote().call(operation, given))
+        if self._opened is None:
+            from adapter_registry import app  # noqa: PLC0415  importing a database takes half of a command's time
+
+            self._opened = app.embedded(self._settings)
+        return operation(self._opened, *args, **given)
+
+    def _remote(self) -> Remote:
+        from adapter_registry.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
+
+        return Remote(self._settings.url or "", self._settings.token)
