@@ -70,8 +70,6 @@ class Registry(AccountCalls):
         super().__init__(settings)
         self.in_use = InUse(settings.context, settings.adapter)
 
-    # Names
-
     def adapter(self, text: str | None) -> str:
         """`namespace/name` of what people write; the adapter in use when they write nothing.
 
@@ -89,8 +87,6 @@ class Registry(AccountCalls):
         """The full reference of what people write: `v3` becomes `namespace/name@v3` of the adapter in use."""
         in_use = self.in_use.here()
         return str(reference.parse(text, namespace=self._settings.namespace, in_use=in_use))
-
-    # Bases
 
     def add_base(self, name: str, source: str | Path, *, progress: Progress | None = None) -> Registration:
         """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
@@ -123,8 +119,6 @@ class Registry(AccountCalls):
         from adapter_registry.checkpoints.base_folder import read_base  # noqa: PLC0415  numpy and blake3 are slow
 
         return read_base(Path(text).expanduser(), cache=self._settings.cache, progress=progress or _silent)
-
-    # Push
 
     def check(self, folder: str | Path, *, base: str) -> Checked:
         """What a push of `folder` onto `base` would say, without storing anything."""
@@ -187,8 +181,6 @@ class Registry(AccountCalls):
                 with source.open() as stream:
                     self._ask(pushing.receive, adapter=adapter, file=file, source=stream)
             progress(file.size)
-
-    # Look
 
     def adapters(
         self,
@@ -290,8 +282,6 @@ class Registry(AccountCalls):
     def set_policy(self, stage: str, policy: Policy) -> PolicyInForce:
         """Give a stage a new revision of its policy."""
         return self._ask(promotion.set_policy, stage=stage, policy=policy)
-
-    # Pull
 
     def pull(
         self,
