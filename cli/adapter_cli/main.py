@@ -38,6 +38,7 @@ COMMANDS = {
         "whoami": ("access", "Say whom the registry takes you for."),
         "can-i": ("access", "Say whether you may do something."),
         "namespace": ("access", "Settings of a namespace."),
+        "webhook": ("webhook", "Tell other programs what happened."),
         "admin": ("admin", "Check, collect and migrate the store."),
     },
 }

@@ -20,7 +20,7 @@ import msgspec
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.reference import parse, split_adapter
-from adapter_registry.services import access, base, collect, draft, mark, promote, push, score, show
+from adapter_registry.services import access, base, collect, draft, mark, promote, push, score, show, webhook
 
 Function = Callable[..., Any]
 
@@ -128,6 +128,17 @@ OPERATIONS: dict[str, Operation] = _table(
         draft.set_default_base,
         "namespace.write",
     ),
+    Operation("webhook.register", "POST", "/webhooks", webhook.register, "webhook", anywhere=True, secret=True),
+    Operation("webhook.webhooks", "GET", "/webhooks", webhook.webhooks, "webhook", anywhere=True),
+    Operation("webhook.change", "PATCH", "/webhooks/{webhook}", webhook.change, "webhook", anywhere=True),
+    Operation("webhook.remove", "DELETE", "/webhooks/{webhook}", webhook.remove, "webhook", anywhere=True),
+    Operation(
+        "webhook.rotate", "POST", "/webhooks/{webhook}/secret", webhook.rotate, "webhook", anywhere=True, secret=True
+    ),
+    Operation(
+        "webhook.deliveries", "GET", "/webhooks/{webhook}/deliveries", webhook.deliveries, "webhook", anywhere=True
+    ),
+    Operation("webhook.replay", "POST", "/webhooks/{webhook}/replay", webhook.replay, "webhook", anywhere=True),
     Operation("show.events", "GET", "/events", show.events, "audit"),
     Operation("collect.check", "POST", "/store/check", collect.check, "maintain"),
     Operation("collect.collect", "POST", "/store/collect", collect.collect, "maintain"),

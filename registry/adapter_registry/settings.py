@@ -33,6 +33,7 @@ class Settings:
         public_url: the address that clients reach the server by (ADAPTERS_PUBLIC_URL).
         log_requests: whether the server writes a line of JSON per request to standard error (ADAPTERS_LOG_REQUESTS).
         hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
+        private_webhooks: whether webhooks may go to private addresses (ADAPTERS_WEBHOOKS_PRIVATE).
     """
 
     home: Path
@@ -47,6 +48,7 @@ class Settings:
     public_url: str | None = None
     hosts: tuple[str, ...] = ()
     log_requests: bool = False
+    private_webhooks: bool = False
 
     @property
     def database(self) -> Path:
@@ -83,7 +85,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         token=given.get("ADAPTERS_TOKEN") or None,
         database_url=given.get("ADAPTERS_DATABASE_URL") or None,
         blobs_url=given.get("ADAPTERS_BLOBS_URL") or None,
-        log_requests=given.get("ADAPTERS_LOG_REQUESTS", "").lower() in ("1", "true", "yes"),
+        log_requests=_is_on(given, "ADAPTERS_LOG_REQUESTS"),
+        private_webhooks=_is_on(given, "ADAPTERS_WEBHOOKS_PRIVATE"),
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
         hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
     )
@@ -93,6 +96,10 @@ def migrations_folder() -> Path:
     """Alembic's folder, in a wheel or in a checkout."""
     shipped = PACKAGE / "_migrations"
     return shipped if shipped.is_dir() else PACKAGE.parent.parent / "migrations"
+
+
+def _is_on(given: Mapping[str, str], name: str) -> bool:
+    return given.get(name, "").lower() in ("1", "true", "yes")
 
 
 def _folder(given: str | None, default: Path) -> Path:

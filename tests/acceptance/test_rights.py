@@ -45,6 +45,13 @@ MATRIX = {
     "promote.policy": SIGNED_IN,
     "promote.set-policy": {"admin"},
     "draft.set-default-base": {"admin"},
+    "webhook.register": {"elsewhere", "admin"},
+    "webhook.webhooks": {"elsewhere", "admin"},
+    "webhook.change": {"elsewhere", "admin"},
+    "webhook.remove": {"elsewhere", "admin"},
+    "webhook.rotate": {"elsewhere", "admin"},
+    "webhook.deliveries": {"elsewhere", "admin"},
+    "webhook.replay": {"elsewhere", "admin"},
     "show.events": {"admin"},
     "collect.check": {"admin"},
     "collect.collect": {"admin"},
@@ -68,6 +75,7 @@ PLACES = {
     "namespace": "team",
     "account": "nobody-at-all",
     "token": "000000000000",
+    "webhook": "000000000000",
 }
 
 

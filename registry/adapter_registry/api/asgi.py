@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from adapter_registry import app
 from adapter_registry.api.observed import log_to_stderr
 from adapter_registry.api.server import make_app
+from adapter_registry.sender import Sender
 from adapter_registry.settings import read_settings
 
 
@@ -15,4 +16,10 @@ def create() -> Starlette:
     settings = read_settings()
     if settings.log_requests:
         log_to_stderr()
-    return make_app(app.served(settings), public_url=settings.public_url, hosts=settings.hosts)
+    backend = app.served(settings)
+    return make_app(
+        backend,
+        public_url=settings.public_url,
+        hosts=settings.hosts,
+        beside=(Sender(backend, allow_private=settings.private_webhooks),),
+    )

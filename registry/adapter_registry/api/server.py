@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -28,14 +30,36 @@ from adapter_registry.services import access
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
-def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence[str] = ()) -> Starlette:
+class Beside(Protocol):
+    """What runs in the background of a server process."""
+
+    def start(self) -> None:
+        """Begin, without waiting."""
+
+    def stop(self) -> None:
+        """End, and wait for what is half done."""
+
+
+def make_app(
+    backend: Backend, *, public_url: str | None = None, hosts: Sequence[str] = (), beside: Sequence[Beside] = ()
+) -> Starlette:
     """The application.
 
     Args:
         backend: what it runs on.
         public_url: the address clients reach it by, `https://adapters.example.org`; None on one machine.
         hosts: further values of `Host` that it answers to; `*` for all, behind a proxy that checks.
+        beside: what runs as long as the application does.
     """
+
+    @asynccontextmanager
+    async def running(_app: Starlette) -> AsyncIterator[None]:
+        for each in beside:
+            each.start()
+        yield
+        for each in beside:
+            await run_in_threadpool(each.stop)
+
     known = [*LOCAL_HOSTS, *hosts, *([urlsplit(public_url).hostname or ""] if public_url else [])]
     app = Starlette(
         routes=[
@@ -53,6 +77,7 @@ def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence
             Middleware(Authenticated, backend=backend),
         ],
         exception_handlers={RegistryError: _refused},
+        lifespan=running,
     )
     app.router.redirect_slashes = False
     app.router.default = Hub()

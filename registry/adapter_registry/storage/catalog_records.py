@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, or_, select
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import GENESIS, Entry, Event, chained
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.rows import from_text, to_text
 from adapter_registry.storage.tables import blobs, events, scores, version_files
 
@@ -62,13 +63,17 @@ class EventTable:
         self._connection = connection
 
     def append(self, entry: Entry) -> Event:
-        """The entry as the next event; two writers cannot take the same place (unique `previous`)."""
+        """The entry as the next event, and a delivery to each webhook that is to be told of it.
+
+        Two writers cannot take the same place (unique `previous`).
+        """
         newest = select(events.c.sequence, events.c.digest).order_by(events.c.sequence.desc()).limit(1)
         last = self._connection.execute(newest).one_or_none()
         sequence, previous = (last.sequence + 1, last.digest) if last else (1, GENESIS)
         event = chained(entry, sequence=sequence, previous=previous)
         row = {"sequence": sequence, "subject": entry.subject, "entry": to_text(entry)}
         self._connection.execute(insert(events), [{**row, "previous": previous, "digest": event.digest}])
+        WebhookTable(self._connection).told(event)
         return event
 
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The Alembic revision this code reads and writes; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -278,7 +278,7 @@ webhooks = Table(
     Column("id", String(12), primary_key=True),
     Column("scope", String(200), nullable=False),
     Column("document", Text, nullable=False),
-    Column("secret", Text, nullable=False),
+    Column("secrets", Text, nullable=False),
     Column("active", Integer, nullable=False),
 )
 
@@ -293,8 +293,9 @@ deliveries = Table(
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("due_at", String(32), nullable=False),
-    Column("answer", Text, nullable=False),
+    Column("document", Text, nullable=False),
     CheckConstraint("state IN ('pending', 'delivered', 'dead')", name="state_known"),
 )
 Index("ix_deliveries_state_due_at", deliveries.c.state, deliveries.c.due_at)
 Index("ix_deliveries_webhook_event", deliveries.c.webhook, deliveries.c.event)
+Index("ix_deliveries_webhook_subject_event", deliveries.c.webhook, deliveries.c.subject, deliveries.c.event)
