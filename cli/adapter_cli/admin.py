@@ -62,3 +62,9 @@ def collect(grace: int, dry_run: bool, as_json: bool, quiet: bool) -> None:
 def migrate() -> None:
     """Bring the database to the schema of this version. The embedded store does it by itself."""
     say(f"the database is at schema {connect().migrate()}", style="green")
+
+
+@admin.command("pointer-key")
+def pointer_key() -> None:
+    """Print the public key that what stages point to is signed with; give it to clients as ADAPTERS_POINTER_KEY."""
+    click.echo(connect().pointer_key())

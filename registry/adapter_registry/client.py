@@ -34,6 +34,7 @@ from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.folders import hashed, is_folder, name_of
 from adapter_registry.in_use import InUse
+from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
 from adapter_registry.services import collect as collecting
@@ -63,7 +64,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls):
+class Registry(AccountCalls, PointerCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings) -> None:
@@ -203,8 +204,8 @@ class Registry(AccountCalls):
         return tuple(_every(lambda before: self._ask(show.versions, adapter=name, where=where, before=before), None))
 
     def resolve(self, text: str) -> Version:
-        """The Version a reference selects now."""
-        return self._ask(show.resolve, reference=self.reference(text))
+        """The Version a reference selects now; what a server's stage points to is believed only when signed."""
+        return self._resolved(reference.parse(self.reference(text)))
 
     def scores(self, text: str) -> tuple[RecordedScore, ...]:
         """The scores of a Version."""

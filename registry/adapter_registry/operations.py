@@ -20,7 +20,7 @@ import msgspec
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.reference import parse, split_adapter
-from adapter_registry.services import access, base, collect, draft, mark, promote, push, score, show, webhook
+from adapter_registry.services import access, base, collect, draft, mark, pointer, promote, push, score, show, webhook
 
 Function = Callable[..., Any]
 
@@ -118,6 +118,8 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(
         "promote.rollback", "POST", "/adapters/{adapter}/stages/{stage}/rollback", promote.rollback, "rollback:{stage}"
     ),
+    Operation("pointer.pointer", "GET", "/adapters/{adapter}/stages/{stage}/pointer", pointer.pointer, "read"),
+    Operation("pointer.key", "GET", "/pointer-key", pointer.key, ANYONE),
     Operation("promote.history", "GET", "/adapters/{adapter}/history", promote.history, "read"),
     Operation("promote.policy", "GET", "/stages/{stage}/policy", promote.policy, ANYONE),
     Operation("promote.set-policy", "PUT", "/stages/{stage}/policy", promote.set_policy, "policy.write"),

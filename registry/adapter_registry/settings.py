@@ -28,6 +28,8 @@ class Settings:
         actor: who asks (ADAPTERS_ACTOR, else the login name).
         url: a registry server to ask instead of the embedded store (ADAPTERS_URL); None for the embedded one.
         token: that server's token (ADAPTERS_TOKEN).
+        pointer_key: the public key that the server's pointers must be signed with (ADAPTERS_POINTER_KEY); None trusts
+            the first one it shows.
         database_url: `postgresql+psycopg://...` in place of the SQLite file (ADAPTERS_DATABASE_URL).
         blobs_url: `s3://bucket/prefix` in place of the blob folder (ADAPTERS_BLOBS_URL).
         public_url: the address that clients reach the server by (ADAPTERS_PUBLIC_URL).
@@ -43,6 +45,7 @@ class Settings:
     actor: str
     url: str | None = None
     token: str | None = None
+    pointer_key: str | None = None
     database_url: str | None = None
     blobs_url: str | None = None
     public_url: str | None = None
@@ -65,6 +68,11 @@ class Settings:
         """Which adapter is in use in which folder."""
         return self.home / "in-use.json"
 
+    @property
+    def pointers(self) -> Path:
+        """Which pointers of servers were believed here."""
+        return self.home / "pointers.json"
+
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """The Settings of `environment` (default: the process's own).
@@ -83,6 +91,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         actor=given.get("ADAPTERS_ACTOR") or _login(),
         url=given.get("ADAPTERS_URL") or None,
         token=given.get("ADAPTERS_TOKEN") or None,
+        pointer_key=given.get("ADAPTERS_POINTER_KEY") or None,
         database_url=given.get("ADAPTERS_DATABASE_URL") or None,
         blobs_url=given.get("ADAPTERS_BLOBS_URL") or None,
         log_requests=_is_on(given, "ADAPTERS_LOG_REQUESTS"),

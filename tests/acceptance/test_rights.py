@@ -41,6 +41,8 @@ MATRIX = {
     "promote.explain": READERS,
     "promote.promote": {"admin"},
     "promote.rollback": {"admin"},
+    "pointer.pointer": READERS,
+    "pointer.key": SIGNED_IN,
     "promote.history": READERS,
     "promote.policy": SIGNED_IN,
     "promote.set-policy": {"admin"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +19,7 @@ from adapter_registry.domain.digest import hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend, KeptAnswer
 from adapter_registry.operations import LOCAL, OPERATIONS, Operation, arguments_from_wire, to_wire
-from adapter_registry.services import access, pull
+from adapter_registry.services import access, pointer, pull
 
 LONGEST_KEY = 128
 KEY_DAYS = 2
@@ -46,6 +47,8 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         given = arguments_from_wire(operation, request.path_params, request.query_params, data)
         backend = backend_of(request)
         require(operation, backend, given)
+        if operation.call is pointer.pointer:
+            given = await _waited(request, backend, given)
         key = request.headers.get("idempotency-key")
         if key is not None and operation.writes and not operation.secret:
             identity = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + data
@@ -54,6 +57,15 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         return _tagged(request, Response(answered, status_code=status, media_type="application/json"))
 
     return answer
+
+
+async def _waited(request: Request, backend: Backend, given: dict[str, Any]) -> dict[str, Any]:
+    """`given` without its wait, which was done here: who waits must not hold a thread."""
+    seconds = min(given.pop("wait_seconds", 0.0), pointer.LONGEST_WAIT_SECONDS)
+    if seconds > 0 and given.get("after") is not None:
+        asked = partial(pointer.moved, backend, **given)
+        await server_of(request).changes.until(asked, seconds=seconds)
+    return given
 
 
 def require(operation: Operation, backend: Backend, given: dict[str, Any]) -> None:

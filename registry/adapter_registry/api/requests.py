@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 
+from adapter_registry.api.changes import Changes
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
@@ -33,11 +34,13 @@ class Server:
         backend: the registry.
         public_url: what clients reach it by; None to believe the (allowed) Host they used.
         signing_key: signs short-lived permissions to upload; shared by all processes.
+        changes: wakes requests that wait for an event.
     """
 
     backend: Backend
     public_url: str | None
     signing_key: str
+    changes: Changes
 
 
 def server_of(request: Request) -> Server:

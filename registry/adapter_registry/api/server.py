@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from types import FrameType
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -20,6 +24,7 @@ from starlette.routing import Route
 
 from adapter_registry.api import hub_uploads, native, observed, openapi
 from adapter_registry.api.authentication import Authenticated
+from adapter_registry.api.changes import Changes
 from adapter_registry.api.hub import Hub
 from adapter_registry.api.problems import problem
 from adapter_registry.api.requests import Server, server_of
@@ -54,6 +59,7 @@ def make_app(
 
     @asynccontextmanager
     async def running(_app: Starlette) -> AsyncIterator[None]:
+        on_termination(app.state.server.changes.end)
         for each in beside:
             each.start()
         yield
@@ -81,8 +87,24 @@ def make_app(
     )
     app.router.redirect_slashes = False
     app.router.default = Hub()
-    app.state.server = Server(backend, public_url, access.server_secret(backend, name="uploads"))
+    app.state.server = Server(backend, public_url, access.server_secret(backend, name="uploads"), Changes(backend))
     return app
+
+
+def on_termination(end: Callable[[], None]) -> None:
+    """Call `end` in the event loop when the process is asked to stop, before the server's own handler runs."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # a process that has a loop elsewhere handles its signals itself
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def ending(given: int, frame: FrameType | None, before: Any = before) -> None:
+            loop.call_soon_threadsafe(end)
+            if callable(before):
+                before(given, frame)
+
+        signal.signal(number, ending)
 
 
 async def _health(_request: Request) -> Response:

@@ -196,6 +196,12 @@ class TooLarge(RegistryError):
     code, status, exit_code = "too-large", 413, 1
 
 
+class UntrustedPointer(RegistryError):
+    """What a server says that a stage points to cannot be believed: forged, replayed or expired."""
+
+    code, status, exit_code = "untrusted-pointer", 409, 7
+
+
 class ServerUnreachable(RegistryError):
     """The server that ADAPTERS_URL names does not answer, or answers something else."""
 

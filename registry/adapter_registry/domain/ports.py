@@ -121,6 +121,9 @@ class StageRows(Protocol):
     def move(self, promotion: Promotion) -> None:
         """Append the promotion and move the pointer to it."""
 
+    def current(self, adapter: str, stage: str) -> Promotion | None:
+        """The move that the pointer stands where it does by; None when it never moved."""
+
     def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
         """Newest first."""
 
@@ -135,6 +138,9 @@ class EventRows(Protocol):
     """The audit log."""
 
     def append(self, entry: Entry) -> Event: ...
+
+    def newest(self) -> int:
+        """The sequence of the newest; 0 when there is none."""
 
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         """In order, beginning after sequence `after`; `subject` keeps those about it and about its versions."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete, insert, or_, select
+from sqlalchemy import Connection, delete, func, insert, or_, select
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import GENESIS, Entry, Event, chained
@@ -75,6 +75,10 @@ class EventTable:
         self._connection.execute(insert(events), [{**row, "previous": previous, "digest": event.digest}])
         WebhookTable(self._connection).told(event)
         return event
+
+    def newest(self) -> int:
+        """See ports.EventRows.newest."""
+        return self._connection.execute(select(func.max(events.c.sequence))).scalar() or 0
 
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         """See ports.EventRows.all."""
