@@ -12,7 +12,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from adapter_registry.api import hub_account, hub_commit, hub_files, hub_info, hub_refs, hub_uploads, hub_xet
+from adapter_registry.api import (
+    hub_account,
+    hub_commit,
+    hub_files,
+    hub_info,
+    hub_listing,
+    hub_refs,
+    hub_uploads,
+    hub_xet,
+)
 from adapter_registry.api.hub_answers import HubError, told, unsupported
 from adapter_registry.api.hub_paths import HubPath, read
 from adapter_registry.domain.errors import InvalidReference, RegistryError
@@ -21,7 +30,7 @@ from adapter_registry.domain.stage import check_stage
 Answer = Callable[[Request, HubPath], Awaitable[Response]]
 
 MODELS: dict[tuple[str, str], Answer] = {
-    ("GET", "list"): hub_info.listing,
+    ("GET", "list"): hub_listing.listing,
     ("GET", "info"): hub_info.info,
     ("GET", "revision"): hub_info.info,
     ("GET", "tree"): hub_info.tree,

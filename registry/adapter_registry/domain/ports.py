@@ -22,6 +22,7 @@ from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.stored_base import StoredBaseRows
 
 
 class BaseRows(Protocol):
@@ -268,6 +269,8 @@ class Transaction(Protocol):
     def accounts(self) -> AccountRows: ...
     @property
     def branches(self) -> BranchRows: ...
+    @property
+    def stored_bases(self) -> StoredBaseRows: ...
 
 
 class Catalog(Protocol):

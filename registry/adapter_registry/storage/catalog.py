@@ -13,6 +13,7 @@ from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
+from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
 from adapter_registry.storage.catalog_versions import VersionTable
 from adapter_registry.storage.database import transaction
 
@@ -29,6 +30,7 @@ class SqlTransaction:
     blobs: BlobTable
     accounts: AccountTable
     branches: BranchTable
+    stored_bases: StoredBaseTable
 
 
 class SqlCatalog:
@@ -60,4 +62,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         blobs=BlobTable(connection),
         accounts=AccountTable(connection),
         branches=BranchTable(connection),
+        stored_bases=StoredBaseTable(connection),
     )
