@@ -57,7 +57,8 @@ def add(name: str, source: str, store: bool, as_json: bool, quiet: bool) -> None
     if copy is not None:
         with progress_bar(f"storing {source}", sum(file.size for file in copy.files)) as progress:
             storing = registry.store_base(registration, copy, progress=progress)
-        served = replace(registration.base, served_as=storing.stored.names)
+        names = {*registration.base.served_as, *(each.name for each in storing.stored)}
+        served = replace(registration.base, served_as=tuple(sorted(names)))
         registration = replace(registration, base=served)
     if as_json:
         print_json(registration)
@@ -71,10 +72,10 @@ def add(name: str, source: str, store: bool, as_json: bool, quiet: bool) -> None
 
 
 def _print_storing(storing: Storing) -> None:
-    stored = storing.stored
+    stored = storing.stored[0]
     what = "stored" if storing.created else "already stored"
     say(f"{what} {len(stored.files)} files, {human_bytes(stored.size)}", style="green")
-    print_facts([("served as", ", ".join(stored.names)), ("at commit", stored.commit)])
+    print_facts([("served as", ", ".join(each.name for each in storing.stored)), ("at commit", stored.commit)])
 
 
 @base.command("unstore")

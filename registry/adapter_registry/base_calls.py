@@ -78,8 +78,8 @@ class BaseCalls(Asking):
         exact = f"{registered.name}@{registered.base.digest}"
         return self._ask(storing.store, base=exact, files=tuple(files), names=names, commit=copy.commit)
 
-    def stored_base(self, base: str) -> StoredBase | None:
-        """The stored files of a registered base; None when they are not stored."""
+    def stored_base(self, base: str) -> tuple[StoredBase, ...]:
+        """The stored files of a registered base, under every id it is served under."""
         return self._ask(storing.stored, base=base)
 
     def unstore_base(self, name: str) -> tuple[StoredBase, ...]:

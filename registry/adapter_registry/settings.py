@@ -33,6 +33,8 @@ class Settings:
         public_url: the address that clients reach the server by (ADAPTERS_PUBLIC_URL).
         log_requests: whether the server writes a line of JSON per request to standard error (ADAPTERS_LOG_REQUESTS).
         hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
+        upstream_hub: the hub that the server passes on repositories from which are not here (ADAPTERS_UPSTREAM_HUB).
+        upstream_token: that hub's token (ADAPTERS_UPSTREAM_TOKEN).
     """
 
     home: Path
@@ -47,6 +49,8 @@ class Settings:
     public_url: str | None = None
     hosts: tuple[str, ...] = ()
     log_requests: bool = False
+    upstream_hub: str | None = None
+    upstream_token: str | None = None
 
     @property
     def database(self) -> Path:
@@ -85,6 +89,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         blobs_url=given.get("ADAPTERS_BLOBS_URL") or None,
         log_requests=given.get("ADAPTERS_LOG_REQUESTS", "").lower() in ("1", "true", "yes"),
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
+        upstream_hub=given.get("ADAPTERS_UPSTREAM_HUB") or None,
+        upstream_token=given.get("ADAPTERS_UPSTREAM_TOKEN") or None,
         hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
     )
 

@@ -8,6 +8,7 @@ from adapter_registry import app
 from adapter_registry.api.observed import log_to_stderr
 from adapter_registry.api.server import make_app
 from adapter_registry.settings import read_settings
+from adapter_registry.upstream import Upstream
 
 
 def create() -> Starlette:
@@ -15,4 +16,5 @@ def create() -> Starlette:
     settings = read_settings()
     if settings.log_requests:
         log_to_stderr()
-    return make_app(app.served(settings), public_url=settings.public_url, hosts=settings.hosts)
+    upstream = Upstream(settings.upstream_hub, settings.upstream_token) if settings.upstream_hub else None
+    return make_app(app.served(settings), public_url=settings.public_url, hosts=settings.hosts, upstream=upstream)

@@ -183,6 +183,7 @@ def _file_node(backend: Backend, file: File) -> dict[str, Any]:
 async def paths_info(request: Request, path: HubPath) -> Response:
     """`POST /api/models/{id}/paths-info/{rev}`: a form, or JSON."""
     data = await body(request, limit=4_000_000)
+    request.scope["state"]["body"] = data
     wanted, expand = _paths(request, data)
     return JSONResponse(await run_in_threadpool(_paths_info, request, path, wanted, expand))
 

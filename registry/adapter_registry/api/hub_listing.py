@@ -13,7 +13,6 @@ from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import backend_of
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.stored_base import StoredBase
 
 BASES = "~"
 """What a cursor among the bases begins with; no name does."""
@@ -68,9 +67,11 @@ def _bases(request: Request, backend: Backend, after: str) -> list[dict[str, Any
     with backend.catalog.reading() as tx:
         bases = tx.stored_bases.listed(after=after)
     return [
-        _base_line(name, base)
-        for name, base in bases
-        if author in (None, name.rpartition("/")[0]) and search in name.casefold() and _has(request, base_tags(base))
+        _row(base.name, base.stored_at, "transformers", base_tags(base))
+        for base in bases
+        if author in (None, base.name.rpartition("/")[0])
+        and search in base.name.casefold()
+        and _has(request, base_tags(base))
     ]
 
 
@@ -85,10 +86,6 @@ def _line_tags(line: AdapterLine) -> list[str]:
 
 def _line(line: AdapterLine) -> dict[str, Any]:
     return _row(line.adapter, line.pushed_at, "peft", _line_tags(line))
-
-
-def _base_line(name: str, base: StoredBase) -> dict[str, Any]:
-    return _row(name, base.stored_at, "transformers", base_tags(base))
 
 
 def _row(name: str, at: str, library: str, tags: list[str]) -> dict[str, Any]:

@@ -24,17 +24,21 @@ from adapter_registry.api.requests import Server, server_of
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import access
+from adapter_registry.upstream import Upstream
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
-def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence[str] = ()) -> Starlette:
+def make_app(
+    backend: Backend, *, public_url: str | None = None, hosts: Sequence[str] = (), upstream: Upstream | None = None
+) -> Starlette:
     """The application.
 
     Args:
         backend: what it runs on.
         public_url: the address clients reach it by, `https://adapters.example.org`; None on one machine.
         hosts: further values of `Host` that it answers to; `*` for all, behind a proxy that checks.
+        upstream: the hub that repositories which are not here are passed on from; None for none.
     """
     known = [*LOCAL_HOSTS, *hosts, *([urlsplit(public_url).hostname or ""] if public_url else [])]
     app = Starlette(
@@ -56,7 +60,7 @@ def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence
     )
     app.router.redirect_slashes = False
     app.router.default = Hub()
-    app.state.server = Server(backend, public_url, access.server_secret(backend, name="uploads"))
+    app.state.server = Server(backend, public_url, access.server_secret(backend, name="uploads"), upstream)
     return app
 
 

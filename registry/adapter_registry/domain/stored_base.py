@@ -15,11 +15,11 @@ from adapter_registry.domain.reference import split_adapter
 
 @dataclass(frozen=True, slots=True)
 class StoredBase:
-    """The stored files of one Base.
+    """The stored files of one Base under one id.
 
     Attributes:
+        name: the id that it is served under: `gpt2`, `mistralai/Mistral-7B-v0.1`.
         base: the Base's digest.
-        names: ids that it is served under, sorted: `mistral-7b`, `mistralai/Mistral-7B-v0.1`.
         commit: 40 hex digits that name this state: the Hub's commit where it is known, else made of the files.
         model_type: `model_type` of its config.json, e.g. `llama`.
         files: weights, config, tokenizer and what else is safe, sorted by path.
@@ -27,8 +27,8 @@ class StoredBase:
         stored_at: when, ISO 8601 in UTC.
     """
 
+    name: str
     base: Digest
-    names: tuple[str, ...]
     commit: str
     model_type: str | None
     files: tuple[File, ...]
@@ -42,13 +42,13 @@ class StoredBase:
 
 
 class StoredBaseRows(Protocol):
-    """Bases whose bytes are stored, and the ids they are served under."""
+    """Bases whose bytes are stored, by the ids they are served under."""
 
     def add(self, stored: StoredBase) -> None:
-        """Store its files unless the Base's are stored already, and give it its names."""
+        """Store it; the Base is not stored under that id."""
 
-    def get(self, base: Digest) -> StoredBase | None:
-        """The stored files of a Base; None when they are not stored."""
+    def of(self, base: Digest) -> tuple[StoredBase, ...]:
+        """The stored files of a Base under every id, by id."""
 
     def named(self, name: str) -> tuple[StoredBase, ...]:
         """All that are served under an id, newest first."""
@@ -56,14 +56,14 @@ class StoredBaseRows(Protocol):
     def spelled(self, name: str) -> str | None:
         """The id in use that differs at most in upper and lower case."""
 
-    def listed(self, *, after: str = "", limit: int | None = None) -> tuple[tuple[str, StoredBase], ...]:
-        """(id, what its `main` is) of every id, by id, beginning after `after`; files left empty."""
+    def listed(self, *, after: str = "") -> tuple[StoredBase, ...]:
+        """What `main` is of every id, by id, beginning after `after`; files left empty."""
 
     def all(self) -> tuple[StoredBase, ...]:
         """Every one, with its files."""
 
-    def remove(self, name: str, bases: Iterable[Digest]) -> None:
-        """Take an id away from Bases that are served under it; those left without one are forgotten."""
+    def remove(self, stored: StoredBase) -> None:
+        """Forget the files of a Base under an id."""
 
     def local_namespace(self, namespace: str) -> bool:
         """Whether adapters or settings of the registry are in this namespace, in upper or lower case."""

@@ -94,7 +94,7 @@ def _users(tx: Transaction) -> dict[Digest, list[str]]:
                 users.setdefault(file.digest, []).append(version.reference)
     for stored in tx.stored_bases.all():
         for file in stored.files:
-            users.setdefault(file.digest, []).append(f"base {stored.names[0]}")
+            users.setdefault(file.digest, []).append(f"base {stored.name}")
     return users
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adapter_registry.checkpoints.base_config import read_config
 from adapter_registry.checkpoints.base_files import Read, choose
@@ -40,11 +40,11 @@ class Storing:
     """The answer to storing a Base's bytes.
 
     Attributes:
-        stored: what is stored now, with every id it is served under.
-        created: False when the same files were stored before.
+        stored: what is stored now, under each id that was asked for.
+        created: False when the same files were stored under all of them before.
     """
 
-    stored: StoredBase
+    stored: tuple[StoredBase, ...]
     created: bool
 
 
@@ -82,8 +82,8 @@ def store(
     _require_same(known, sources)
     ordered = tuple(sorted(files, key=lambda file: file.path))
     wanted = StoredBase(
+        name="",
         base=known.digest,
-        names=tuple(sorted(set(names))),
         commit=commit or known.commit or derived_commit(ordered),
         model_type=known.model_type[:100] if known.model_type else None,
         files=ordered,
@@ -91,24 +91,26 @@ def store(
         stored_at=backend.clock(),
     )
     with backend.catalog.writing() as tx:
-        return _stored(backend, tx, wanted)
+        found = [_stored(backend, tx, replace(wanted, name=name)) for name in dict.fromkeys(names)]
+    return Storing(tuple(stored for stored, _ in found), created=any(created for _, created in found))
 
 
-def _stored(backend: Backend, tx: Transaction, wanted: StoredBase) -> Storing:
-    for name in wanted.names:
-        _require_free(tx, name, wanted)
-    before = tx.stored_bases.get(wanted.base)
-    if before is not None and before.files != wanted.files:
+def _stored(backend: Backend, tx: Transaction, wanted: StoredBase) -> tuple[StoredBase, bool]:
+    """What is stored under an id now, and whether it was not before."""
+    _require_free(tx, wanted)
+    before = next((each for each in tx.stored_bases.named(wanted.name) if each.base == wanted.base), None)
+    if before is not None:
+        if before.files == wanted.files:
+            return before, False
         other = sorted({file.path for file in set(before.files) ^ set(wanted.files)})
         raise Conflict(
-            f"this base is stored already (as {', '.join(before.names)}), with other files: {', '.join(other[:5])}; "
-            f"nothing was changed. `adapters base unstore {before.names[0]}` makes room for these."
+            f"{wanted.name} is stored already, with the same weights and other files: {', '.join(other[:5])}; nothing "
+            f"was changed. `adapters base unstore {wanted.name}` makes room, or store this under another name."
         )
     tx.stored_bases.add(wanted)
-    now = tx.stored_bases.get(wanted.base) or wanted
-    detail = {"digest": now.base, "commit": now.commit, "names": list(now.names), "size": now.size}
-    tx.events.append(Entry("base.store", wanted.names[0], Outcome.DONE, backend.actor, backend.clock(), detail))
-    return Storing(now, created=before is None)
+    detail = {"digest": wanted.base, "commit": wanted.commit, "size": wanted.size}
+    tx.events.append(Entry("base.store", wanted.name, Outcome.DONE, backend.actor, wanted.stored_at, detail))
+    return wanted, True
 
 
 def unstore(backend: Backend, *, name: str) -> tuple[StoredBase, ...]:
@@ -129,17 +131,17 @@ def unstore(backend: Backend, *, name: str) -> tuple[StoredBase, ...]:
         found = tuple(each for each in tx.stored_bases.named(served) if _means(each, prefix))
         if not found:
             raise NotFound(f"no stored base is served as {name}; `adapters base ls` lists those that are.")
-        tx.stored_bases.remove(served, tuple(each.base for each in found))
         for each in found:
+            tx.stored_bases.remove(each)
             detail = {"digest": each.base, "commit": each.commit, "size": each.size}
             tx.events.append(Entry("base.unstore", served, Outcome.DONE, backend.actor, backend.clock(), detail))
     return found
 
 
-def stored(backend: Backend, *, base: str) -> StoredBase | None:
-    """The stored files of the Base that `name`, `name@prefix` or a digest means; None when they are not stored."""
+def stored(backend: Backend, *, base: str) -> tuple[StoredBase, ...]:
+    """The stored files of the Base that `name`, `name@prefix` or a digest means, under every id it is served under."""
     with backend.catalog.reading() as tx:
-        return tx.stored_bases.get(base_of(tx, base).base.digest)
+        return tx.stored_bases.of(base_of(tx, base).base.digest)
 
 
 def _means(stored: StoredBase, prefix: str) -> bool:
@@ -164,7 +166,8 @@ def _require_verb(backend: Backend, verb: str, name: str) -> None:
         raise Forbidden(f"{name}: everybody loads a stored base by that name, so this takes the verb {verb!r} {where}.")
 
 
-def _require_free(tx: Transaction, name: str, wanted: StoredBase) -> None:
+def _require_free(tx: Transaction, wanted: StoredBase) -> None:
+    name = wanted.name
     try:
         adapter = "/".join(split_adapter(name, namespace=DEFAULT_NAMESPACE))
     except InvalidReference:

@@ -11,7 +11,7 @@ from adapter_registry.domain.base import Base, RegisteredBase, Tensor, files_roo
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import base_names, bases, equivalences, stored_base_names
+from adapter_registry.storage.tables import base_names, bases, equivalences, stored_bases
 
 
 class BaseTable:
@@ -65,7 +65,7 @@ class BaseTable:
     def _served(self) -> dict[Digest, list[str]]:
         """Digest -> the ids under which its stored bytes are served."""
         found: dict[Digest, list[str]] = {}
-        query = select(stored_base_names.c.base, stored_base_names.c.name).order_by(stored_base_names.c.name)
+        query = select(stored_bases.c.base, stored_bases.c.name).order_by(stored_bases.c.name)
         for row in self._connection.execute(query):
             found.setdefault(row.base, []).append(row.name)
         return found

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -120,7 +121,9 @@ version_files = Table(
 stored_bases = Table(
     "stored_bases",
     metadata,
-    Column("base", ForeignKey("bases.digest"), primary_key=True),
+    Column("name", String(193), primary_key=True),
+    Column("base", ForeignKey("bases.digest"), primary_key=True, index=True),
+    Column("folded", String(193), nullable=False, index=True),
     Column("commit", String(40), nullable=False),
     Column("model_type", String(100)),
     Column("stored_by", String(200), nullable=False),
@@ -130,18 +133,12 @@ stored_bases = Table(
 stored_base_files = Table(
     "stored_base_files",
     metadata,
-    Column("base", ForeignKey("stored_bases.base"), primary_key=True),
+    Column("name", String(193), primary_key=True),
+    Column("base", String(71), primary_key=True),
     Column("path", String(512), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("digest", ForeignKey("blobs.digest"), nullable=False, index=True),
-)
-
-stored_base_names = Table(
-    "stored_base_names",
-    metadata,
-    Column("name", String(193), primary_key=True),
-    Column("base", ForeignKey("stored_bases.base"), primary_key=True, index=True),
-    Column("folded", String(193), nullable=False, index=True),
+    ForeignKeyConstraint(["name", "base"], ["stored_bases.name", "stored_bases.base"]),
 )
 
 labels = Table(

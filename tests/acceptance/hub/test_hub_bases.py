@@ -72,7 +72,7 @@ def stored(hub: HubServer, name: str, folder: Path):
     """Register a folder and store it."""
     registry = hub.registry
     copy = registry.copy_of(folder)
-    return registry.store_base(registry.add_base(name, folder), copy).stored
+    return registry.store_base(registry.add_base(name, folder), copy).stored[0]
 
 
 @pytest.fixture(scope="session")
@@ -259,8 +259,19 @@ class TestStoring:
     def test_only_missing_bytes_travel(self, fresh, tiny, tmp_path):
         stored(fresh, "acme/one", tiny)
         before = received(fresh)
-        assert stored(fresh, "acme/one", tiny).names == ("acme/one",)
+        assert stored(fresh, "acme/one", tiny).name == "acme/one"
         assert received(fresh) - before < 100_000
+
+    def test_two_repositories_may_hold_the_same_weights_with_other_files(self, fresh, tiny, tmp_path):
+        stored(fresh, "maker/tiny", tiny)
+        mirror = copied(tiny, tmp_path / "mirror")
+        (mirror / "README.md").write_text("A mirror.\n")
+        stored(fresh, "mirror/tiny", mirror)
+        api = fresh.api()
+        assert {each.rfilename for each in api.model_info("mirror/tiny").siblings} == SAFE
+        assert api.model_info("mirror/tiny").sha != api.model_info("maker/tiny").sha
+        with pytest.raises(Conflict, match="README"):
+            stored(fresh, "maker/tiny", mirror)
 
     def test_another_state_under_the_same_name_is_main_and_the_first_stays(self, fresh, tmp_path):
         first = stored(fresh, "acme/line", checkpoint(tmp_path / "first", seed=1))
