@@ -54,7 +54,7 @@ def fill(settings, versions: int) -> None:  # type: ignore[no-untyped-def]
             connection.execute(insert(tables.tags), [tag])
 
 
-def answered(connection: socket.socket, data: bytes) -> bool:
+def answered(data: bytes) -> bool:
     """Whether `data` is a whole answer; it must be a good one."""
     head, separator, body = data.partition(b"\r\n\r\n")
     if not separator:
@@ -87,7 +87,7 @@ def ask(host: str, token: str, path: str, requests: int = CLIENTS * REQUESTS) ->
     while len(found) < requests:
         for key, _ in selector.select():
             key.data[1] += key.fileobj.recv(1 << 16)
-            if answered(key.fileobj, key.data[1]):
+            if answered(key.data[1]):
                 found.append(time.perf_counter() - key.data[0])
                 if sent < requests:
                     send(key.fileobj)

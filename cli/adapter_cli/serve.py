@@ -40,6 +40,10 @@ def serve(port: int, host: str, public_url: str | None, workers: int) -> None:
     if public_url:
         os.environ["ADAPTERS_PUBLIC_URL"] = public_url
     settings = read_settings()
+    if settings.upstream_hub:
+        from adapter_registry.upstream import check_hub  # noqa: PLC0415  an HTTP client is slow to import
+
+        check_hub(settings.upstream_hub)
     secret = first_token(settings)
     config = uvicorn.Config(
         "adapter_registry.api.asgi:create",
@@ -61,6 +65,8 @@ def serve(port: int, host: str, public_url: str | None, workers: int) -> None:
         note("this is the administrator's token; it is shown this once")
     else:
         say(f"export ADAPTERS_URL={address} ADAPTERS_TOKEN=<a token of `adapters token create`>")
+    if settings.upstream_hub:
+        note(f"models and datasets that are not here are passed on from {settings.upstream_hub}")
     note("Ctrl-C stops it")
     if workers > 1:
         from uvicorn.supervisors import Multiprocess  # noqa: PLC0415  an extra

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from adapter_registry.account_calls import AccountCalls
+from adapter_registry.base_calls import BaseCalls
 from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
-from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
@@ -46,6 +46,7 @@ from adapter_registry.services.base import KnownBase, Registered, Registration
 from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreReport
 from adapter_registry.services.promote import History, Judged, PolicyInForce
 from adapter_registry.services.push import Pushed
+from adapter_registry.services.stored_base import Storing
 from adapter_registry.settings import Settings, read_settings
 
 Progress = Callable[[int], None]
@@ -64,7 +65,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, PointerCalls):
+class Registry(AccountCalls, BaseCalls, PointerCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings) -> None:
@@ -88,38 +89,6 @@ class Registry(AccountCalls, PointerCalls):
         """The full reference of what people write: `v3` becomes `namespace/name@v3` of the adapter in use."""
         in_use = self.in_use.here()
         return str(reference.parse(text, namespace=self._settings.namespace, in_use=in_use))
-
-    def add_base(self, name: str, source: str | Path, *, progress: Progress | None = None) -> Registration:
-        """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
-        return self._ask(base_service.register, name=name, base=self._read(source, progress))
-
-    def bases(self) -> tuple[RegisteredBase, ...]:
-        """Every Base under every name."""
-        return self._ask(base_service.known)
-
-    def base(self, text: str, *, progress: Progress | None = None) -> KnownBase:
-        """The registered Base that a name, `name@prefix`, a digest or a checkpoint folder means."""
-        if not is_folder(text):
-            return self._ask(base_service.find, reference=text)
-        return self._ask(base_service.recognise, base=self._read(text, progress))
-
-    def equivalences(self, digest: Digest) -> tuple[Equivalence, ...]:
-        """Stand-ins declared for the Base with this digest."""
-        return self._ask(base_service.find, reference=digest).equivalences
-
-    def declare_equivalent(self, base: str, other: str, *, because: str) -> Equivalence:
-        """Record that `other` may stand in for `base`."""
-        return self._ask(base_service.declare_equivalent, base=base, other=other, because=because)
-
-    def _read(self, source: str | Path, progress: Progress | None) -> Base:
-        text = str(source)
-        if text.startswith("hf://"):
-            from adapter_registry.checkpoints.hub_base import read_hub_base  # noqa: PLC0415  huggingface_hub is slow
-
-            return read_hub_base(text)
-        from adapter_registry.checkpoints.base_folder import read_base  # noqa: PLC0415  numpy and blake3 are slow
-
-        return read_base(Path(text).expanduser(), cache=self._settings.cache, progress=progress or _silent)
 
     def check(self, folder: str | Path, *, base: str) -> Checked:
         """What a push of `folder` onto `base` would say, without storing anything."""
@@ -385,5 +354,6 @@ __all__ = [
     "Registration",
     "Registry",
     "StoreReport",
+    "Storing",
     "connect",
 ]

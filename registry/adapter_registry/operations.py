@@ -20,7 +20,20 @@ import msgspec
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.reference import parse, split_adapter
-from adapter_registry.services import access, base, collect, draft, mark, pointer, promote, push, score, show, webhook
+from adapter_registry.services import (
+    access,
+    base,
+    collect,
+    draft,
+    mark,
+    pointer,
+    promote,
+    push,
+    score,
+    show,
+    stored_base,
+    webhook,
+)
 
 Function = Callable[..., Any]
 
@@ -99,6 +112,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("base.find", "GET", "/bases/find", base.find, ANYONE),
     Operation("base.recognise", "POST", "/bases/recognise", base.recognise, ANYONE),
     Operation("base.declare-equivalent", "POST", "/bases/equivalences", base.declare_equivalent, "base.add"),
+    Operation("stored-base.stored", "GET", "/bases/stored", stored_base.stored, ANYONE),
+    Operation("stored-base.store", "POST", "/bases/stored", stored_base.store, "push", anywhere=True),
+    Operation("stored-base.unstore", "DELETE", "/bases/stored", stored_base.unstore, "remove", anywhere=True),
     Operation("show.base-scores", "GET", "/bases/scores", show.base_scores, ANYONE),
     Operation("score.add-to-base", "POST", "/bases/scores", score.add_to_base, "score", anywhere=True),
     Operation("show.adapters", "GET", "/adapters", show.adapters, ANYONE),

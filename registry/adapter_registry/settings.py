@@ -36,6 +36,8 @@ class Settings:
         log_requests: whether the server writes a line of JSON per request to standard error (ADAPTERS_LOG_REQUESTS).
         hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
         private_webhooks: whether webhooks may go to private addresses (ADAPTERS_WEBHOOKS_PRIVATE).
+        upstream_hub: the hub that the server passes on repositories from which are not here (ADAPTERS_UPSTREAM_HUB).
+        upstream_token: that hub's token (ADAPTERS_UPSTREAM_TOKEN).
     """
 
     home: Path
@@ -52,6 +54,8 @@ class Settings:
     hosts: tuple[str, ...] = ()
     log_requests: bool = False
     private_webhooks: bool = False
+    upstream_hub: str | None = None
+    upstream_token: str | None = None
 
     @property
     def database(self) -> Path:
@@ -97,6 +101,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         log_requests=_is_on(given, "ADAPTERS_LOG_REQUESTS"),
         private_webhooks=_is_on(given, "ADAPTERS_WEBHOOKS_PRIVATE"),
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
+        upstream_hub=given.get("ADAPTERS_UPSTREAM_HUB") or None,
+        upstream_token=given.get("ADAPTERS_UPSTREAM_TOKEN") or None,
         hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
     )
 

@@ -9,6 +9,7 @@ from adapter_registry.api.observed import log_to_stderr
 from adapter_registry.api.server import make_app
 from adapter_registry.sender import Sender
 from adapter_registry.settings import read_settings
+from adapter_registry.upstream import Upstream
 
 
 def create() -> Starlette:
@@ -21,5 +22,6 @@ def create() -> Starlette:
         backend,
         public_url=settings.public_url,
         hosts=settings.hosts,
+        upstream=Upstream(settings.upstream_hub, settings.upstream_token) if settings.upstream_hub else None,
         beside=(Sender(backend, allow_private=settings.private_webhooks),),
     )

@@ -43,9 +43,11 @@ async def harnesses(_request: Request, _path: HubPath) -> Response:
 
 async def auth_check(request: Request, path: HubPath) -> Response:
     """`GET /api/models/{id}/auth-check[/write]`."""
-    backend, adapter, _ = await run_in_threadpool(readable, request, path)
+    backend, found = await run_in_threadpool(readable, request, path)
     if path.revision == "write":
-        require(backend, "push", adapter, path)
+        if found.bases:
+            raise HubError(403, f"{path.repo} is a base: nothing is pushed to it.")
+        require(backend, "push", found.name, path)
     return JSONResponse({"ok": True})
 
 

@@ -61,6 +61,23 @@ def no_repo(repo: str) -> HubError:
     return HubError(404, f"Repository not found: {repo}", code="RepoNotFound")
 
 
+class Nowhere(HubError):
+    """For a repository that is not here, or not theirs to see; another hub may have it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(404, message, code="RepoNotFound")
+
+
+def nowhere(repo: str, *, upstream: bool = False) -> Nowhere:
+    """For a repository that is asked for and not there, or not theirs to see, with the way out if it is a base."""
+    passed = "" if upstream else "have this server pass it on (ADAPTERS_UPSTREAM_HUB), "
+    message = (
+        f"Repository not found: {repo}. If it is a base model: its bytes are not stored here. Store them "
+        f"(`adapters base add {repo} FOLDER --store`), {passed}or load it from a local folder."
+    )
+    return Nowhere(message)
+
+
 def no_revision(revision: str, because: str = "") -> HubError:
     """For a revision that is not there, or withdrawn: the only refusal that clients with a warm cache obey."""
     return HubError(404, f"Invalid rev id: {revision}. {because}".strip(), code="RevisionNotFound")

@@ -25,6 +25,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "message": "trained on the spring data",
         "labels": {"team": "search"},
     },
+    "stored-base.store": {
+        "base": "mistral-7b@26bca36b",
+        "files": [{"path": "config.json", "size": 571, "digest": "sha256:" + "0" * 64}],
+        "names": ["mistral-7b", "mistralai/Mistral-7B-v0.1"],
+    },
     "score.add": {"scores": [{"metric": "gsm8k/exact_match", "value": 0.61, "direction": "higher", "n": 1319}]},
     "mark.tag": {"name": "candidate"},
     "mark.label": {"labels": {"license": "apache-2.0", "draft": None}},

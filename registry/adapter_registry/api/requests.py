@@ -19,6 +19,7 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput, TooLarge
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import push
+from adapter_registry.upstream import Upstream
 
 MAX_DOCUMENT = 64_000_000
 MAX_BLOB = 1 << 38
@@ -35,12 +36,14 @@ class Server:
         public_url: what clients reach it by; None to believe the (allowed) Host they used.
         signing_key: signs short-lived permissions to upload; shared by all processes.
         changes: wakes requests that wait for an event.
+        upstream: the hub that repositories which are not here are passed on from; None for none.
     """
 
     backend: Backend
     public_url: str | None
     signing_key: str
     changes: Changes
+    upstream: Upstream | None = None
 
 
 def server_of(request: Request) -> Server:

@@ -31,6 +31,7 @@ from adapter_registry.api.requests import Server, server_of
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import access
+from adapter_registry.upstream import Upstream
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -46,7 +47,12 @@ class Beside(Protocol):
 
 
 def make_app(
-    backend: Backend, *, public_url: str | None = None, hosts: Sequence[str] = (), beside: Sequence[Beside] = ()
+    backend: Backend,
+    *,
+    public_url: str | None = None,
+    hosts: Sequence[str] = (),
+    upstream: Upstream | None = None,
+    beside: Sequence[Beside] = (),
 ) -> Starlette:
     """The application.
 
@@ -55,6 +61,7 @@ def make_app(
         public_url: the address clients reach it by, `https://adapters.example.org`; None on one machine.
         hosts: further values of `Host` that it answers to; `*` for all, behind a proxy that checks.
         beside: what runs as long as the application does.
+        upstream: the hub that repositories which are not here are passed on from; None for none.
     """
 
     @asynccontextmanager
@@ -87,7 +94,8 @@ def make_app(
     )
     app.router.redirect_slashes = False
     app.router.default = Hub()
-    app.state.server = Server(backend, public_url, access.server_secret(backend, name="uploads"), Changes(backend))
+    signing_key = access.server_secret(backend, name="uploads")
+    app.state.server = Server(backend, public_url, signing_key, Changes(backend), upstream)
     return app
 
 

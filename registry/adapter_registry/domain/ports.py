@@ -23,6 +23,7 @@ from adapter_registry.domain.outbox import WebhookRows
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.stored_base import StoredBaseRows
 
 
 class BaseRows(Protocol):
@@ -277,6 +278,8 @@ class Transaction(Protocol):
     def branches(self) -> BranchRows: ...
     @property
     def webhooks(self) -> WebhookRows: ...
+    @property
+    def stored_bases(self) -> StoredBaseRows: ...
 
 
 class Catalog(Protocol):

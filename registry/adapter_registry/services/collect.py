@@ -24,7 +24,7 @@ class Damage:
         what: `missing`, `damaged` or `log`.
         digest: of the blob concerned; None for the log.
         text: what it is and what to do.
-        affected: versions that need it, `namespace/name@v3`.
+        affected: what needs it: versions, `namespace/name@v3`, and stored bases, `base NAME`.
     """
 
     what: str
@@ -92,6 +92,9 @@ def _users(tx: Transaction) -> dict[Digest, list[str]]:
         for version in tx.versions.all_of(line.adapter):
             for file in version.files:
                 users.setdefault(file.digest, []).append(version.reference)
+    for stored in tx.stored_bases.all():
+        for file in stored.files:
+            users.setdefault(file.digest, []).append(f"base {stored.name}")
     return users
 
 
@@ -111,7 +114,7 @@ def _state(blobs: BlobStore, digest: Digest, size: int, *, read_data: bool) -> s
 
 
 def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False) -> Collected:
-    """Remove what no version refers to and nobody touched for `grace_seconds`.
+    """Remove what no version and no stored base refers to and nobody touched for `grace_seconds`.
 
     Rows go first, in a transaction of their own. Bytes go in a second one, which holds off every commit: only those
     that still have no row and that no push touched meanwhile. A crash in between leaves bytes without a row, which

@@ -21,6 +21,7 @@ from adapter_registry.domain.ports import Backend, BlobStore, Incoming, Transact
 from adapter_registry.domain.reference import split_adapter
 from adapter_registry.domain.versioning import Bump, next_semver
 from adapter_registry.services.base import find
+from adapter_registry.services.references import refuse_base_name
 
 LONGEST_MESSAGE = 10_000
 
@@ -268,5 +269,7 @@ def _record_refusal(backend: Backend, adapter: str, base: Base, refused: PushRef
 
 def _refuse_other_case(tx: Transaction, name: str) -> None:
     spelled = tx.versions.spelled(name)
+    if spelled is None:
+        refuse_base_name(tx, name)
     if spelled not in (None, name):
         raise Conflict(f"{name} differs only in upper and lower case from {spelled}, which exists; use that name.")

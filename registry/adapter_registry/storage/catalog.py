@@ -13,6 +13,7 @@ from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
+from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
 from adapter_registry.storage.catalog_versions import VersionTable
 from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.database import transaction
@@ -31,6 +32,7 @@ class SqlTransaction:
     accounts: AccountTable
     branches: BranchTable
     webhooks: WebhookTable
+    stored_bases: StoredBaseTable
 
 
 class SqlCatalog:
@@ -63,4 +65,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         accounts=AccountTable(connection),
         branches=BranchTable(connection),
         webhooks=WebhookTable(connection),
+        stored_bases=StoredBaseTable(connection),
     )

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete, func, insert, or_, select
+from sqlalchemy import Connection, delete, func, insert, or_, select, union
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import GENESIS, Entry, Event, chained
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.rows import from_text, to_text
-from adapter_registry.storage.tables import blobs, events, scores, version_files
+from adapter_registry.storage.tables import blobs, events, scores, stored_base_files, version_files
 
 BATCH = 10_000
 """Digests of one question: SQLite takes 32,766 values at once, PostgreSQL 65,535."""
@@ -107,8 +107,8 @@ class BlobTable:
         return frozenset(found)
 
     def unreferenced(self) -> tuple[Digest, ...]:
-        """Blobs no version refers to."""
-        used = select(version_files.c.digest)
+        """Blobs that no version and no stored base refers to."""
+        used = union(select(version_files.c.digest), select(stored_base_files.c.digest))
         return tuple(self._connection.execute(select(blobs.c.digest).where(blobs.c.digest.not_in(used))).scalars())
 
     def forget(self, digest: Digest) -> None:
