@@ -38,7 +38,7 @@ COMMANDS = {
         "whoami": ("access", "Say whom the registry takes you for."),
         "can-i": ("access", "Say whether you may do something."),
         "namespace": ("access", "Settings of a namespace."),
-        "admin": ("admin", "Check, collect and migrate the store."),
+        "admin": ("admin", "Check, collect, migrate and back up the store."),
     },
 }
 _MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}

@@ -5,14 +5,19 @@ from __future__ import annotations
 from starlette.applications import Starlette
 
 from adapter_registry import app
-from adapter_registry.api.observed import log_to_stderr
-from adapter_registry.api.server import make_app
+from adapter_registry.api import metrics, tracing
+from adapter_registry.api.server import Watch, make_app
 from adapter_registry.settings import read_settings
 
 
 def create() -> Starlette:
     """The application of this process."""
     settings = read_settings()
-    if settings.log_requests:
-        log_to_stderr()
-    return make_app(app.served(settings), public_url=settings.public_url, hosts=settings.hosts)
+    spans = tracing.start() if settings.traced else None
+    watchers = [metrics.watch_connections, *([spans.watch] if spans else [])]
+    return make_app(
+        app.served(settings, heard=metrics.count_event, watchers=watchers),
+        public_url=settings.public_url,
+        hosts=settings.hosts,
+        watch=Watch(spans, settings.drain_seconds),
+    )

@@ -56,10 +56,11 @@ class ScoreTable:
 
 
 class EventTable:
-    """See ports.EventRows."""
+    """See ports.EventRows; `appended` is what this transaction added."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.appended: list[Entry] = []
 
     def append(self, entry: Entry) -> Event:
         """The entry as the next event; two writers cannot take the same place (unique `previous`)."""
@@ -69,6 +70,7 @@ class EventTable:
         event = chained(entry, sequence=sequence, previous=previous)
         row = {"sequence": sequence, "subject": entry.subject, "entry": to_text(entry)}
         self._connection.execute(insert(events), [{**row, "previous": previous, "digest": event.digest}])
+        self.appended.append(entry)
         return event
 
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
