@@ -115,10 +115,11 @@ def _program(name: str, engine: Engine, options: Sequence[str], last: Sequence[s
     program = shutil.which(name)
     if program is None:
         raise Unsupported(
-            f"{name} is not installed here, and backups of a catalog in PostgreSQL take it. Install PostgreSQL's client "
-            "programs, no older than the server; or dump it elsewhere, then run this with --blobs-only."
+            f"{name} is not installed here, and backups of a catalog in PostgreSQL take it. Install PostgreSQL's "
+            "client programs, no older than the server; or dump it elsewhere, then run this with --blobs-only."
         )
-    address = engine.url.set(drivername="postgresql", password=None).render_as_string()
+    # The password travels aside: arguments are there for everybody on the machine to read.
+    address = engine.url.set(drivername="postgresql")._replace(password=None).render_as_string()
     password = {"PGPASSWORD": str(engine.url.password)} if engine.url.password is not None else {}
     done = subprocess.run(  # noqa: S603  a program of PostgreSQL's, with an address as one argument
         [program, "--no-password", *options, f"--dbname={address}", *last],
