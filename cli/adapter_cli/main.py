@@ -39,7 +39,7 @@ COMMANDS = {
         "can-i": ("access", "Say whether you may do something."),
         "namespace": ("access", "Settings of a namespace."),
         "webhook": ("webhook", "Tell other programs what happened."),
-        "admin": ("admin", "Check, collect and migrate the store."),
+        "admin": ("admin", "Check, collect, migrate and back up the store."),
     },
 }
 _MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}

@@ -37,7 +37,6 @@ from adapter_registry.in_use import InUse
 from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
-from adapter_registry.services import collect as collecting
 from adapter_registry.services import mark, score, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
@@ -48,6 +47,7 @@ from adapter_registry.services.promote import History, Judged, PolicyInForce
 from adapter_registry.services.push import Pushed
 from adapter_registry.services.stored_base import Storing
 from adapter_registry.settings import Settings, read_settings
+from adapter_registry.store_calls import StoreCalls
 
 Progress = Callable[[int], None]
 
@@ -65,7 +65,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, BaseCalls, PointerCalls):
+class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings) -> None:
@@ -308,20 +308,6 @@ class Registry(AccountCalls, BaseCalls, PointerCalls):
             return ()
         same = (each for each in locked.equivalences if each.other == recognised)
         return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
-
-    def verify_store(self, *, read_data: bool = False, progress: Progress | None = None) -> StoreReport:
-        """Hold the catalog against the blobs; with `read_data`, hash every byte."""
-        return self._ask(collecting.check, read_data=read_data, progress=progress or _silent)
-
-    def migrate(self) -> str:
-        """Bring the database to this version's schema; its name."""
-        from adapter_registry import app  # noqa: PLC0415
-
-        return app.migrate_embedded(self._settings)
-
-    def collect(self, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False) -> Collected:
-        """Remove bytes that no version refers to."""
-        return self._ask(collecting.collect, grace_seconds=grace_seconds, dry_run=dry_run)
 
 
 def _every(page_after: Callable[[Any], Any], first: Any) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from adapter_registry.api.metrics import REFUSALS
 from adapter_registry.domain.errors import (
     Ambiguous,
     Conflict,
@@ -31,7 +32,11 @@ class HubError(Exception):
         code: `X-Error-Code`: RepoNotFound, RevisionNotFound, EntryNotFound, or none.
         headers: further headers.
         document: further keys of the body.
+
+    `reason` is the code of the registry's error behind it; empty when there is none.
     """
+
+    reason = ""
 
     def __init__(
         self,
@@ -47,7 +52,8 @@ class HubError(Exception):
         self.headers, self.document = dict(headers or {}), dict(document or {})
 
     def answer(self) -> JSONResponse:
-        """The response."""
+        """The response; counted."""
+        REFUSALS.labels(self.reason or self.code or f"hub-{self.status}").inc()
         shown = "".join(c if c.isprintable() else " " for c in self.message)
         line = shown.encode("latin-1", "replace").decode("latin-1")[:4000]
         headers = {**self.headers, "x-error-message": line}
@@ -96,6 +102,12 @@ def unsupported(what: str) -> HubError:
 
 def told(error: RegistryError, *, revision: str = "") -> HubError:
     """An error of the registry in the Hub's terms."""
+    answer = _told(error, revision)
+    answer.reason = error.code
+    return answer
+
+
+def _told(error: RegistryError, revision: str) -> HubError:
     if isinstance(error, Revoked):
         return no_revision(revision, error.text)
     if isinstance(error, NotFound):

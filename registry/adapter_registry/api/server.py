@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from types import FrameType
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -21,13 +18,15 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Lifespan
 
-from adapter_registry.api import hub_uploads, native, observed, openapi
+from adapter_registry.api import health, hub_uploads, metrics, native, observed, openapi
 from adapter_registry.api.authentication import Authenticated
 from adapter_registry.api.changes import Changes
 from adapter_registry.api.hub import Hub
 from adapter_registry.api.problems import problem
-from adapter_registry.api.requests import Server, server_of
+from adapter_registry.api.requests import Server
+from adapter_registry.api.tracing import Tracing
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import access
@@ -46,13 +45,28 @@ class Beside(Protocol):
         """End, and wait for what is half done."""
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a server is watched and stopped.
+
+    Attributes:
+        tracing: makes a span of each request; None for none.
+        drain_seconds: how long it goes on taking requests, no longer ready, after SIGTERM.
+        beside: what runs as long as it does.
+    """
+
+    tracing: Tracing | None = None
+    drain_seconds: float = 0
+    beside: tuple[Beside, ...] = ()
+
+
 def make_app(
     backend: Backend,
     *,
     public_url: str | None = None,
     hosts: Sequence[str] = (),
     upstream: Upstream | None = None,
-    beside: Sequence[Beside] = (),
+    watch: Watch | None = None,
 ) -> Starlette:
     """The application.
 
@@ -60,77 +74,50 @@ def make_app(
         backend: what it runs on.
         public_url: the address clients reach it by, `https://adapters.example.org`; None on one machine.
         hosts: further values of `Host` that it answers to; `*` for all, behind a proxy that checks.
-        beside: what runs as long as the application does.
         upstream: the hub that repositories which are not here are passed on from; None for none.
+        watch: how it is watched and stopped; the default traces nothing and stops at once.
     """
-
-    @asynccontextmanager
-    async def running(_app: Starlette) -> AsyncIterator[None]:
-        on_termination(app.state.server.changes.end)
-        for each in beside:
-            each.start()
-        yield
-        for each in beside:
-            await run_in_threadpool(each.stop)
-
+    watch = watch or Watch()
+    readiness, changes = health.Readiness(backend), Changes(backend)
     known = [*LOCAL_HOSTS, *hosts, *([urlsplit(public_url).hostname or ""] if public_url else [])]
     app = Starlette(
         routes=[
-            Route("/health", _health),
-            Route("/ready", _ready),
-            Route("/metrics", observed.metrics),
+            Route("/health", health.alive),
+            Route("/ready", readiness.answer),
+            Route("/metrics", metrics.answer),
             Route("/api/v1/openapi.json", _openapi),
             *native.routes(),
             Route("/api/v1/uploads/{permission}", hub_uploads.upload, methods=["PUT"]),
             Route("/api/v1/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ],
         middleware=[
-            Middleware(observed.Observed),
+            Middleware(observed.Observed, tracing=watch.tracing),
             Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
             Middleware(Authenticated, backend=backend),
         ],
         exception_handlers={RegistryError: _refused},
-        lifespan=running,
+        lifespan=_lifespan(readiness, changes, watch),
     )
     app.router.redirect_slashes = False
     app.router.default = Hub()
     signing_key = access.server_secret(backend, name="uploads")
-    app.state.server = Server(backend, public_url, signing_key, Changes(backend), upstream)
+    app.state.server = Server(backend, public_url, signing_key, changes, upstream)
     return app
 
 
-def on_termination(end: Callable[[], None]) -> None:
-    """Call `end` in the event loop when the process is asked to stop, before the server's own handler runs."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # a process that has a loop elsewhere handles its signals itself
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before = signal.getsignal(number)
+def _lifespan(readiness: health.Readiness, changes: Changes, watch: Watch) -> Lifespan[Starlette]:
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        for each in watch.beside:
+            each.start()
+        with health.draining(readiness, seconds=watch.drain_seconds, ending=changes.end):
+            yield
+        for each in watch.beside:
+            await run_in_threadpool(each.stop)
+        if watch.tracing is not None:
+            await run_in_threadpool(watch.tracing.close)
 
-        def ending(given: int, frame: FrameType | None, before: Any = before) -> None:
-            loop.call_soon_threadsafe(end)
-            if callable(before):
-                before(given, frame)
-
-        signal.signal(number, ending)
-
-
-async def _health(_request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
-
-
-async def _ready(request: Request) -> Response:
-    """Whether the catalog answers: what a load balancer asks before it sends requests."""
-    try:
-        await run_in_threadpool(_asked, server_of(request).backend)
-    except RegistryError as error:
-        return JSONResponse({"status": "unavailable", "reason": error.code}, status_code=503)
-    return JSONResponse({"status": "ready"})
-
-
-def _asked(backend: Backend) -> None:
-    with backend.catalog.reading() as tx:
-        tx.accounts.secret("uploads")
+    return lifespan
 
 
 async def _openapi(_request: Request) -> Response:

@@ -351,6 +351,9 @@ class BlobStore(Protocol):
     def each(self) -> Iterator[tuple[Digest, float]]:
         """(digest, age in seconds since it was last stored or asked for)."""
 
+    def reachable(self) -> None:
+        """Raises StoreUnavailable when the store does not answer or cannot be used, within seconds."""
+
     def sweep(self, *, older_than: float) -> int:
         """Remove what interrupted writes left behind more than `older_than` seconds ago; how many files."""
 

@@ -115,6 +115,15 @@ class LocalBlobs:
                     removed += 1
         return removed
 
+    def reachable(self) -> None:
+        """See BlobStore.reachable."""
+        with _explained("the folder of blobs"):
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._incoming, os.W_OK | os.X_OK) or not os.access(
+                self._folder.parent, os.R_OK | os.X_OK
+            ):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
     def path(self, digest: Digest) -> Path:
         """Where the bytes of a digest are, or would be."""
         name = hex_of(parse(digest))

@@ -71,6 +71,9 @@ class MemoryBlobs:
         for digest in sorted(dict(self._blobs)):
             yield digest, now - self._asked.get(digest, now)
 
+    def reachable(self) -> None:
+        """See BlobStore.reachable."""
+
     def sweep(self, *, older_than: float) -> int:  # noqa: ARG002  nothing is ever half written
         """See BlobStore.sweep."""
         return 0

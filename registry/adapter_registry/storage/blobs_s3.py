@@ -31,7 +31,7 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
 )
 from adapter_registry.domain.ports import Location
-from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_taken, s3_client
+from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_taken, no_bucket, s3_client
 from adapter_registry.storage.blobs_s3_reading import RemoteBlob, lost
 
 BLOCK = 1 << 20
@@ -49,11 +49,12 @@ YOUNG_SECONDS = 30 * 60
 CONTENT_TYPE = "application/octet-stream"
 
 
-def open_s3(url: str, **options: Any) -> S3Blobs:
+def open_s3(url: str, *, public_url: str | None = None, **options: Any) -> S3Blobs:
     """The blobs under `s3://bucket/prefix`; nothing is asked of the bucket yet.
 
     Args:
         url: the prefix may be empty or have several parts.
+        public_url: what clients reach the store by, where that is not what this process reaches it by.
         options: see `s3_client`.
 
     Raises:
@@ -61,21 +62,24 @@ def open_s3(url: str, **options: Any) -> S3Blobs:
     """
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
-        raise InvalidInput(f"{url!r} names no bucket: expected s3://bucket or s3://bucket/prefix, without credentials.")
+        shown = "an address with credentials or a query" if "@" in url or "?" in url else repr(url)
+        raise InvalidInput(f"{shown} names no bucket: expected s3://bucket or s3://bucket/prefix, without credentials.")
     prefix = parts.path.strip("/")
-    return S3Blobs(parts.netloc, s3_client(**options), prefix=f"{prefix}/" if prefix else "")
+    signer = s3_client(**{**options, "endpoint_url": public_url}) if public_url else None
+    return S3Blobs(parts.netloc, s3_client(**options), prefix=f"{prefix}/" if prefix else "", signer=signer)
 
 
 class S3Blobs:
     """A BlobStore in one bucket."""
 
-    def __init__(self, bucket: str, client: Any, prefix: str = "") -> None:
+    def __init__(self, bucket: str, client: Any, prefix: str = "", signer: Any = None) -> None:
         self._bucket, self._client, self._prefix = bucket, client, prefix
+        self._signer = signer or client
 
     @property
     def url_style(self) -> str:
         """How presigned URLs name the bucket: `path` (host/bucket/key) or `virtual` (bucket.host/key)."""
-        return str(self._client.meta.config.s3["addressing_style"])
+        return str(self._signer.meta.config.s3["addressing_style"])
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
         """See BlobStore.put. Written aside first, so that nothing is sent that has another digest."""
@@ -172,6 +176,16 @@ class S3Blobs:
                         removed += 1
         return removed
 
+    def reachable(self) -> None:
+        """See BlobStore.reachable."""
+        with explained(self._bucket, "the bucket"):
+            try:
+                self._client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if is_missing(error):
+                    raise no_bucket(self._bucket) from error
+                raise
+
     def presigned_get(self, digest: Digest, *, seconds: int, filename: str | None = None) -> str:
         """A URL that reads the blob for `seconds`, whoever has it; saved as `filename` by a browser.
 
@@ -181,7 +195,7 @@ class S3Blobs:
         if filename is not None:
             wanted["ResponseContentDisposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
         with explained(self._bucket, filename or str(digest)):
-            return str(self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
+            return str(self._signer.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
 
     def presigned_put(self, digest: Digest, *, size: int, seconds: int) -> tuple[str, dict[str, str]]:
         """(URL, headers to send with it) that store exactly these bytes for `seconds`, whoever has them.
@@ -202,7 +216,7 @@ class S3Blobs:
             "ChecksumSHA256": _checksum(digest),
         }
         with explained(self._bucket, str(digest)):
-            url = str(self._client.generate_presigned_url("put_object", Params=wanted, ExpiresIn=seconds))
+            url = str(self._signer.generate_presigned_url("put_object", Params=wanted, ExpiresIn=seconds))
         return url, {
             "content-length": str(size),
             "content-type": CONTENT_TYPE,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
+from adapter_registry.domain.event import Entry
 from adapter_registry.storage.catalog_accounts import AccountTable
 from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
@@ -36,10 +37,10 @@ class SqlTransaction:
 
 
 class SqlCatalog:
-    """See ports.Catalog."""
+    """See ports.Catalog; `heard` is told of each event once it is committed."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, heard: Callable[[Entry], None] | None = None) -> None:
+        self._engine, self._heard = engine, heard
 
     @contextmanager
     def reading(self) -> Iterator[SqlTransaction]:
@@ -51,7 +52,11 @@ class SqlCatalog:
     def writing(self) -> Iterator[SqlTransaction]:
         """See ports.Catalog.writing."""
         with transaction(self._engine, writes=True) as connection:
-            yield _rows(connection)
+            rows = _rows(connection)
+            yield rows
+        if self._heard is not None:
+            for entry in rows.events.appended:
+                self._heard(entry)
 
 
 def _rows(connection: Connection) -> SqlTransaction:

@@ -57,10 +57,11 @@ class ScoreTable:
 
 
 class EventTable:
-    """See ports.EventRows."""
+    """See ports.EventRows; `appended` is what this transaction added."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.appended: list[Entry] = []
 
     def append(self, entry: Entry) -> Event:
         """The entry as the next event, and a delivery to each webhook that is to be told of it.
@@ -74,6 +75,7 @@ class EventTable:
         row = {"sequence": sequence, "subject": entry.subject, "entry": to_text(entry)}
         self._connection.execute(insert(events), [{**row, "previous": previous, "digest": event.digest}])
         WebhookTable(self._connection).told(event)
+        self.appended.append(entry)
         return event
 
     def newest(self) -> int:
