@@ -8,7 +8,8 @@ from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.reference import split_adapter
-from adapter_registry.services import access, draft
+from adapter_registry.domain.trust import DEFAULT_SECONDS, Trust
+from adapter_registry.services import access, draft, trust
 from adapter_registry.services.access import TOKEN_DAYS, NewToken, WhoAmI
 
 
@@ -62,6 +63,35 @@ class AccountCalls(Asking):
     def revoke_token(self, token: str) -> Token:
         """Make a token useless from now on."""
         return self._ask(access.revoke_token, token=token)
+
+    def trusts(self) -> tuple[Trust, ...]:
+        """Every trust, in the order they were declared."""
+        return self._ask(trust.trusts)
+
+    def add_trust(
+        self,
+        account: str,
+        *,
+        issuer: str,
+        audience: str,
+        claims: dict[str, str],
+        limits: tuple[Grant, ...] | None = None,
+        seconds: int = DEFAULT_SECONDS,
+    ) -> Trust:
+        """Let tokens of an issuer that have these claims be exchanged for tokens of a service account."""
+        return self._ask(
+            trust.add,
+            account=account,
+            issuer=issuer,
+            audience=audience,
+            claims=claims,
+            limits=limits,
+            seconds=seconds,
+        )
+
+    def remove_trust(self, identity: str) -> Trust:
+        """End a trust and every token that it gave."""
+        return self._ask(trust.remove, trust=identity)
 
     def set_default_base(self, namespace: str, base: str | None) -> Digest | None:
         """Which Base pushes to a namespace mean when their config names none that is registered."""

@@ -20,7 +20,7 @@ import msgspec
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.reference import parse, split_adapter
-from adapter_registry.services import access, base, collect, draft, mark, promote, push, score, show
+from adapter_registry.services import access, base, collect, draft, mark, promote, push, score, show, trust
 
 Function = Callable[..., Any]
 
@@ -141,6 +141,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("access.tokens", "GET", "/tokens", access.tokens, ANYONE),
     Operation("access.create-token", "POST", "/tokens", access.create_token, ANYONE, secret=True),
     Operation("access.revoke-token", "DELETE", "/tokens/{token}", access.revoke_token, ANYONE),
+    Operation("trust.trusts", "GET", "/trusts", trust.trusts, "access"),
+    Operation("trust.add", "POST", "/trusts", trust.add, "access"),
+    Operation("trust.remove", "DELETE", "/trusts/{trust}", trust.remove, "access"),
 )
 BY_FUNCTION: Mapping[Function, Operation] = {operation.call: operation for operation in OPERATIONS.values()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import platformdirs
 
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_namespace
 from adapter_registry.domain.reference import split_adapter
+from adapter_registry.domain.sign_in import Provider, rules_of
+from adapter_registry.domain.trust import check_issuer
 
 PACKAGE = Path(__file__).parent
 
@@ -33,6 +37,9 @@ class Settings:
         public_url: the address that clients reach the server by (ADAPTERS_PUBLIC_URL).
         log_requests: whether the server writes a line of JSON per request to standard error (ADAPTERS_LOG_REQUESTS).
         hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
+        login: the file that holds the server and token of `adapters login`.
+        provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_*); None for passwords alone.
+        oidc_loopback: whether providers may be asked over http on this machine (ADAPTERS_OIDC_LOOPBACK).
     """
 
     home: Path
@@ -47,6 +54,9 @@ class Settings:
     public_url: str | None = None
     hosts: tuple[str, ...] = ()
     log_requests: bool = False
+    login: Path = Path("login.json")
+    provider: Provider | None = None
+    oidc_loopback: bool = False
 
     @property
     def database(self) -> Path:
@@ -69,8 +79,11 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     Raises:
         InvalidReference: ADAPTERS_NAMESPACE or ADAPTERS_ADAPTER is not a name.
+        InvalidInput: ADAPTERS_OIDC_* do not make a provider, or the file of `adapters login` is damaged.
     """
     given = os.environ if environment is None else environment
+    login = _folder(given.get("ADAPTERS_HOME"), platformdirs.user_config_path("adapters")) / "login.json"
+    url, token = _reached(given, login)
     namespace = check_namespace(given.get("ADAPTERS_NAMESPACE") or DEFAULT_NAMESPACE)
     in_use = given.get("ADAPTERS_ADAPTER")
     return Settings(
@@ -79,13 +92,16 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         namespace=namespace,
         adapter="/".join(split_adapter(in_use, namespace=namespace)) if in_use else None,
         actor=given.get("ADAPTERS_ACTOR") or _login(),
-        url=given.get("ADAPTERS_URL") or None,
-        token=given.get("ADAPTERS_TOKEN") or None,
+        url=url,
+        token=token,
+        login=login,
         database_url=given.get("ADAPTERS_DATABASE_URL") or None,
         blobs_url=given.get("ADAPTERS_BLOBS_URL") or None,
-        log_requests=given.get("ADAPTERS_LOG_REQUESTS", "").lower() in ("1", "true", "yes"),
+        log_requests=_on(given, "ADAPTERS_LOG_REQUESTS"),
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
         hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
+        provider=_provider(given),
+        oidc_loopback=_on(given, "ADAPTERS_OIDC_LOOPBACK"),
     )
 
 
@@ -93,6 +109,56 @@ def migrations_folder() -> Path:
     """Alembic's folder, in a wheel or in a checkout."""
     shipped = PACKAGE / "_migrations"
     return shipped if shipped.is_dir() else PACKAGE.parent.parent / "migrations"
+
+
+def _reached(given: Mapping[str, str], login: Path) -> tuple[str | None, str | None]:
+    """(server, token): of the environment, else of `adapters login`; an ADAPTERS_URL that is empty means neither."""
+    url, token = given.get("ADAPTERS_URL"), given.get("ADAPTERS_TOKEN") or None
+    if url == "" or (url and token):
+        return url or None, token
+    kept_url, kept_token = read_login(login) or (None, None)
+    if url and url.rstrip("/") != kept_url:
+        return url, token
+    return url or kept_url, token or kept_token
+
+
+def read_login(path: Path) -> tuple[str, str] | None:
+    """(server, token) that `adapters login` kept; None when nobody is signed in.
+
+    Raises:
+        InvalidInput: the file is not what it wrote.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        return str(document["url"]), str(document["token"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(
+            f"{path} is not readable ({error}); remove it and sign in again: `adapters login`."
+        ) from error
+
+
+def _provider(given: Mapping[str, str]) -> Provider | None:
+    issuer, client = given.get("ADAPTERS_OIDC_ISSUER"), given.get("ADAPTERS_OIDC_CLIENT_ID")
+    if not issuer:
+        return None
+    if not client:
+        raise InvalidInput("ADAPTERS_OIDC_ISSUER is set and ADAPTERS_OIDC_CLIENT_ID is not: the provider knows it.")
+    domains = given.get("ADAPTERS_OIDC_DOMAINS", "").lower().split(",")
+    return Provider(
+        issuer=check_issuer(issuer),
+        client_id=client,
+        client_secret=given.get("ADAPTERS_OIDC_CLIENT_SECRET") or None,
+        scopes=given.get("ADAPTERS_OIDC_SCOPES") or "openid profile email",
+        groups_claim=given.get("ADAPTERS_OIDC_GROUPS_CLAIM") or "groups",
+        rules=rules_of(given.get("ADAPTERS_OIDC_GRANTS", "")),
+        domains=tuple(domain.strip().removeprefix("@") for domain in domains if domain.strip()),
+    )
+
+
+def _on(given: Mapping[str, str], name: str) -> bool:
+    return given.get(name, "").lower() in ("1", "true", "yes")
 
 
 def _folder(given: str | None, default: Path) -> Path:

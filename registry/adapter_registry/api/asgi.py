@@ -15,4 +15,10 @@ def create() -> Starlette:
     settings = read_settings()
     if settings.log_requests:
         log_to_stderr()
-    return make_app(app.served(settings), public_url=settings.public_url, hosts=settings.hosts)
+    return make_app(
+        app.served(settings),
+        public_url=settings.public_url,
+        hosts=settings.hosts,
+        provider=settings.provider,
+        oidc_loopback=settings.oidc_loopback,
+    )

@@ -17,6 +17,8 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput, TooLarge
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.ports_identity import Identities
+from adapter_registry.domain.sign_in import Provider
 from adapter_registry.services import push
 
 MAX_DOCUMENT = 64_000_000
@@ -33,11 +35,15 @@ class Server:
         backend: the registry.
         public_url: what clients reach it by; None to believe the (allowed) Host they used.
         signing_key: signs short-lived permissions to upload; shared by all processes.
+        identities: OpenID providers, reached over the network.
+        provider: the one that people sign in by; None for passwords alone.
     """
 
     backend: Backend
     public_url: str | None
     signing_key: str
+    identities: Identities
+    provider: Provider | None = None
 
 
 def server_of(request: Request) -> Server:

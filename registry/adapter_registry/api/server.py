@@ -16,25 +16,36 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adapter_registry.api import hub_uploads, native, observed, openapi
+from adapter_registry.api import hub_uploads, identity, native, observed, openapi
 from adapter_registry.api.authentication import Authenticated
 from adapter_registry.api.hub import Hub
 from adapter_registry.api.problems import problem
 from adapter_registry.api.requests import Server, server_of
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.sign_in import Provider
+from adapter_registry.openid import Issuers
 from adapter_registry.services import access
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
-def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence[str] = ()) -> Starlette:
+def make_app(
+    backend: Backend,
+    *,
+    public_url: str | None = None,
+    hosts: Sequence[str] = (),
+    provider: Provider | None = None,
+    oidc_loopback: bool = False,
+) -> Starlette:
     """The application.
 
     Args:
         backend: what it runs on.
         public_url: the address clients reach it by, `https://adapters.example.org`; None on one machine.
         hosts: further values of `Host` that it answers to; `*` for all, behind a proxy that checks.
+        provider: the OpenID provider that people sign in by; None for passwords alone.
+        oidc_loopback: whether OpenID providers may be asked over http on this machine.
     """
     known = [*LOCAL_HOSTS, *hosts, *([urlsplit(public_url).hostname or ""] if public_url else [])]
     app = Starlette(
@@ -43,6 +54,7 @@ def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence
             Route("/ready", _ready),
             Route("/metrics", observed.metrics),
             Route("/api/v1/openapi.json", _openapi),
+            *identity.routes(),
             *native.routes(),
             Route("/api/v1/uploads/{permission}", hub_uploads.upload, methods=["PUT"]),
             Route("/api/v1/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -56,7 +68,8 @@ def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence
     )
     app.router.redirect_slashes = False
     app.router.default = Hub()
-    app.state.server = Server(backend, public_url, access.server_secret(backend, name="uploads"))
+    key = access.server_secret(backend, name="uploads")
+    app.state.server = Server(backend, public_url, key, Issuers(loopback=oidc_loopback), provider)
     return app
 
 

@@ -20,6 +20,7 @@ from adapter_registry.domain.event import Entry, Event
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports_identity import IdentityRows
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.score import RecordedScore
 
@@ -268,6 +269,8 @@ class Transaction(Protocol):
     def accounts(self) -> AccountRows: ...
     @property
     def branches(self) -> BranchRows: ...
+    @property
+    def identities(self) -> IdentityRows: ...
 
 
 class Catalog(Protocol):

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 from adapter_registry.storage.catalog_accounts import AccountTable
 from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
+from adapter_registry.storage.catalog_identities import IdentityTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_versions import VersionTable
@@ -29,6 +30,7 @@ class SqlTransaction:
     blobs: BlobTable
     accounts: AccountTable
     branches: BranchTable
+    identities: IdentityTable
 
 
 class SqlCatalog:
@@ -60,4 +62,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         blobs=BlobTable(connection),
         accounts=AccountTable(connection),
         branches=BranchTable(connection),
+        identities=IdentityTable(connection),
     )
