@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import click
 
@@ -11,6 +12,8 @@ from adapter_registry.client import connect
 from adapter_registry.domain.access import ROLES, Grant
 from adapter_registry.domain.account import AccountKind, Token
 from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.login import exchanged
+from adapter_registry.settings import read_settings
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -25,7 +28,8 @@ def seconds_of(text: str) -> int | None:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def _grants(scopes: tuple[str, ...], verbs: tuple[str, ...]) -> tuple[Grant, ...] | None:
+def limits_of(scopes: tuple[str, ...], verbs: tuple[str, ...]) -> tuple[Grant, ...] | None:
+    """What --scope and --allow narrow a token to; None for no narrowing."""
     if not scopes and not verbs:
         return None
     return tuple(Grant(scope, verbs or ("admin",)) for scope in scopes or ("*",))
@@ -64,7 +68,7 @@ def create(
       adapters token create --account vllm --allow reader --expires never
     """
     made = connect().create_token(
-        account=account, label=label, limits=_grants(scopes, verbs), expires_in_seconds=seconds_of(expires)
+        account=account, label=label, limits=limits_of(scopes, verbs), expires_in_seconds=seconds_of(expires)
     )
     if as_json:
         print_json(made)
@@ -106,6 +110,31 @@ def revoke_token(token_id: str, as_json: bool, quiet: bool) -> None:
         print_json(gone)
     elif not quiet:
         say(f"revoked {gone.id} of {gone.account}", style="green")
+
+
+@token.command()
+@click.option("--trust", help="Which trust is meant; what differs from it is told then.")
+@output_options
+def exchange(trust: str | None, as_json: bool, quiet: bool) -> None:
+    """Exchange a pipeline's own token, read from stdin, for a token that is good for minutes; print it.
+
+    The server at ADAPTERS_URL gives it where `adapters trust add` declared that it may. Each of the pipeline's tokens
+    is good once.
+
+    \b
+    Example, GitLab CI with `id_tokens: ID_TOKEN: aud: $ADAPTERS_URL`:
+      export ADAPTERS_TOKEN=$(echo "$ID_TOKEN" | adapters token exchange)
+    """
+    settings = read_settings()
+    if not settings.url:
+        raise InvalidInput("which server? Set ADAPTERS_URL.")
+    made = exchanged(settings.url, sys.stdin.read().strip(), trust)
+    if as_json:
+        print_json(made)
+        return
+    click.echo(made.access_token)
+    if not quiet:
+        note(f"token {made.token.id} of {made.token.account}, good for {made.expires_in // 60} minutes")
 
 
 @click.group()

@@ -8,8 +8,9 @@ from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.reference import split_adapter
+from adapter_registry.domain.trust import DEFAULT_SECONDS, Trust
 from adapter_registry.domain.webhook import Delivery, State, Webhook
-from adapter_registry.services import access, draft, webhook
+from adapter_registry.services import access, draft, trust, webhook
 from adapter_registry.services.access import TOKEN_DAYS, NewToken, WhoAmI
 from adapter_registry.services.webhook import NewWebhook
 
@@ -94,6 +95,35 @@ class AccountCalls(Asking):
     def replay(self, id: str, delivery: str | None = None) -> tuple[Delivery, ...]:
         """Send one delivery again, or every dead one."""
         return self._ask(webhook.replay, webhook=id, delivery=delivery)
+
+    def trusts(self) -> tuple[Trust, ...]:
+        """Every trust, in the order they were declared."""
+        return self._ask(trust.trusts)
+
+    def add_trust(
+        self,
+        account: str,
+        *,
+        issuer: str,
+        audience: str,
+        claims: dict[str, str],
+        limits: tuple[Grant, ...] | None = None,
+        seconds: int = DEFAULT_SECONDS,
+    ) -> Trust:
+        """Let tokens of an issuer that have these claims be exchanged for tokens of a service account."""
+        return self._ask(
+            trust.add,
+            account=account,
+            issuer=issuer,
+            audience=audience,
+            claims=claims,
+            limits=limits,
+            seconds=seconds,
+        )
+
+    def remove_trust(self, identity: str) -> Trust:
+        """End a trust and every token that it gave."""
+        return self._ask(trust.remove, trust=identity)
 
     def set_default_base(self, namespace: str, base: str | None) -> Digest | None:
         """Which Base pushes to a namespace mean when their config names none that is registered."""

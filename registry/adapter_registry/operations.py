@@ -32,6 +32,7 @@ from adapter_registry.services import (
     score,
     show,
     stored_base,
+    trust,
     webhook,
 )
 
@@ -170,6 +171,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("access.tokens", "GET", "/tokens", access.tokens, ANYONE),
     Operation("access.create-token", "POST", "/tokens", access.create_token, ANYONE, secret=True),
     Operation("access.revoke-token", "DELETE", "/tokens/{token}", access.revoke_token, ANYONE),
+    Operation("trust.trusts", "GET", "/trusts", trust.trusts, "access"),
+    Operation("trust.add", "POST", "/trusts", trust.add, "access"),
+    Operation("trust.remove", "DELETE", "/trusts/{trust}", trust.remove, "access"),
 )
 BY_FUNCTION: Mapping[Function, Operation] = {operation.call: operation for operation in OPERATIONS.values()}
 

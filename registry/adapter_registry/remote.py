@@ -10,7 +10,7 @@ import io
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -20,6 +20,8 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.errors import InvalidReference, Problem, RegistryError, ServerUnreachable
 from adapter_registry.operations import BY_FUNCTION, address, result_from_wire
 from adapter_registry.services import pull, push
+
+Answer = TypeVar("Answer")
 
 TIMEOUT_SECONDS = 300
 LARGEST_ANSWER = 1 << 30
@@ -49,6 +51,15 @@ class Remote:
         if operation.writes and not operation.secret:
             headers["Idempotency-Key"] = secrets.token_hex(16)
         return result_from_wire(operation, self._answer(operation.method, path, body, headers))
+
+    def post(self, path: str, document: dict[str, Any], kind: type[Answer]) -> Answer:
+        """What a POST of a document to a path of the server answers; asked once."""
+        body, headers = msgspec.json.encode(document), {"Content-Type": "application/json"}
+        data = self._asked("POST", path, body, headers)
+        try:
+            return msgspec.json.decode(data, type=kind, strict=False)
+        except msgspec.MsgspecError as error:
+            raise ServerUnreachable(f"{self._parts.geturl()} answers as no registry does ({error}).") from error
 
     def _answer(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         """The answer; asked once more when it was lost, if asking twice is safe."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ import platformdirs
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_namespace
 from adapter_registry.domain.reference import split_adapter
+from adapter_registry.domain.sign_in import Provider, rules_of
+from adapter_registry.domain.trust import check_issuer
 
 PACKAGE = Path(__file__).parent
 _SPANS_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -47,6 +50,9 @@ class Settings:
         drain_seconds: how long a server told to stop goes on taking requests (ADAPTERS_DRAIN_SECONDS).
         grace_seconds: how long it then waits for requests under way (ADAPTERS_GRACE_SECONDS).
         traced: whether the standard OTEL_* variables name a place for spans.
+        login: the file that holds the server and token of `adapters login`.
+        provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_*); None for passwords alone.
+        oidc_loopback: whether providers may be asked over http on this machine (ADAPTERS_OIDC_LOOPBACK).
     """
 
     home: Path
@@ -82,6 +88,10 @@ class Settings:
         except ValueError:
             return "PostgreSQL"
 
+    login: Path = Path("login.json")
+    provider: Provider | None = None
+    oidc_loopback: bool = False
+
     @property
     def database(self) -> Path:
         """The SQLite file of the embedded store."""
@@ -108,9 +118,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     Raises:
         InvalidReference: ADAPTERS_NAMESPACE or ADAPTERS_ADAPTER is not a name.
-        InvalidInput: a number that is none, or a file of a secret that cannot be read.
+        InvalidInput: a number that is none, a file of a secret that cannot be read, ADAPTERS_OIDC_* that do not make a
+            provider, or a damaged file of `adapters login`.
     """
     given = os.environ if environment is None else environment
+    login = _folder(given.get("ADAPTERS_HOME"), platformdirs.user_config_path("adapters")) / "login.json"
+    url, token = _reached(given, login)
     namespace = check_namespace(given.get("ADAPTERS_NAMESPACE") or DEFAULT_NAMESPACE)
     in_use = given.get("ADAPTERS_ADAPTER")
     return Settings(
@@ -119,14 +132,15 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         namespace=namespace,
         adapter="/".join(split_adapter(in_use, namespace=namespace)) if in_use else None,
         actor=given.get("ADAPTERS_ACTOR") or _login(),
-        url=given.get("ADAPTERS_URL") or None,
-        token=given.get("ADAPTERS_TOKEN") or None,
         pointer_key=given.get("ADAPTERS_POINTER_KEY") or None,
+        url=url,
+        token=token,
+        login=login,
         database_url=given.get("ADAPTERS_DATABASE_URL") or None,
         database_password=_secret(given, "ADAPTERS_DATABASE_PASSWORD_FILE"),
         blobs_url=given.get("ADAPTERS_BLOBS_URL") or None,
-        log_requests=_is_on(given, "ADAPTERS_LOG_REQUESTS"),
-        private_webhooks=_is_on(given, "ADAPTERS_WEBHOOKS_PRIVATE"),
+        log_requests=_on(given, "ADAPTERS_LOG_REQUESTS"),
+        private_webhooks=_on(given, "ADAPTERS_WEBHOOKS_PRIVATE"),
         blobs_public_url=given.get("ADAPTERS_BLOBS_PUBLIC_URL") or None,
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
         upstream_hub=given.get("ADAPTERS_UPSTREAM_HUB") or None,
@@ -135,6 +149,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         drain_seconds=_seconds(given, "ADAPTERS_DRAIN_SECONDS", 0),
         grace_seconds=_seconds(given, "ADAPTERS_GRACE_SECONDS", 30),
         traced=any(given.get(name) for name in _SPANS_GO_TO) and given.get("OTEL_TRACES_EXPORTER") != "none",
+        provider=_provider(given),
+        oidc_loopback=_on(given, "ADAPTERS_OIDC_LOOPBACK"),
     )
 
 
@@ -144,7 +160,53 @@ def migrations_folder() -> Path:
     return shipped if shipped.is_dir() else PACKAGE.parent.parent / "migrations"
 
 
-def _is_on(given: Mapping[str, str], name: str) -> bool:
+def _reached(given: Mapping[str, str], login: Path) -> tuple[str | None, str | None]:
+    """(server, token): of the environment, else of `adapters login`; an ADAPTERS_URL that is empty means neither."""
+    url, token = given.get("ADAPTERS_URL"), given.get("ADAPTERS_TOKEN") or None
+    if url == "" or (url and token):
+        return url or None, token
+    kept_url, kept_token = read_login(login) or (None, None)
+    if url and url.rstrip("/") != kept_url:
+        return url, token
+    return url or kept_url, token or kept_token
+
+
+def read_login(path: Path) -> tuple[str, str] | None:
+    """(server, token) that `adapters login` kept; None when nobody is signed in.
+
+    Raises:
+        InvalidInput: the file is not what it wrote.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        return str(document["url"]), str(document["token"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(
+            f"{path} is not readable ({error}); remove it and sign in again: `adapters login`."
+        ) from error
+
+
+def _provider(given: Mapping[str, str]) -> Provider | None:
+    issuer, client = given.get("ADAPTERS_OIDC_ISSUER"), given.get("ADAPTERS_OIDC_CLIENT_ID")
+    if not issuer:
+        return None
+    if not client:
+        raise InvalidInput("ADAPTERS_OIDC_ISSUER is set and ADAPTERS_OIDC_CLIENT_ID is not: the provider knows it.")
+    domains = given.get("ADAPTERS_OIDC_DOMAINS", "").lower().split(",")
+    return Provider(
+        issuer=check_issuer(issuer),
+        client_id=client,
+        client_secret=given.get("ADAPTERS_OIDC_CLIENT_SECRET") or None,
+        scopes=given.get("ADAPTERS_OIDC_SCOPES") or "openid profile email",
+        groups_claim=given.get("ADAPTERS_OIDC_GROUPS_CLAIM") or "groups",
+        rules=rules_of(given.get("ADAPTERS_OIDC_GRANTS", "")),
+        domains=tuple(domain.strip().removeprefix("@") for domain in domains if domain.strip()),
+    )
+
+
+def _on(given: Mapping[str, str], name: str) -> bool:
     return given.get(name, "").lower() in ("1", "true", "yes")
 
 

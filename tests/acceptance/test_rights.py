@@ -70,6 +70,9 @@ MATRIX = {
     "access.tokens": SIGNED_IN,
     "access.create-token": SIGNED_IN,
     "access.revoke-token": SIGNED_IN,
+    "trust.trusts": {"admin"},
+    "trust.add": {"admin"},
+    "trust.remove": {"admin"},
 }
 PLACES = {
     "adapter_namespace": "team",
@@ -81,6 +84,7 @@ PLACES = {
     "account": "nobody-at-all",
     "token": "000000000000",
     "webhook": "000000000000",
+    "trust": "000000000000",
 }
 
 
@@ -123,6 +127,9 @@ def test_the_public_routes_are_these_and_no_others():
         r"/ready",
         r"/api/v1/openapi\.json",
         r"/api/v1/sign-in",
+        r"/api/v1/sign-in/(browser|code)",
+        r"/auth/[A-Za-z0-9_-]+",
+        r"/api/v1/tokens/exchange",
         r"/api/agent-harnesses",
         r"/api/telemetry/.*",
         r"/v1/telemetry",

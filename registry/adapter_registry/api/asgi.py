@@ -25,4 +25,6 @@ def create() -> Starlette:
         hosts=settings.hosts,
         upstream=Upstream(settings.upstream_hub, settings.upstream_token) if settings.upstream_hub else None,
         watch=Watch(spans, settings.drain_seconds, beside=(sender,)),
+        provider=settings.provider,
+        oidc_loopback=settings.oidc_loopback,
     )

@@ -24,6 +24,11 @@ PUBLIC = (
     ("GET", r"/ready"),
     ("GET", r"/api/v1/openapi\.json"),
     ("POST", r"/api/v1/sign-in"),
+    # Signing in by an OpenID provider: the client begins and ends it, the person's browser goes there and comes back.
+    ("POST", r"/api/v1/sign-in/(browser|code)"),
+    ("GET", r"/auth/[A-Za-z0-9_-]+"),
+    # A pipeline shows its provider's token, which is verified in place of ours.
+    ("POST", r"/api/v1/tokens/exchange"),
     # What Hub clients ask before they have a token, answered with nothing of the registry's.
     ("GET", r"/api/agent-harnesses"),
     ("HEAD", r"/api/telemetry/.*"),

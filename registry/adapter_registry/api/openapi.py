@@ -39,6 +39,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "access.create-account": {"name": "ci", "kind": "service"},
     "access.grant": {"scope": "search/*", "verbs": ["writer"]},
     "access.create-token": {"account": "ci", "label": "pipeline", "expires_in_seconds": 2_592_000},
+    "trust.add": {
+        "account": "ci",
+        "issuer": "https://token.actions.githubusercontent.com",
+        "audience": "https://adapters.example.org",
+        "claims": {"repository": "team/sql-lora", "ref": "refs/heads/main"},
+        "limits": [{"scope": "search/*", "verbs": ["push", "read"]}],
+        "seconds": 900,
+    },
     "draft.set-default-base": {"base": "mistral-7b@26bca36b"},
 }
 """Bodies of requests, for people who read the description."""

@@ -18,6 +18,8 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput, TooLarge
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.ports_identity import Identities
+from adapter_registry.domain.sign_in import Provider
 from adapter_registry.services import push
 from adapter_registry.upstream import Upstream
 
@@ -37,13 +39,17 @@ class Server:
         signing_key: signs short-lived permissions to upload; shared by all processes.
         changes: wakes requests that wait for an event.
         upstream: the hub that repositories which are not here are passed on from; None for none.
+        identities: OpenID providers, reached over the network.
+        provider: the one that people sign in by; None for passwords alone.
     """
 
     backend: Backend
     public_url: str | None
     signing_key: str
     changes: Changes
+    identities: Identities
     upstream: Upstream | None = None
+    provider: Provider | None = None
 
 
 def server_of(request: Request) -> Server:

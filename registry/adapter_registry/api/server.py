@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from adapter_registry.api import health, hub_uploads, metrics, native, observed, openapi
+from adapter_registry.api import health, hub_uploads, identity, metrics, native, observed, openapi
 from adapter_registry.api.authentication import Authenticated
 from adapter_registry.api.changes import Changes
 from adapter_registry.api.hub import Hub
@@ -29,6 +29,8 @@ from adapter_registry.api.requests import Server
 from adapter_registry.api.tracing import Tracing
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.sign_in import Provider
+from adapter_registry.openid import Issuers
 from adapter_registry.services import access
 from adapter_registry.upstream import Upstream
 
@@ -67,6 +69,8 @@ def make_app(
     hosts: Sequence[str] = (),
     upstream: Upstream | None = None,
     watch: Watch | None = None,
+    provider: Provider | None = None,
+    oidc_loopback: bool = False,
 ) -> Starlette:
     """The application.
 
@@ -76,6 +80,8 @@ def make_app(
         hosts: further values of `Host` that it answers to; `*` for all, behind a proxy that checks.
         upstream: the hub that repositories which are not here are passed on from; None for none.
         watch: how it is watched and stopped; the default traces nothing and stops at once.
+        provider: the OpenID provider that people sign in by; None for passwords alone.
+        oidc_loopback: whether OpenID providers may be asked over http on this machine.
     """
     watch = watch or Watch()
     readiness, changes = health.Readiness(backend), Changes(backend)
@@ -86,6 +92,7 @@ def make_app(
             Route("/ready", readiness.answer),
             Route("/metrics", metrics.answer),
             Route("/api/v1/openapi.json", _openapi),
+            *identity.routes(),
             *native.routes(),
             Route("/api/v1/uploads/{permission}", hub_uploads.upload, methods=["PUT"]),
             Route("/api/v1/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
@@ -101,7 +108,15 @@ def make_app(
     app.router.redirect_slashes = False
     app.router.default = Hub()
     signing_key = access.server_secret(backend, name="uploads")
-    app.state.server = Server(backend, public_url, signing_key, changes, upstream)
+    app.state.server = Server(
+        backend,
+        public_url,
+        signing_key,
+        changes,
+        Issuers(loopback=oidc_loopback),
+        upstream,
+        provider,
+    )
     return app
 
 

@@ -73,6 +73,7 @@ class Principal:
         limits: what their token narrows it to; None for no narrowing.
         token: id of the token used; None inside the process.
         machine: a service account, which may not approve.
+        exchanged: their token was exchanged for one of an OpenID provider; it makes nothing that outlives it.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Principal:
     limits: tuple[Grant, ...] | None = None
     token: str | None = None
     machine: bool = False
+    exchanged: bool = False
 
     def may(self, verb: str, adapter: str | None = None) -> bool:
         """Whether they may do `verb` to `namespace/name`, or to the registry as a whole."""

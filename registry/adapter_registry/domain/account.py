@@ -52,6 +52,7 @@ class Token:
         expires_at: when it ends; None for never.
         revoked_at: when it was revoked; None while it is good.
         last_used_at: to the minute; None when never used.
+        trust: by which trust it was exchanged for a provider's token; None when it was made otherwise.
     """
 
     id: str
@@ -63,3 +64,4 @@ class Token:
     expires_at: str | None = None
     revoked_at: str | None = None
     last_used_at: str | None = None
+    trust: str | None = None

@@ -178,6 +178,18 @@ class Unauthorised(RegistryError):
         super().__init__(text)
 
 
+class IdentityRefused(RegistryError):
+    """What a provider signed, or what came back from it, does not let its bearer in; `problems` lists claims."""
+
+    code, status, exit_code = "identity-refused", 401, 1
+
+
+class IssuerUnavailable(RegistryError):
+    """An OpenID provider that cannot be reached, or answers what is none of its documents."""
+
+    code, status, exit_code = "issuer-unavailable", 503, 1
+
+
 class Forbidden(RegistryError):
     """A token that is good, for something that it may not do to what it can see."""
 

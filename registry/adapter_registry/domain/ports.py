@@ -21,6 +21,7 @@ from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.outbox import WebhookRows
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports_identity import IdentityRows
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.stored_base import StoredBaseRows
@@ -280,6 +281,8 @@ class Transaction(Protocol):
     def webhooks(self) -> WebhookRows: ...
     @property
     def stored_bases(self) -> StoredBaseRows: ...
+    @property
+    def identities(self) -> IdentityRows: ...
 
 
 class Catalog(Protocol):

@@ -8,6 +8,7 @@ CODES: dict[str, str] = {
     "bad-config-value": "A field of adapter_config.json has a value of another type or range than PEFT gives it.",
     "bad-file-name": "A file's name is not portable between file systems.",
     "bad-pattern": "A pattern of the config is no regular expression.",
+    "claim-mismatch": "A claim of a provider's token is not what the trust asks for.",
     "code-file": "The folder holds a program.",
     "contradiction": "Two fields of the config exclude each other, so PEFT cannot load it.",
     "disguised-file": "A file's content is not what its name says.",

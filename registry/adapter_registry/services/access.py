@@ -48,8 +48,11 @@ def create_account(
     Raises:
         Conflict: the name is taken.
         InvalidReference: not a name.
+        InvalidInput: a password for a service account, or one that is too short.
     """
     check_namespace(name)
+    if password is not None:
+        _check_kind(name, kind)
     account = Account(name, kind, (), backend.actor, backend.clock(), signs_in=password is not None)
     hashed = _hashed(password) if password is not None else None
     with backend.catalog.writing() as tx:
@@ -68,23 +71,23 @@ def accounts(backend: Backend) -> tuple[Account, ...]:
 def grant(backend: Backend, *, account: str, scope: str, verbs: tuple[str, ...]) -> Account:
     """Give an account roles or verbs on a scope, in place of what it had on that scope; none takes it away."""
     with backend.catalog.writing() as tx:
-        known = _account(tx, account)
+        known = known_account(tx, account)
         wanted = (grant_of(scope, verbs),) if verbs else ()
         exact = wanted[0].scope if wanted else grant_of(scope, ("read",)).scope
         grants = (*(g for g in known.grants if g.scope != exact), *wanted)
         tx.accounts.change(account, grants=grants)
         detail = {"scope": exact, "verbs": list(wanted[0].verbs) if wanted else []}
         tx.events.append(_entry(backend, "account.grant", account, detail))
-        return _account(tx, account)
+        return known_account(tx, account)
 
 
 def disable(backend: Backend, *, account: str, disabled: bool = True) -> Account:
     """Shut an account and all its tokens out, or let it in again."""
     with backend.catalog.writing() as tx:
-        _account(tx, account)
+        known_account(tx, account)
         tx.accounts.change(account, disabled_at=backend.clock() if disabled else "")
         tx.events.append(_entry(backend, "account.disable", account, {"disabled": disabled}))
-        return _account(tx, account)
+        return known_account(tx, account)
 
 
 def set_password(backend: Backend, *, account: str, password: str) -> Account:
@@ -92,18 +95,19 @@ def set_password(backend: Backend, *, account: str, password: str) -> Account:
 
     Raises:
         Forbidden: somebody else's, or through a limited token: signing in would undo its limits.
+        InvalidInput: a service account's, or a password that is too short.
     """
-    own = account == backend.asks.name and backend.asks.limits is None
+    own = account == backend.asks.name and backend.asks.limits is None and not backend.asks.exchanged
     if not own and not backend.asks.may("access"):
         raise Forbidden(
             f"setting the password of {account} takes an unlimited token of {account}, or the verb 'access' on '*'."
         )
     hashed = _hashed(password)
     with backend.catalog.writing() as tx:
-        _account(tx, account)
+        _check_kind(account, known_account(tx, account).kind)
         tx.accounts.change(account, password=hashed)
         tx.events.append(_entry(backend, "account.password", account, {}))
-        return _account(tx, account)
+        return known_account(tx, account)
 
 
 def create_token(
@@ -124,9 +128,12 @@ def create_token(
         expires_in_seconds: how long it is good; None for ever.
 
     Raises:
-        Forbidden: another account's token without the right to manage access, or wider than the token that asks.
+        Forbidden: another account's token without the right to manage access, or wider than the token that asks, or
+            the token that asks was exchanged for a short while.
     """
     whose = account or backend.asks.name
+    if backend.asks.exchanged:
+        raise Forbidden("an exchanged token makes no tokens: they could outlive it. Exchange another one instead.")
     if whose != backend.asks.name and not backend.asks.may("access"):
         raise Forbidden(f"a token for {whose} can be made by {whose}, or by who has the verb 'access' on '*'.")
     checked = None if limits is None else tuple(grant_of(g.scope, g.verbs) for g in limits)
@@ -136,8 +143,8 @@ def create_token(
     if expires_in_seconds is not None and expires_in_seconds <= 0:
         raise InvalidInput("a token is good for at least a second; leave the expiry out for one that never ends.")
     with backend.catalog.writing() as tx:
-        _account(tx, whose)
-        made = _issued(backend, tx, whose, label[:200], checked, expires_in_seconds)
+        known_account(tx, whose)
+        made = issued(backend, tx, whose, label[:200], checked, expires_in_seconds)
         tx.events.append(_entry(backend, "token.create", whose, {"token": made.token.id, "label": made.token.label}))
     return made
 
@@ -152,10 +159,13 @@ def tokens(backend: Backend, *, account: str | None = None) -> tuple[Token, ...]
 
 
 def revoke_token(backend: Backend, *, token: str) -> Token:
-    """Make a token useless from now on; the caller's own, or any for who manages access."""
+    """Make a token useless from now on; the caller's own, or any for who manages access.
+
+    An exchanged token revokes only itself.
+    """
     with backend.catalog.writing() as tx:
         found = next((t for t in tx.accounts.tokens() if t.id == token), None)
-        if found is None or (found.account != backend.asks.name and not backend.asks.may("access")):
+        if found is None or not _may_revoke(backend.asks, found):
             raise NotFound(f"there is no token {token[:40]!r}; `adapters token ls` lists them.")
         tx.accounts.revoke_token(token, at=backend.clock())
         tx.events.append(_entry(backend, "token.revoke", found.account, {"token": token}))
@@ -173,7 +183,7 @@ def sign_in(backend: Backend, *, name: str, password: str) -> NewToken:
     if not _matches(hashed or _NOBODY, password) or hashed is None:
         raise Unauthorised("the name or the password is wrong.")
     with backend.catalog.writing() as tx:
-        made = _issued(backend, tx, name, "sign-in", None, SIGN_IN_HOURS * 3600)
+        made = issued(backend, tx, name, "sign-in", None, SIGN_IN_HOURS * 3600)
         tx.events.append(Entry("account.sign-in", name, Outcome.DONE, name, backend.clock(), {"token": made.token.id}))
     return made
 
@@ -223,7 +233,7 @@ def rescue(backend: Backend) -> NewToken:
         if tx.accounts.get(ADMIN) is None:
             return _first_admin(backend, tx, label="adapters admin token")
         tx.accounts.change(ADMIN, grants=(grant_of("*", ("admin",)),), disabled_at="")
-        made = _issued(backend, tx, ADMIN, "adapters admin token", None, None)
+        made = issued(backend, tx, ADMIN, "adapters admin token", None, None)
         tx.events.append(_entry(backend, "token.create", ADMIN, {"token": made.token.id, "label": made.token.label}))
     return made
 
@@ -231,7 +241,7 @@ def rescue(backend: Backend) -> NewToken:
 def _first_admin(backend: Backend, tx: Transaction, *, label: str) -> NewToken:
     grants = (grant_of("*", ("admin",)),)
     tx.accounts.add(Account(ADMIN, AccountKind.PERSON, grants, SYSTEM.name, backend.clock()), password=None)
-    made = _issued(backend, tx, ADMIN, label, None, None)
+    made = issued(backend, tx, ADMIN, label, None, None)
     tx.events.append(_entry(backend, "account.create", ADMIN, {"kind": "person", "token": made.token.id}))
     return made
 
@@ -247,25 +257,44 @@ def server_secret(backend: Backend, *, name: str) -> str:
     return known or ""
 
 
-def _issued(
-    backend: Backend, tx: Transaction, account: str, label: str, limits: tuple[Grant, ...] | None, seconds: int | None
+def issued(
+    backend: Backend,
+    tx: Transaction,
+    account: str,
+    label: str,
+    limits: tuple[Grant, ...] | None,
+    seconds: int | None,
+    *,
+    trust: str | None = None,
 ) -> NewToken:
+    """A new token, stored in this transaction; whether it may be made is decided before."""
     secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
     now = backend.clock()
     expires = None
     if seconds is not None:
         moment = datetime.fromisoformat(now).astimezone(UTC) + timedelta(seconds=seconds)
         expires = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    token = Token(secrets.token_hex(6), account, label, limits, backend.actor, now, expires)
+    token = Token(secrets.token_hex(6), account, label, limits, backend.actor, now, expires, trust=trust)
     tx.accounts.add_token(token, hashed=token_hash(secret))
     return NewToken(token, secret)
 
 
-def _account(tx: Transaction, name: str) -> Account:
+def known_account(tx: Transaction, name: str) -> Account:
+    """The account of this name; raises NotFound when there is none."""
     found = tx.accounts.get(name)
     if found is None:
         raise NotFound(f"there is no account {name[:100]!r}; `adapters account ls` lists them.")
     return found
+
+
+def _may_revoke(asks: Principal, token: Token) -> bool:
+    own = token.account == asks.name and (not asks.exchanged or token.id == asks.token)
+    return own or asks.may("access")
+
+
+def _check_kind(account: str, kind: AccountKind) -> None:
+    if kind is AccountKind.SERVICE:
+        raise InvalidInput(f"{account} is a service account: it has tokens (`adapters token create`), no password.")
 
 
 def _entry(backend: Backend, action: str, subject: str, detail: dict[str, Any]) -> Entry:

@@ -12,6 +12,7 @@ from adapter_registry.domain.event import Entry
 from adapter_registry.storage.catalog_accounts import AccountTable
 from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
+from adapter_registry.storage.catalog_identities import IdentityTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
@@ -34,6 +35,7 @@ class SqlTransaction:
     branches: BranchTable
     webhooks: WebhookTable
     stored_bases: StoredBaseTable
+    identities: IdentityTable
 
 
 class SqlCatalog:
@@ -71,4 +73,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         branches=BranchTable(connection),
         webhooks=WebhookTable(connection),
         stored_bases=StoredBaseTable(connection),
+        identities=IdentityTable(connection),
     )

@@ -17,7 +17,10 @@ _GRANTS = tuple[Grant, ...]
 
 # Every request asks this; made once, because making it takes longer than answering it.
 _PRINCIPAL = (
-    select(tokens.c.id, tokens.c.limits, tokens.c.last_used_at, accounts.c.name, accounts.c.kind, accounts.c.grants)
+    select(
+        *(tokens.c.id, tokens.c.limits, tokens.c.last_used_at, tokens.c.trust),
+        *(accounts.c.name, accounts.c.kind, accounts.c.grants),
+    )
     .join(accounts, accounts.c.name == tokens.c.account)
     .where(
         tokens.c.hash == bindparam("wanted_hash"),
@@ -87,6 +90,7 @@ class AccountTable:
             "created_by": token.created_by,
             "created_at": token.created_at,
             "expires_at": token.expires_at,
+            "trust": token.trust,
         }
         self._connection.execute(insert(tokens), [row])
 
@@ -109,7 +113,8 @@ class AccountTable:
             return None
         limits = None if row.limits is None else from_text(row.limits, _GRANTS)
         grants = from_text(row.grants, _GRANTS)
-        found = Principal(row.name, grants, limits, row.id, machine=row.kind == AccountKind.SERVICE)
+        machine, exchanged = row.kind == AccountKind.SERVICE, row.trust is not None
+        found = Principal(row.name, grants, limits, row.id, machine=machine, exchanged=exchanged)
         return found, (row.last_used_at or "")[:_MINUTE] != now[:_MINUTE]
 
     def used_token(self, token: str, *, at: str) -> None:
@@ -171,4 +176,5 @@ def _token(row: Any) -> Token:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        trust=row.trust,
     )

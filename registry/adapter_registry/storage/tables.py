@@ -267,6 +267,44 @@ tokens = Table(
     Column("expires_at", String(32)),
     Column("revoked_at", String(32)),
     Column("last_used_at", String(32)),
+    Column("trust", String(12), index=True),
+)
+
+trusts = Table(
+    "trusts",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("issuer", String(300), nullable=False, index=True),
+    Column("account", ForeignKey("accounts.name"), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+spent_tokens = Table(
+    "spent_tokens",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("until", String(32), nullable=False, index=True),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", String(300), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("account", ForeignKey("accounts.name"), nullable=False),
+    Column("grants", Text, nullable=False),
+    Column("seen_at", String(32), nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("link", String(64), primary_key=True),
+    Column("secret", String(64), nullable=False, unique=True),
+    Column("state", String(64), nullable=False, unique=True),
+    Column("document", Text, nullable=False),
+    Column("expires_at", String(32), nullable=False, index=True),
 )
 
 secrets = Table(
