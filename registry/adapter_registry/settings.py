@@ -51,7 +51,7 @@ class Settings:
         grace_seconds: how long it then waits for requests under way (ADAPTERS_GRACE_SECONDS).
         traced: whether the standard OTEL_* variables name a place for spans.
         login: the file that holds the server and token of `adapters login`.
-        provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_*); None for passwords alone.
+        provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_ISSUER and others); None for passwords alone.
         oidc_loopback: whether providers may be asked over http on this machine (ADAPTERS_OIDC_LOOPBACK).
     """
 
@@ -118,7 +118,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     Raises:
         InvalidReference: ADAPTERS_NAMESPACE or ADAPTERS_ADAPTER is not a name.
-        InvalidInput: a number that is none, a file of a secret that cannot be read, ADAPTERS_OIDC_* that do not make a
+        InvalidInput: a number that is none, a file of a secret that cannot be read, settings that do not make a
             provider, or a damaged file of `adapters login`.
     """
     given = os.environ if environment is None else environment

@@ -37,11 +37,21 @@ _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 
 
 class UpstreamFailed(RegistryError):
-    """The hub that repositories are passed on to does not answer, or not as a hub does."""
+    """The hub that repositories are passed on from does not answer, or not as a hub does.
+
+    No 5xx: Hub clients would ask again for half a minute per file before they say so, or use what they have.
+    """
 
     code: ClassVar[str] = "upstream-failed"
-    status: ClassVar[int] = 502
+    status: ClassVar[int] = 424
     exit_code: ClassVar[int] = 1
+
+
+class UpstreamErred(UpstreamFailed):
+    """The hub that repositories are passed on from has an error of its own; it may be gone when it is asked again."""
+
+    code: ClassVar[str] = "upstream-erred"
+    status: ClassVar[int] = 502
 
 
 @dataclass(slots=True)
@@ -185,7 +195,11 @@ class Upstream:
         secret = {"Authorization": f"Bearer {self._token}"} if own and self._token else {}
         client = self._opened()
         request = client.build_request(method, url, headers={**headers, **secret}, content=content if own else None)
-        return await client.send(request, stream=True, follow_redirects=False)
+        try:
+            return await client.send(request, stream=True, follow_redirects=False)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError):
+            # A kept connection that the other side closed meanwhile; what is asked here can be asked twice.
+            return await client.send(request, stream=True, follow_redirects=False)
 
     def _opened(self) -> httpx2.AsyncClient:
         """One client for all requests of this process, made in its event loop; it keeps connections, and no cookies."""

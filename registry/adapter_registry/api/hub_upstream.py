@@ -23,7 +23,7 @@ from adapter_registry.api.hub_answers import HubError, Nowhere, nowhere
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import NO_TYPE, backend_of, base_url, server_of
 from adapter_registry.services import local_names
-from adapter_registry.upstream import Reply, Upstream, UpstreamFailed
+from adapter_registry.upstream import Reply, Upstream, UpstreamErred, UpstreamFailed
 
 PASSED = frozenset(
     (
@@ -82,7 +82,7 @@ def _target(path: HubPath) -> str | None:
 
 async def _file(request: Request, path: HubPath, upstream: Upstream, target: str) -> Response:
     wanted = request.headers.get("range", "")
-    headers = {"Range": wanted} if _RANGE.fullmatch(wanted) else {}
+    headers = {"Range": wanted} if request.method == "GET" and _RANGE.fullmatch(wanted) else {}
     reply = await upstream.ask(request.method, target, headers=headers, via=request.headers.get("via", ""))
     try:
         if reply.status == 416:
@@ -235,7 +235,8 @@ async def _refusal(reply: Reply, upstream: Upstream, path: HubPath) -> HubError:
         return _coded(code or "RepoNotFound", text, path, upstream, headers)
     if reply.status in (400, 403, 410, 451) and said:
         return HubError(reply.status, text)
-    raise UpstreamFailed(f"it answered {reply.status}{f' ({said})' if said else ''}.")
+    kind = UpstreamErred if reply.status >= 500 else UpstreamFailed
+    raise kind(f"it answered {reply.status}{f' ({said})' if said else ''}.")
 
 
 def _coded(code: str, text: str, path: HubPath, upstream: Upstream, headers: Mapping[str, str]) -> HubError:

@@ -101,7 +101,7 @@ def locate(backend: Backend, *, written: str) -> Repository:
                 pass
             else:
                 return Repository(stem, main=selector)
-        raise no_adapter(tx, adapter or written)
+    raise NotFound(f"there is no repository {written[:200]!r}.")
 
 
 def _adapter(written: str) -> str | None:

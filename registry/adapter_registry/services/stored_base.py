@@ -241,7 +241,7 @@ def _differences(known: Base, sources: Sequence[StoredFile]) -> Iterator[Problem
 
 def _text_differences(known: Base, read: Read) -> Iterator[Problem]:
     config = read_config(read("config.json"), source="the folder").digest
-    if config != known.config:
+    if None not in (config, known.config) and config != known.config:
         yield _other("config.json", known.config, config)
     tokenizer = tokenizer_digest(read, source="the folder")
     if None not in (tokenizer, known.tokenizer) and tokenizer != known.tokenizer:
