@@ -38,7 +38,7 @@ class Settings:
         log_requests: whether the server writes a line of JSON per request to standard error (ADAPTERS_LOG_REQUESTS).
         hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
         login: the file that holds the server and token of `adapters login`.
-        provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_*); None for passwords alone.
+        provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_ISSUER, ...); None for passwords alone.
         oidc_loopback: whether providers may be asked over http on this machine (ADAPTERS_OIDC_LOOPBACK).
     """
 
@@ -79,7 +79,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     Raises:
         InvalidReference: ADAPTERS_NAMESPACE or ADAPTERS_ADAPTER is not a name.
-        InvalidInput: ADAPTERS_OIDC_* do not make a provider, or the file of `adapters login` is damaged.
+        InvalidInput: ADAPTERS_OIDC_ISSUER, ... make no provider, or the file of `adapters login` is damaged.
     """
     given = os.environ if environment is None else environment
     login = _folder(given.get("ADAPTERS_HOME"), platformdirs.user_config_path("adapters")) / "login.json"
