@@ -81,7 +81,9 @@ class ProviderServer:
         said |= {"repository": "team/sql-lora", "ref": "refs/heads/main", "jti": str(time.monotonic_ns())}
         said |= {"iat": now, "nbf": now, "exp": now + 300, **claims}
         kept = {name: value for name, value in said.items() if value is not None}
-        return jwt.encode(kept, key or self.key, algorithm="RS256", headers={"kid": self.key_id, **(headers or {})})
+        named = {"typ": "JWT", "kid": self.key_id, **(headers or {})}
+        # Signed as bytes: what no claim should be has to be signed, too.
+        return jwt.PyJWS().encode(json.dumps(kept).encode(), key or self.key, algorithm="RS256", headers=named)
 
     def _post(self, what: str, document: dict[str, Any]) -> None:
         request = urllib.request.Request(f"{self.url}/test/{what}", json.dumps(document).encode())

@@ -14,7 +14,7 @@ from adapter_registry import login as signing
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import IdentityRefused, InvalidInput, RegistryError, Unsupported
 from adapter_registry.domain.trust import LOOPBACK
-from adapter_registry.settings import read_login, read_settings
+from adapter_registry.settings import Settings, read_login, read_settings
 
 TRIES = 3
 
@@ -60,16 +60,23 @@ def login(
         raise InvalidInput("--oidc, --name, --token-stdin and --oidc-token-stdin exclude each other.")
     if urlsplit(server).scheme == "http" and urlsplit(server).hostname not in LOOPBACK:
         note(f"{server} is not https: everybody on the way can read what is sent")
-    if token_stdin:
-        token = _stdin()
-    elif oidc_token_stdin:
-        token = signing.exchanged(server, _stdin(), trust).access_token
+    if token_stdin or oidc_token_stdin:
+        given = _stdin()
+        token = given if token_stdin else signing.exchanged(server, given, trust).access_token
     elif name or password_stdin:
         token = _by_password(server, name, stdin=password_stdin)
     else:
         token = _by_browser(server, forced=oidc, show=not no_browser)
+    _kept(settings, server, token, as_json=as_json, quiet=quiet)
+
+
+def _kept(settings: Settings, server: str, token: str, *, as_json: bool, quiet: bool) -> None:
+    """Keep a token that the server knows, and say whose it is."""
     found = Registry(replace(settings, url=server, token=token)).whoami()
     signing.keep(settings.login, server, token)
+    now = read_settings()
+    if (now.url, now.token) != (server, token):
+        note("ADAPTERS_URL or ADAPTERS_TOKEN is set in the environment, and goes before this sign-in")
     if as_json:
         print_json({"url": server, "account": found.name})
     elif not quiet:

@@ -78,7 +78,7 @@ class Issuers:
                 leeway=LEEWAY_SECONDS,
                 options={"require": list(MUST), "verify_aud": False},
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, OverflowError, TypeError) as error:
             raise IdentityRefused(f"{_why(error, token)} Nothing was given out.") from error
 
     def authorization_endpoint(self, issuer: str) -> str:
@@ -209,7 +209,12 @@ _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def issuer_in(token: str) -> str:
-    """The issuer that a token names, unverified: good for nothing but looking up whether it is known."""
+    """The issuer that a token names, unverified: good for nothing but looking up whether it is known.
+
+    Raises:
+        IdentityRefused: it is no JWT.
+    """
+    _check_size(token)
     try:
         named = jwt.decode(token, options={"verify_signature": False}).get("iss")
     except (jwt.PyJWTError, RecursionError) as error:
@@ -217,9 +222,13 @@ def issuer_in(token: str) -> str:
     return named if isinstance(named, str) else ""
 
 
+def _check_size(token: str) -> None:
+    if len(token) > LARGEST_TOKEN or not token.isascii():
+        raise IdentityRefused(f"this is no token of an OpenID provider: at most {LARGEST_TOKEN:,} ASCII characters.")
+
+
 def _header(token: str) -> dict[str, Any]:
-    if len(token) > LARGEST_TOKEN:
-        raise IdentityRefused(f"the token has more than {LARGEST_TOKEN:,} characters.")
+    _check_size(token)
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, RecursionError) as error:
@@ -247,7 +256,7 @@ def _chosen(keys: tuple[Mapping[str, Any], ...], header: Mapping[str, Any]) -> M
     return fit[0] if len(fit) == 1 else None
 
 
-def _why(error: jwt.PyJWTError, token: str) -> str:
+def _why(error: Exception, token: str) -> str:
     said = jwt.decode(token, options={"verify_signature": False})
     match error:
         case jwt.InvalidSignatureError():

@@ -33,7 +33,9 @@ class Remote:
     def __init__(self, url: str, token: str | None) -> None:
         self._parts = urlsplit(url)
         if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
-            raise InvalidReference(f"ADAPTERS_URL is {url!r}; it is http://host:port, as `adapters serve` printed it.")
+            raise InvalidReference(
+                f"{url[:200]!r} is no server (ADAPTERS_URL); it is http://host:port, as `adapters serve` printed it."
+            )
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def call(self, function: Callable[..., Any], given: dict[str, Any]) -> Any:

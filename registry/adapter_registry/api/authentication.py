@@ -91,7 +91,10 @@ def _secret(header: str) -> str:
 def _turned_away(scope: Scope, *, presented: bool) -> JSONResponse:
     """401 as each kind of client reads it: a Hub client must tell a bad token from a missing repository."""
     if scope["path"].startswith("/api/v1/"):
-        text = "the server does not know this token (ADAPTERS_TOKEN): it was revoked, it expired, or it is another's."
+        text = (
+            "the server does not know this token (ADAPTERS_TOKEN): it was revoked, it expired, or it is another's. "
+            "`adapters login` gets a new one."
+        )
         return problem(Unauthorised(text) if presented else Unauthorised())
     message = WRONG_TOKEN if presented else "Repository not found, or a token is needed to see it."
     headers = {"x-error-message": message, "www-authenticate": 'Basic realm="adapters"'}

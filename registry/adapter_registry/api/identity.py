@@ -115,7 +115,7 @@ async def _begin(request: Request) -> Response:
 async def _finish(request: Request) -> Response:
     document = await json_body(request, limit=10_000)
     secret, code = document.get("secret"), document.get("code")
-    if not isinstance(secret, str) or not isinstance(code, str):
+    if not (isinstance(secret, str) and isinstance(code, str) and secret.isascii() and code.isascii()):
         raise InvalidInput("finishing takes the secret of the sign-in and the code that the browser shows.")
     made = await run_in_threadpool(people.finish, server_of(request).backend, secret=secret, code=code)
     return Response(

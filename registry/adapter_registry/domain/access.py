@@ -73,7 +73,8 @@ class Principal:
         limits: what their token narrows it to; None for no narrowing.
         token: id of the token used; None inside the process.
         machine: a service account, which may not approve.
-        exchanged: their token was exchanged for one of an OpenID provider; it makes nothing that outlives it.
+        exchanged: their token was exchanged for one of an OpenID provider; it manages no access, so that
+            nothing of it outlives it.
     """
 
     name: str
@@ -85,7 +86,7 @@ class Principal:
 
     def may(self, verb: str, adapter: str | None = None) -> bool:
         """Whether they may do `verb` to `namespace/name`, or to the registry as a whole."""
-        if self.machine and verb.partition(":")[0] == "approve":
+        if (self.machine and verb.partition(":")[0] == "approve") or (self.exchanged and verb == "access"):
             return False
         return _covered(self.grants, verb, adapter) and (self.limits is None or _covered(self.limits, verb, adapter))
 

@@ -173,7 +173,8 @@ class Unauthorised(RegistryError):
     code, status, exit_code = "unauthorised", 401, 1
 
     def __init__(
-        self, text: str = "the server wants a token: set ADAPTERS_TOKEN to one that `adapters token create` made."
+        self,
+        text: str = "the server wants a token: `adapters login`, or ADAPTERS_TOKEN of `adapters token create`.",
     ) -> None:
         super().__init__(text)
 

@@ -6,7 +6,6 @@ choose, so neither ever leads to an account that exists already.
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -147,10 +146,10 @@ def check_identity(provider: Provider, claims: Claims, *, nonce: str) -> str:
     audiences = audience if isinstance(audience, list) else [audience]
     if provider.client_id not in audiences or claims.get("azp", provider.client_id) != provider.client_id:
         raise IdentityRefused("the identity token is made out to another client than this server. Nobody is signed in.")
-    if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
+    if not claims.get("nonce") == nonce:
         raise IdentityRefused("the identity token belongs to another sign-in (its nonce differs). Begin again.")
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
         raise IdentityRefused("the identity token does not say who it is about (sub). Nobody is signed in.")
     _check_domain(provider, claims)
     return subject

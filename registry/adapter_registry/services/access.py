@@ -18,6 +18,8 @@ ADMIN = "admin"
 TOKEN_DAYS = 90
 SIGN_IN_HOURS = 12
 SHORTEST_PASSWORD = 10
+_ANY_TEXT = "surrogatepass"
+"""JSON can hold text that UTF-8 cannot; a password of it is only a password that is wrong."""
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$Ct/1WP3yEsuE4Ql8V7YHVy4sXm7fHCYPmMIlXfhaIUc"
 """A hash that no password matches: signing in under an unknown name takes as long as under a known one."""
 
@@ -179,7 +181,7 @@ def sign_in(backend: Backend, *, name: str, password: str) -> NewToken:
         Unauthorised: unknown name or wrong password; the text does not say which.
     """
     with backend.catalog.reading() as tx:
-        hashed = tx.accounts.password(name)
+        hashed = tx.accounts.password(name) if name.isprintable() else None
     if not _matches(hashed or _NOBODY, password) or hashed is None:
         raise Unauthorised("the name or the password is wrong.")
     with backend.catalog.writing() as tx:
@@ -306,7 +308,7 @@ def _hashed(password: str) -> str:
         raise InvalidInput(f"a password has at least {SHORTEST_PASSWORD} characters.")
     from argon2 import PasswordHasher  # noqa: PLC0415  an extra of the server
 
-    return PasswordHasher().hash(password)
+    return PasswordHasher().hash(password.encode(errors=_ANY_TEXT))
 
 
 def _matches(hashed: str, password: str) -> bool:
@@ -314,6 +316,6 @@ def _matches(hashed: str, password: str) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415
 
     try:
-        return PasswordHasher().verify(hashed, password)
+        return PasswordHasher().verify(hashed, password.encode(errors=_ANY_TEXT))
     except (VerificationError, InvalidHashError):
         return False

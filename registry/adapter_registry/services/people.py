@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -40,6 +41,7 @@ from adapter_registry.domain.sign_in import (
 from adapter_registry.domain.trust import Claims
 from adapter_registry.services.access import SIGN_IN_HOURS, NewToken, issued, known_account
 
+_RANDOM = re.compile(r"[A-Za-z0-9_-]{20,100}")
 _OVER = "this sign-in is over, was used, or never began here. Begin again: `adapters login`."
 
 
@@ -134,7 +136,7 @@ def come_back(
     Raises:
         IdentityRefused: not the browser that left, or the provider, or the person's account, does not let them in.
     """
-    if not left_with or not hmac.compare_digest(state.encode(), left_with.encode()):
+    if not (_RANDOM.fullmatch(state) and _RANDOM.fullmatch(left_with) and hmac.compare_digest(state, left_with)):
         raise IdentityRefused("this browser did not begin that sign-in (state differs). Begin again: `adapters login`.")
     attempt = _taken(backend, state)
     claims = identities.redeemed(provider, code=code, verifier=attempt.verifier, redirect_uri=attempt.redirect_uri)

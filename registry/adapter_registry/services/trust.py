@@ -126,7 +126,7 @@ def exchange(
         IssuerUnavailable: its keys cannot be had.
     """
     with backend.catalog.reading() as tx:
-        known = tx.identities.trusts(issuer)
+        known = tx.identities.trusts(issuer) if issuer.isprintable() else ()
     if not known:
         raise IdentityRefused(_UNKNOWN)
     claims = identities.claims(issuer, subject_token)
@@ -135,7 +135,7 @@ def exchange(
         if known_account(tx, chosen.account).disabled_at:
             raise IdentityRefused(f"the service account {chosen.account} is shut out. Nothing was given out.")
         _spend(backend, tx, claims, subject_token)
-        label = f"exchange by trust {chosen.id}: {claims.get('sub')}"[:200]
+        label = f"exchange by trust {chosen.id}: {text_of(claims.get('sub'))}"[:200]
         acting = replace(backend, actor=chosen.account)
         made = issued(acting, tx, chosen.account, label, chosen.limits, chosen.seconds, trust=chosen.id)
         detail = {"token": made.token.id, "issuer": issuer, "sub": text_of(claims.get("sub"))}

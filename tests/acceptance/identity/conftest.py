@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from adapter_registry.client import Registry
-from tests.acceptance.hub.conftest import HubServer, serving
+from tests.acceptance.hub.conftest import HubServer, hub, serving  # noqa: F401  a fixture
 from tests.openid_provider import ProviderServer, provider
 
 RULES = "ml-admins = * admin; search = search/* writer promote:prod; * = team/* reader"
@@ -52,11 +52,11 @@ class Known:
 
 
 @contextmanager
-def known(folder: Path, **settings: str) -> Iterator[Known]:
+def known(folder: Path, *options: str, **settings: str) -> Iterator[Known]:
     """A fresh provider and a fresh server that knows it."""
     with provider(folder / "provider") as signing:
         (folder / "server").mkdir()
-        with serving(folder / "server", signing.settings(ADAPTERS_OIDC_GRANTS=RULES, **settings)) as server:
+        with serving(folder / "server", signing.settings(ADAPTERS_OIDC_GRANTS=RULES, **settings), *options) as server:
             signing.client(f"{server.url}/auth/callback")
             yield Known(server, signing)
 
