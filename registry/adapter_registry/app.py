@@ -44,16 +44,20 @@ def migrate_embedded(settings: Settings) -> str:
 
 
 def served(settings: Settings) -> Backend:
-    """The registry as a server runs it: connections are kept, and the schema is brought up to date on start."""
+    """The registry as a server runs it: connections are kept, and the schema is brought up to date on start.
+
+    Raises:
+        StoreUnavailable: the store cannot be used, or its bucket does not keep the promises that a server relies on.
+    """
     engine = _engine(settings, pooled=True)
     ensure_schema(engine, migrations_folder())
-    return _backend(settings, engine)
+    return _backend(settings, engine, tried=True)
 
 
-def _backend(settings: Settings, engine: Engine) -> Backend:
+def _backend(settings: Settings, engine: Engine, *, tried: bool = False) -> Backend:
     return Backend(
         catalog=SqlCatalog(engine),
-        blobs=_blobs(settings),
+        blobs=_blobs(settings, tried=tried),
         clock=utc_now,
         actor=settings.actor,
         namespace=settings.namespace,
@@ -61,14 +65,17 @@ def _backend(settings: Settings, engine: Engine) -> Backend:
     )
 
 
-def _blobs(settings: Settings) -> BlobStore:
+def _blobs(settings: Settings, *, tried: bool) -> BlobStore:
     if settings.blobs_url is None:
         return LocalBlobs(settings.blobs)
     try:
         from adapter_registry.storage.blobs_s3 import open_s3  # noqa: PLC0415  an extra
     except ImportError as error:
         raise Unsupported(f"{settings.blobs_url} needs {error.name}: pip install 'adapter-registry[s3]'.") from error
-    return open_s3(settings.blobs_url)
+    store = open_s3(settings.blobs_url)
+    if tried:
+        store.verify_conditional()
+    return store
 
 
 def _engine(settings: Settings, *, pooled: bool = False) -> Engine:

@@ -1,24 +1,27 @@
 """Blobs as plain files: written aside, hashed on the way, fsynced, then renamed to their digest.
 
 Order of a write: bytes to a temporary file, fsync, rename to `sha256/ab/<hex>`, fsync of the folders. A crash at any
-point leaves a complete blob or a temporary file that `sweep` removes; readers never see half a blob.
+point leaves a complete blob or a temporary file that `sweep` removes; readers never see half a blob. An upload that can
+be taken up again is written to `partial/<session>` instead, one writer at a time, and hashed from its beginning.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import RawIOBase
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import (
+    Conflict,
     DigestMismatch,
     InvalidReference,
     NotFound,
@@ -27,16 +30,20 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
 )
 from adapter_registry.domain.ports import Location
+from adapter_registry.storage.blobs_whole import BehindServer
 
 BLOCK = 1 << 20
+PARTIAL_SECONDS = 24 * 3600
+"""How long an upload that was cut off can be taken up again."""
 
 
-class LocalBlobs:
+class LocalBlobs(BehindServer):
     """A BlobStore in one folder of a local disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "sha256"
         self._incoming = folder / "incoming"
+        self._partial = folder / "partial"
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
         """See BlobStore.put. A stored blob that no longer hashes to its digest is replaced."""
@@ -52,12 +59,34 @@ class LocalBlobs:
         aside = self._incoming / secrets.token_hex(16)
         with _explained(name):
             self._incoming.mkdir(parents=True, exist_ok=True)
-            stream = aside.open("xb", buffering=0)
+            stream = FileIO(aside, "x+")
         try:
             yield IncomingFile(self, stream, aside, name)
         finally:
             stream.close()
             aside.unlink(missing_ok=True)
+
+    def received(self, session: str) -> int:
+        """See BlobStore.received."""
+        with suppress(FileNotFoundError):
+            status = self._session(session).stat()
+            if not _expired(status):
+                return status.st_size
+        return 0
+
+    @contextmanager
+    def partial(self, session: str, *, name: str) -> Iterator[IncomingFile]:
+        """See BlobStore.partial. The lock is the kernel's, so a writer that died holds nobody off."""
+        path = self._session(session)
+        with _explained(name):
+            self._partial.mkdir(parents=True, exist_ok=True)
+            stream = _locked(path, name)
+        with stream:
+            try:
+                yield IncomingFile(self, stream, path, name)
+            except StoreFull:
+                path.unlink(missing_ok=True)
+                raise
 
     def location(self, digest: Digest) -> Location | None:
         """See BlobStore.location."""
@@ -106,11 +135,12 @@ class LocalBlobs:
 
     def sweep(self, *, older_than: float) -> int:
         """See BlobStore.sweep."""
-        removed = 0
-        now = time.time()
-        for path in self._incoming.glob("*"):
+        leftovers = [(path, older_than) for path in self._incoming.glob("*")]
+        leftovers += [(path, max(older_than, PARTIAL_SECONDS)) for path in self._partial.glob("*")]
+        removed, now = 0, time.time()
+        for path, age in leftovers:
             with suppress(FileNotFoundError):
-                if now - path.stat().st_mtime >= older_than:
+                if now - path.stat().st_mtime >= age:
                     path.unlink()
                     removed += 1
         return removed
@@ -119,6 +149,9 @@ class LocalBlobs:
         """Where the bytes of a digest are, or would be."""
         name = hex_of(parse(digest))
         return self._folder / name[:2] / name
+
+    def _session(self, session: str) -> Path:
+        return self._partial / hex_of(parse(session))
 
     def publish(self, aside: Path, digest: Digest) -> None:
         """Give a complete, synced file its place."""
@@ -132,33 +165,66 @@ class LocalBlobs:
 
 
 class IncomingFile:
-    """See ports.Incoming: a file aside, hashed as it is written."""
+    """See ports.Incoming and ports.Partial: a file aside, hashed as it is written."""
 
-    def __init__(self, store: LocalBlobs, stream: RawIOBase, aside: Path, name: str) -> None:
+    def __init__(self, store: LocalBlobs, stream: FileIO, aside: Path, name: str) -> None:
         self._store, self._stream, self._aside, self._name = store, stream, aside, name
-        self._hasher, self._size = hashlib.sha256(), 0
+        self._hasher, self.received = hashlib.sha256(), 0
+        with _explained(name):
+            while block := stream.read(BLOCK):
+                self._hasher.update(block)
+                self.received += len(block)
 
     def write(self, *pieces: bytes) -> None:
         """See Incoming.write."""
         with _explained(self._name):
             for piece in pieces:
                 self._hasher.update(piece)
-                self._size += len(piece)
                 left = memoryview(piece)
                 while left:
                     left = left[self._stream.write(left) or 0 :]
+                self.received += len(piece)
 
     def publish(self, digest: Digest) -> int:
         """See Incoming.publish."""
         received = self._hasher.hexdigest()
         if received != hex_of(digest):
-            raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
-        if not self._store.holds(digest, self._size):
+            self._aside.unlink(missing_ok=True)
+            raise DigestMismatch(self._name, declared=digest, received=received, size=self.received)
+        if not self._store.holds(digest, self.received):
             with _explained(self._name):
                 os.fsync(self._stream.fileno())
                 os.fchmod(self._stream.fileno(), 0o444)
                 self._store.publish(self._aside, digest)
-        return self._size
+        else:
+            self._aside.unlink(missing_ok=True)
+        return self.received
+
+
+def _locked(path: Path, name: str) -> FileIO:
+    """The file of a session for this process alone, made when there is none that is still good."""
+    while True:
+        stream = FileIO(path, "a+")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.close()
+            raise Conflict(
+                f"{name}: another request is sending it now; ask again what is there when that ended."
+            ) from error
+        status = os.fstat(stream.fileno())
+        if _expired(status):
+            path.unlink(missing_ok=True)
+        # Published, swept or expired while we waited: the name means another file by now, or none.
+        elif path.exists() and path.stat().st_ino == status.st_ino:
+            os.utime(stream.fileno())
+            stream.seek(0)
+            return stream
+        stream.close()
+
+
+def _expired(status: os.stat_result) -> bool:
+    return time.time() - status.st_mtime >= PARTIAL_SECONDS
 
 
 @contextmanager

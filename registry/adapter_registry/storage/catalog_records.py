@@ -97,6 +97,11 @@ class BlobTable:
             found.update(self._connection.execute(query).scalars())
         return frozenset(found)
 
+    def referenced(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """See ports.BlobRows.referenced."""
+        query = select(version_files.c.digest).where(version_files.c.digest.in_(list(digests)))
+        return frozenset(self._connection.execute(query).scalars())
+
     def unreferenced(self) -> tuple[Digest, ...]:
         """Blobs no version refers to."""
         used = select(version_files.c.digest)
