@@ -279,6 +279,13 @@ class TestFolder:
         assert local.sweep(older_than=0) == 1
         assert local.size(DIGEST) == len(DATA)
 
+    def test_what_somebody_is_writing_is_not_swept(self, local):
+        with local.incoming(name="w") as incoming:
+            incoming.write(DATA)
+            assert local.sweep(older_than=0) == 0
+            incoming.publish(DIGEST)
+        assert read(local, DIGEST) == DATA
+
     def test_an_upload_that_was_cut_off_a_day_ago_begins_anew_and_is_swept(self, local, tmp_path):
         for session in ("5" * 64, "6" * 64):
             with local.partial(session, name="w") as partial:

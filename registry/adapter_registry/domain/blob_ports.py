@@ -25,8 +25,15 @@ class Incoming(Protocol):
     def write(self, *pieces: bytes) -> None:
         """Add bytes at the end."""
 
+    def check(self, digest: Digest) -> None:
+        """What was written has this digest.
+
+        Raises:
+            DigestMismatch: it is something else; nothing is kept.
+        """
+
     def publish(self, digest: Digest) -> int:
-        """Store what was written under `digest`; its size. Durable when it returns.
+        """Store what was written under `digest`, checked; its size. Durable when it returns.
 
         Raises:
             DigestMismatch: it is something else; nothing is kept.

@@ -12,7 +12,7 @@ from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.draft import MAIN, Branch
-from adapter_registry.domain.errors import Conflict, InvalidReference, Notice, PushRefused
+from adapter_registry.domain.errors import Conflict, InvalidReference, NotFound, Notice, PushRefused
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest
@@ -103,14 +103,16 @@ class Owned:
         """See ports.Incoming.write."""
         self.incoming.write(*pieces)
 
+    def check(self, digest: Digest) -> None:
+        """See ports.Incoming.check."""
+        self.incoming.check(digest)
+
     def publish(self, digest: Digest) -> int:
         """See ports.Incoming.publish."""
-        size = self.incoming.publish(digest)
+        # They are the namespace's before they are stored: from then on no collection takes what was there already.
+        self.incoming.check(digest)
         received(self.backend, adapter=self.adapter, digests=(digest,))
-        if self.backend.blobs.size(digest) != size:
-            # They were there already, and a collection removed them just before they were received here.
-            self.incoming.publish(digest)
-        return size
+        return self.incoming.publish(digest)
 
 
 def receive(backend: Backend, *, adapter: str, file: File, source: BinaryIO) -> int:
@@ -274,7 +276,12 @@ def _absent(paths: Sequence[str], of: int) -> Conflict:
 
 
 def _examined(backend: Backend, adapter: str, base: Base, files: Sequence[File]) -> Description:
-    examination = examine([StoredFile(file, backend.blobs) for file in files], base)
+    try:
+        examination = examine([StoredFile(file, backend.blobs) for file in files], base)
+    except NotFound as gone:
+        raise Conflict(
+            f"bytes were collected while they were checked; nothing was stored. Push again: {gone.text}"
+        ) from gone
     try:
         refuse(examination)
     except PushRefused as refused:

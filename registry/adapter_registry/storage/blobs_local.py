@@ -59,7 +59,7 @@ class LocalBlobs(BehindServer):
         aside = self._incoming / secrets.token_hex(16)
         with _explained(name):
             self._incoming.mkdir(parents=True, exist_ok=True)
-            stream = FileIO(aside, "x+")
+            stream = _locked(aside)
         try:
             yield IncomingFile(self, stream, aside, name)
         finally:
@@ -80,7 +80,10 @@ class LocalBlobs(BehindServer):
         path = self._session(session)
         with _explained(name):
             self._partial.mkdir(parents=True, exist_ok=True)
-            stream = _locked(path, name)
+            try:
+                stream = _locked(path, fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(f"{name}: another request is sending it now; go on from where that ends.") from error
         with stream:
             try:
                 yield IncomingFile(self, stream, path, name)
@@ -134,16 +137,10 @@ class LocalBlobs(BehindServer):
                 yield parse(path.name), now - path.stat().st_mtime
 
     def sweep(self, *, older_than: float) -> int:
-        """See BlobStore.sweep."""
+        """See BlobStore.sweep. What somebody is writing is locked, and left alone however old it is."""
         leftovers = [(path, older_than) for path in self._incoming.glob("*")]
         leftovers += [(path, max(older_than, PARTIAL_SECONDS)) for path in self._partial.glob("*")]
-        removed, now = 0, time.time()
-        for path, age in leftovers:
-            with suppress(FileNotFoundError):
-                if now - path.stat().st_mtime >= age:
-                    path.unlink()
-                    removed += 1
-        return removed
+        return sum(_left_over(path, age) for path, age in leftovers)
 
     def path(self, digest: Digest) -> Path:
         """Where the bytes of a digest are, or would be."""
@@ -185,12 +182,16 @@ class IncomingFile:
                     left = left[self._stream.write(left) or 0 :]
                 self.received += len(piece)
 
-    def publish(self, digest: Digest) -> int:
-        """See Incoming.publish."""
+    def check(self, digest: Digest) -> None:
+        """See Incoming.check."""
         received = self._hasher.hexdigest()
         if received != hex_of(digest):
             self._aside.unlink(missing_ok=True)
             raise DigestMismatch(self._name, declared=digest, received=received, size=self.received)
+
+    def publish(self, digest: Digest) -> int:
+        """See Incoming.publish."""
+        self.check(digest)
         if not self._store.holds(digest, self.received):
             with _explained(self._name):
                 os.fsync(self._stream.fileno())
@@ -201,26 +202,44 @@ class IncomingFile:
         return self.received
 
 
-def _locked(path: Path, name: str) -> FileIO:
-    """The file of a session for this process alone, made when there is none that is still good."""
+def _locked(path: Path, how: int = 0) -> FileIO:
+    """A file to write to, for this process alone; made when there is none, or one that was left too long ago."""
     while True:
         stream = FileIO(path, "a+")
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            fcntl.flock(stream, fcntl.LOCK_EX | how)
+        except BlockingIOError:
             stream.close()
-            raise Conflict(
-                f"{name}: another request is sending it now; ask again what is there when that ended."
-            ) from error
+            raise
         status = os.fstat(stream.fileno())
         if _expired(status):
             path.unlink(missing_ok=True)
-        # Published, swept or expired while we waited: the name means another file by now, or none.
-        elif path.exists() and path.stat().st_ino == status.st_ino:
+        elif _is_at(path, status):
             os.utime(stream.fileno())
             stream.seek(0)
             return stream
+        # Published or swept before we held it: the name means another file by now, or none.
         stream.close()
+
+
+def _is_at(path: Path, status: os.stat_result) -> bool:
+    try:
+        return path.stat().st_ino == status.st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _left_over(path: Path, age: float) -> bool:
+    """Remove a file that nobody has written to for `age` seconds and that nobody writes now; whether it was one."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            old = time.time() - os.fstat(stream.fileno()).st_mtime >= age
+            if old:
+                path.unlink()
+            return old
+    except (FileNotFoundError, BlockingIOError):
+        return False
 
 
 def _expired(status: os.stat_result) -> bool:

@@ -256,11 +256,15 @@ class IncomingObject:
                 self._size += len(piece)
                 self._aside.write(piece)
 
-    def publish(self, digest: Digest) -> int:
-        """See Incoming.publish."""
+    def check(self, digest: Digest) -> None:
+        """See Incoming.check."""
         received = self._hasher.hexdigest()
         if received != hex_of(digest):
             raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
+
+    def publish(self, digest: Digest) -> int:
+        """See Incoming.publish."""
+        self.check(digest)
         with _explained_disk(self._name):
             self._aside.flush()
         self._store.publish(parse(digest), self._aside, size=self._size, name=self._name)
