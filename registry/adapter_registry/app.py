@@ -62,18 +62,23 @@ def served(
         settings: where it lies.
         heard: told of each event of the audit log once it is committed.
         watchers: given the engine before it is first used.
+
+    Raises:
+        StoreUnavailable: the store cannot be used, or its bucket does not keep the promises that a server relies on.
     """
     engine = engine_of(settings, pooled=True)
     for watch in watchers:
         watch(engine)
     ensure_schema(engine, migrations_folder())
-    return _backend(settings, engine, heard)
+    return _backend(settings, engine, heard, tried=True)
 
 
-def _backend(settings: Settings, engine: Engine, heard: Callable[[Entry], None] | None = None) -> Backend:
+def _backend(
+    settings: Settings, engine: Engine, heard: Callable[[Entry], None] | None = None, *, tried: bool = False
+) -> Backend:
     return Backend(
         catalog=SqlCatalog(engine, heard),
-        blobs=blobs_of(settings),
+        blobs=blobs_of(settings, tried=tried),
         clock=utc_now,
         actor=settings.actor,
         namespace=settings.namespace,
@@ -81,11 +86,16 @@ def _backend(settings: Settings, engine: Engine, heard: Callable[[Entry], None] 
     )
 
 
-def blobs_of(settings: Settings) -> BlobStore:
+def blobs_of(settings: Settings, *, tried: bool = False) -> BlobStore:
     """Where the bytes lie: a folder, or a bucket.
+
+    Args:
+        settings: where.
+        tried: whether a bucket is tried first: that it keeps the promises that a server relies on.
 
     Raises:
         Unsupported: the `s3` extra is not installed.
+        StoreUnavailable: the bucket cannot be used, or does not keep them.
     """
     if settings.blobs_url is None:
         return LocalBlobs(settings.blobs)
@@ -93,7 +103,10 @@ def blobs_of(settings: Settings) -> BlobStore:
         from adapter_registry.storage.blobs_s3 import open_s3  # noqa: PLC0415  an extra
     except ImportError as error:
         raise Unsupported(f"ADAPTERS_BLOBS_URL needs {error.name}: pip install 'adapter-registry[s3]'.") from error
-    return open_s3(settings.blobs_url, public_url=settings.blobs_public_url)
+    store = open_s3(settings.blobs_url, public_url=settings.blobs_public_url)
+    if tried:
+        store.verify_conditional()
+    return store
 
 
 def engine_of(settings: Settings, *, pooled: bool = False) -> Engine:

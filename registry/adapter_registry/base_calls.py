@@ -11,7 +11,7 @@ from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.errors import InvalidInput, Notice
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.stored_base import StoredBase, receiver
 from adapter_registry.folders import hashed, is_folder
@@ -86,7 +86,9 @@ class BaseCalls(Asking):
         """Stop serving what is stored as `name`, or `name@prefix` of several; it stays registered."""
         return self._ask(storing.unstore, name=name)
 
-    def _send(self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress) -> None:
+    def _send(
+        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress
+    ) -> tuple[Notice, ...]:
         raise NotImplementedError
 
     def bases(self) -> tuple[RegisteredBase, ...]:

@@ -129,7 +129,7 @@ class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
         sources, examination = examine_folder(path, known.base)
         refuse(examination)
         files = [hashed(source) for source in sources]
-        self._send(adapter, files, sources, progress or _silent)
+        travelled = self._send(adapter, files, sources, progress or _silent)
         pushed = self._ask(
             pushing.commit,
             adapter=adapter,
@@ -142,15 +142,24 @@ class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
         )
         self.in_use.choose(adapter, pushed=path)
         left_out = tuple(each for each in examination.notices if each not in pushed.notices)
-        return Pushed(pushed.version, pushed.created, pushed.because, (*left_out, *pushed.notices))
+        return Pushed(pushed.version, pushed.created, pushed.because, (*travelled, *left_out, *pushed.notices))
 
-    def _send(self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress) -> None:
+    def _send(
+        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress
+    ) -> tuple[Notice, ...]:
+        """Bring what is missing into the store; what is worth knowing about it."""
+        if self._settings.url:
+            from adapter_registry.sending import Outgoing, send  # noqa: PLC0415  not needed by the embedded registry
+
+            outgoing = [Outgoing(file, source.open) for file, source in zip(files, sources, strict=True)]
+            return send(self._remote(), adapter, outgoing, progress)
         missing = set(self._ask(pushing.missing, adapter=adapter, files=files))
         for file, source in zip(files, sources, strict=True):
             if file.digest in missing:
                 with source.open() as stream:
                     self._ask(pushing.receive, adapter=adapter, file=file, source=stream)
             progress(file.size)
+        return ()
 
     def adapters(
         self,

@@ -33,6 +33,7 @@ from adapter_registry.services import (
     show,
     stored_base,
     trust,
+    upload,
     webhook,
 )
 
@@ -58,6 +59,7 @@ class Operation:
         call: the service function.
         verb: what it takes; `{stage}` stands for that argument; empty for whoever is signed in.
         anywhere: whether holding the verb on any scope is enough, because what is asked for belongs to no adapter.
+        repeatable: whether asking twice is the same as asking once, so that no answer is kept for a key.
         secret: whether question or answer holds a secret: neither is ever kept, so an idempotency key does nothing.
     """
 
@@ -68,11 +70,17 @@ class Operation:
     verb: str
     anywhere: bool = False
     secret: bool = False
+    repeatable: bool = False
 
     @property
     def writes(self) -> bool:
         """Whether it changes something."""
         return self.method not in ("GET", "HEAD")
+
+    @property
+    def once(self) -> bool:
+        """Whether an idempotency key keeps it from happening twice."""
+        return self.writes and not self.secret and not self.repeatable
 
     @property
     def route(self) -> str:
@@ -120,7 +128,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("score.add-to-base", "POST", "/bases/scores", score.add_to_base, "score", anywhere=True),
     Operation("show.adapters", "GET", "/adapters", show.adapters, ANYONE),
     Operation("show.versions", "GET", "/adapters/{adapter}/versions", show.versions, "read"),
-    Operation("push.missing", "POST", "/adapters/{adapter}/missing", push.missing, "push"),
+    Operation("push.missing", "POST", "/adapters/{adapter}/missing", push.missing, "push", repeatable=True),
+    Operation("upload.begin", "POST", "/adapters/{adapter}/uploads", upload.begin, "push", repeatable=True),
+    Operation("upload.finish", "POST", "/adapters/{adapter}/uploads/sent", upload.finish, "push", repeatable=True),
     Operation("push.commit", "POST", "/adapters/{adapter}/versions", push.commit, "push"),
     Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read"),
     Operation("mark.remove", "DELETE", "/adapters/{reference}", mark.remove, "remove"),

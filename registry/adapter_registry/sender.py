@@ -17,8 +17,8 @@ from itertools import groupby
 
 from adapter_registry import delivery
 from adapter_registry.domain.errors import RegistryError
-from adapter_registry.domain.outbox import Claimed
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.ports_webhooks import Claimed
 from adapter_registry.domain.webhook_signature import headers, live
 from adapter_registry.services import webhook
 

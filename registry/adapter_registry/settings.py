@@ -51,7 +51,7 @@ class Settings:
         grace_seconds: how long it then waits for requests under way (ADAPTERS_GRACE_SECONDS).
         traced: whether the standard OTEL_* variables name a place for spans.
         login: the file that holds the server and token of `adapters login`.
-        provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_ISSUER and others); None for passwords alone.
+        provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_ISSUER, ...); None for passwords alone.
         oidc_loopback: whether providers may be asked over http on this machine (ADAPTERS_OIDC_LOOPBACK).
     """
 

@@ -32,6 +32,8 @@ MATRIX = {
     "show.adapters": SIGNED_IN,
     "show.versions": READERS,
     "push.missing": WRITERS,
+    "upload.begin": WRITERS,
+    "upload.finish": WRITERS,
     "push.commit": WRITERS,
     "show.resolve": READERS,
     "mark.remove": {"admin"},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -17,11 +18,13 @@ from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput, TooLarge
-from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.ports import Backend, Incoming
 from adapter_registry.domain.ports_identity import Identities
 from adapter_registry.domain.sign_in import Provider
-from adapter_registry.services import push
+from adapter_registry.services import push, upload
 from adapter_registry.upstream import Upstream
+
+T = TypeVar("T")
 
 MAX_DOCUMENT = 64_000_000
 MAX_BLOB = 1 << 38
@@ -107,24 +110,69 @@ async def json_body(request: Request, *, limit: int = MAX_DOCUMENT) -> dict[str,
 
 
 async def receive(request: Request, backend: Backend, *, adapter: str, digest: Digest, name: str) -> int:
-    """Store the request's body under `digest`, hashed as it comes; its size.
+    """Store the request's body under `digest`, hashed as it comes; its size."""
+    with push.receiving(backend, adapter=adapter, name=name) as incoming:
+        await _written(request, incoming, most=MAX_BLOB)
+        return await run_in_threadpool(incoming.publish, digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Which upload a request goes on with, at which byte, and how long the whole is; `name` is for errors."""
+
+    adapter: str
+    digest: Digest
+    name: str
+    offset: int
+    length: int
+
+
+async def append(request: Request, backend: Backend, to: Appended) -> int:
+    """Add the request's body to an upload, and store it when it is whole; bytes that are there now.
+
+    What arrived before a connection broke stays, and is hashed once more when the upload goes on.
+    """
+    taken = upload.taking_up(backend, adapter=to.adapter, digest=to.digest, name=to.name, offset=to.offset)
+    async with _in_thread(taken) as partial:
+        there = to.offset + await _written(request, partial, most=to.length - to.offset)
+        if there == to.length:
+            await run_in_threadpool(partial.publish, to.digest)
+        return there
+
+
+@asynccontextmanager
+async def _in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """A context whose entering takes a while: it may hash what is there."""
+    entered = await run_in_threadpool(context.__enter__)
+    try:
+        yield entered
+    except BaseException as error:
+        if not context.__exit__(type(error), error, error.__traceback__):
+            raise
+    else:
+        context.__exit__(None, None, None)
+
+
+async def _written(request: Request, incoming: Incoming, *, most: int) -> int:
+    """Write the body; its size. What came before the sender went away is written too.
 
     The bytes are handed to a thread a mebibyte at a time: handing over each piece costs more than the work.
     """
-    with push.receiving(backend, adapter=adapter, name=name) as incoming:
-        pieces: list[bytes] = []
-        held = size = 0
+    pieces: list[bytes] = []
+    held = size = 0
+    try:
         async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                raise TooLarge(f"the body has more than the {most:,} bytes that the file may have from here on.")
             pieces.append(chunk)
             held += len(chunk)
-            size += len(chunk)
-            if size > MAX_BLOB:
-                raise TooLarge(f"a file has at most {MAX_BLOB:,} bytes.")
             if held >= BLOCK:
-                await run_in_threadpool(incoming.write, *pieces)
-                pieces, held = [], 0
+                full, pieces, held = pieces, [], 0
+                await run_in_threadpool(incoming.write, *full)
+    finally:
         await run_in_threadpool(incoming.write, *pieces)
-        return await run_in_threadpool(incoming.publish, digest)
+    return size
 
 
 class BlobFile(FileResponse):

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
@@ -102,8 +102,8 @@ def make_app(
             Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
             Middleware(Authenticated, backend=backend),
         ],
-        exception_handlers={RegistryError: _refused},
         lifespan=_lifespan(readiness, changes, watch),
+        exception_handlers={RegistryError: _refused, ClientDisconnect: _gone},
     )
     app.router.redirect_slashes = False
     app.router.default = Hub()
@@ -141,6 +141,11 @@ async def _openapi(_request: Request) -> Response:
 
 async def _nothing(request: Request) -> Response:
     raise NotFound(f"there is nothing at {request.url.path[:100]!r}; /api/v1/openapi.json lists what there is.")
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Nobody reads this: whoever sent the request went away before its end."""
+    return Response(status_code=400)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

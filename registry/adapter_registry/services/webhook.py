@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.listing import DeliveryPage
-from adapter_registry.domain.outbox import Claimed
 from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.ports_webhooks import Claimed
 from adapter_registry.domain.webhook import (
     Delivery,
     State,

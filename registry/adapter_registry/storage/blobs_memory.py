@@ -10,10 +10,11 @@ from typing import BinaryIO
 
 from adapter_registry.domain.digest import Digest, of_bytes, parse
 from adapter_registry.domain.errors import DigestMismatch, NotFound
+from adapter_registry.storage.blobs_whole import BehindServer, StartsOver
 from adapter_registry.storage.spooled import SpooledIncoming, spooled
 
 
-class MemoryBlobs:
+class MemoryBlobs(StartsOver, BehindServer):
     """A BlobStore in a dictionary; safe for several threads, because each step is one operation on it."""
 
     def __init__(self) -> None:

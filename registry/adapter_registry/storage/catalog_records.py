@@ -108,6 +108,14 @@ class BlobTable:
             found.update(self._connection.execute(query).scalars())
         return frozenset(found)
 
+    def referenced(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """See ports.BlobRows.referenced."""
+        wanted = list(digests)
+        used = (
+            select(table.c.digest).where(table.c.digest.in_(wanted)) for table in (version_files, stored_base_files)
+        )
+        return frozenset(self._connection.execute(union(*used)).scalars())
+
     def unreferenced(self) -> tuple[Digest, ...]:
         """Blobs that no version and no stored base refers to."""
         used = union(select(version_files.c.digest), select(stored_base_files.c.digest))

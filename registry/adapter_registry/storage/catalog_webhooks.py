@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from adapter_registry.domain.event import Event
-from adapter_registry.domain.outbox import Claimed
+from adapter_registry.domain.ports_webhooks import Claimed
 from adapter_registry.domain.webhook import Delivery, State, Webhook, matches, payload, scheduled
 from adapter_registry.domain.webhook_signature import Secret
 from adapter_registry.storage.rows import from_text, to_text
@@ -18,7 +18,7 @@ _PENDING = deliveries.c.state == str(State.PENDING)
 
 
 class WebhookTable:
-    """See outbox.WebhookRows."""
+    """See ports_webhooks.WebhookRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -29,7 +29,7 @@ class WebhookTable:
         self._connection.execute(insert(webhooks), [row])
 
     def all(self) -> tuple[Webhook, ...]:
-        """See outbox.WebhookRows.all."""
+        """See ports_webhooks.WebhookRows.all."""
         found = (from_text(text, Webhook) for text in self._connection.execute(select(webhooks.c.document)).scalars())
         return tuple(sorted(found, key=lambda webhook: (webhook.created_at, webhook.id)))
 
@@ -43,12 +43,12 @@ class WebhookTable:
         self._connection.execute(update(webhooks).where(webhooks.c.id == webhook.id).values(**_columns(webhook)))
 
     def remove(self, id: str) -> None:
-        """See outbox.WebhookRows.remove."""
+        """See ports_webhooks.WebhookRows.remove."""
         self._connection.execute(delete(deliveries).where(deliveries.c.webhook == id))
         self._connection.execute(delete(webhooks).where(webhooks.c.id == id))
 
     def secrets(self, id: str) -> tuple[Secret, ...]:
-        """See outbox.WebhookRows.secrets."""
+        """See ports_webhooks.WebhookRows.secrets."""
         text = self._connection.execute(select(webhooks.c.secrets).where(webhooks.c.id == id)).scalar()
         return from_text(text, _SECRETS) if text else ()
 
@@ -66,13 +66,13 @@ class WebhookTable:
             self._connection.execute(insert(deliveries), rows)
 
     def due(self, *, now: str) -> bool:
-        """See outbox.WebhookRows.due."""
+        """See ports_webhooks.WebhookRows.due."""
         active = select(webhooks.c.id).where(webhooks.c.active == 1)
         query = select(deliveries.c.id).where(_PENDING, deliveries.c.due_at <= now, deliveries.c.webhook.in_(active))
         return self._connection.execute(query.limit(1)).scalar() is not None
 
     def claim(self, *, now: str, until: str, limit: int) -> tuple[Claimed, ...]:
-        """See outbox.WebhookRows.claim; at most `limit` of each webhook."""
+        """See ports_webhooks.WebhookRows.claim; at most `limit` of each webhook."""
         found: list[Claimed] = []
         waiting = select(deliveries.c.webhook).where(_PENDING, deliveries.c.due_at <= now).distinct()
         for row in self._connection.execute(select(webhooks).where(webhooks.c.id.in_(waiting))).all():
@@ -108,7 +108,7 @@ class WebhookTable:
         return [(row.document, row.body) for row in self._connection.execute(query)]
 
     def record(self, delivery: Delivery, *, release: tuple[str, ...] = ()) -> None:
-        """See outbox.WebhookRows.record."""
+        """See ports_webhooks.WebhookRows.record."""
         self._connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(**_row(delivery)))
         if release:
             ours = deliveries.c.id.in_(release)
@@ -122,7 +122,7 @@ class WebhookTable:
     def deliveries(
         self, webhook: str, *, state: State | None = None, before: int | None = None, limit: int | None = None
     ) -> tuple[Delivery, ...]:
-        """See outbox.WebhookRows.deliveries."""
+        """See ports_webhooks.WebhookRows.deliveries."""
         query = select(deliveries.c.document).where(deliveries.c.webhook == webhook)
         if state is not None:
             query = query.where(deliveries.c.state == str(state))
@@ -132,7 +132,7 @@ class WebhookTable:
         return tuple(from_text(text, Delivery) for text in rows)
 
     def forget(self, *, before: str) -> int:
-        """See outbox.WebhookRows.forget: a delivered one keeps the moment it was due last."""
+        """See ports_webhooks.WebhookRows.forget: a delivered one keeps the moment it was due last."""
         old = delete(deliveries).where(deliveries.c.state == str(State.DELIVERED), deliveries.c.due_at < before)
         return self._connection.execute(old).rowcount
 
