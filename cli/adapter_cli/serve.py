@@ -31,6 +31,7 @@ def serve(port: int, host: str, public_url: str | None, workers: int) -> None:
         import uvicorn  # noqa: PLC0415  an extra
 
         from adapter_registry.api import server as _server  # noqa: F401, PLC0415  is everything it needs installed?
+        from adapter_registry.api.bounds import Connection  # noqa: PLC0415  an extra
     except ImportError as error:
         raise Unsupported(
             f"serving needs {error.name}, which is not installed: pip install 'adapter-registry[server]'."
@@ -49,6 +50,8 @@ def serve(port: int, host: str, public_url: str | None, workers: int) -> None:
         workers=workers,
         log_level="warning",
         access_log=False,
+        http=Connection,
+        ws="none",
         server_header=False,
         proxy_headers=False,
     )

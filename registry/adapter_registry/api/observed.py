@@ -16,8 +16,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapter_registry.api.hub_paths import read
+from adapter_registry.api.refusal import refusal
+from adapter_registry.domain.errors import Defect
 
 LOG = logging.getLogger("adapters.requests")
+DEFECTS = logging.getLogger("adapters.defects")
+"""Mistakes of this program, with a traceback; to standard error unless somebody wants them elsewhere."""
 REQUESTS = Counter("adapters_requests", "Requests answered", ["method", "route", "status"])
 SECONDS = Histogram("adapters_request_seconds", "Seconds until an answer began", ["method", "route"])
 SENT = Counter("adapters_sent_bytes", "Bytes of answers")
@@ -42,7 +46,11 @@ class Observed:
 
         async def told(message: Message) -> None:
             seen.sent(message)
-            await send(message)
+            try:
+                await send(message)
+            except (RuntimeError, OSError) as error:
+                # uvloop's word for a connection that the client closed while it was written to.
+                raise _HungUp from error
 
         async def heard() -> Message:
             message = await receive()
@@ -51,8 +59,20 @@ class Observed:
 
         try:
             await self._app(scope, heard, told)
+        except _HungUp:
+            pass
+        except Exception:
+            DEFECTS.exception("request %s", identity)
+            if seen.began:
+                raise
+            text = f"the server made a mistake; its log has it under the request {identity}. Tell its operator."
+            await refusal(scope, Defect(text))(scope, heard, told)
         finally:
             seen.done(scope)
+
+
+class _HungUp(Exception):
+    """Nobody reads the rest of the answer."""
 
 
 class _Seen:
@@ -62,10 +82,17 @@ class _Seen:
         self._identity, self._started = identity, time.perf_counter()
         self._status, self._bytes, self._began = 0, 0, 0.0
 
+    @property
+    def began(self) -> bool:
+        """Whether an answer is under way, so that no other can be given."""
+        return self._status > 0
+
     def sent(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status, self._began = message["status"], time.perf_counter()
-            MutableHeaders(raw=message["headers"])["x-request-id"] = self._identity
+            headers = MutableHeaders(raw=message["headers"])
+            headers["x-request-id"] = self._identity
+            headers["x-content-type-options"] = "nosniff"
         else:
             size = len(message.get("body", b""))
             self._bytes += size

@@ -10,21 +10,24 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from adapter_registry.api import hub_uploads, native, observed, openapi
 from adapter_registry.api.authentication import Authenticated
+from adapter_registry.api.bounds import Bounded
 from adapter_registry.api.hub import Hub
-from adapter_registry.api.problems import problem
+from adapter_registry.api.refusal import is_native, refusal
 from adapter_registry.api.requests import Server, server_of
-from adapter_registry.domain.errors import NotFound, RegistryError
+from adapter_registry.domain.errors import NotAllowed, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import access
 
+HUB = Hub()
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -45,17 +48,20 @@ def make_app(backend: Backend, *, public_url: str | None = None, hosts: Sequence
             Route("/api/v1/openapi.json", _openapi),
             *native.routes(),
             Route("/api/v1/uploads/{permission}", hub_uploads.upload, methods=["PUT"]),
-            Route("/api/v1/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ],
         middleware=[
             Middleware(observed.Observed),
-            Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
+            Middleware(Bounded, hosts=known),
             Middleware(Authenticated, backend=backend),
         ],
-        exception_handlers={RegistryError: _refused},
+        exception_handlers={
+            RegistryError: _refused,
+            HTTPException: _no_such_method,
+            ClientDisconnect: _nobody_there,
+        },
     )
     app.router.redirect_slashes = False
-    app.router.default = Hub()
+    app.router.default = _elsewhere
     app.state.server = Server(backend, public_url, access.server_secret(backend, name="uploads"))
     return app
 
@@ -82,11 +88,28 @@ async def _openapi(_request: Request) -> Response:
     return JSONResponse(openapi.document())
 
 
-async def _nothing(request: Request) -> Response:
-    raise NotFound(f"there is nothing at {request.url.path[:100]!r}; /api/v1/openapi.json lists what there is.")
+async def _elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Where no route of the native API leads: the Hub's protocol."""
+    if is_native(scope):
+        raise NotFound(f"there is nothing at {scope['path'][:100]!r}; /api/v1/openapi.json lists what there is.")
+    await HUB(scope, receive, send)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, RegistryError):
         raise error
-    return problem(error)
+    return refusal(request.scope, error)
+
+
+async def _no_such_method(request: Request, error: Exception) -> Response:
+    """What the router says of a method that an address lacks."""
+    allowed = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+    text = f"{request.method} is not one of the methods of {request.url.path[:100]!r}: {allowed}."
+    answer = refusal(request.scope, NotAllowed(text))
+    answer.headers["allow"] = allowed
+    return answer
+
+
+async def _nobody_there(_request: Request, _error: Exception) -> Response:
+    """The client hung up while it sent: nobody reads this."""
+    return Response(status_code=400)
