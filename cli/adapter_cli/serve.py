@@ -73,6 +73,7 @@ def serve(port: int, host: str, public_url: str | None, workers: int, no_token: 
 def _config(settings: Settings, host: str, port: int, workers: int) -> uvicorn.Config:
     import uvicorn  # noqa: PLC0415  an extra
 
+    from adapter_registry.api.bounds import Connection  # noqa: PLC0415  an extra
     from adapter_registry.api.logs import log_config  # noqa: PLC0415
 
     return uvicorn.Config(
@@ -84,6 +85,8 @@ def _config(settings: Settings, host: str, port: int, workers: int) -> uvicorn.C
         log_level="warning",
         log_config=log_config(requests=settings.log_requests),
         access_log=False,
+        http=Connection,
+        ws="none",
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),

@@ -20,6 +20,7 @@ import msgspec
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.reference import parse, split_adapter
+from adapter_registry.domain.untrusted import has_nul
 from adapter_registry.services import (
     access,
     base,
@@ -100,7 +101,7 @@ class Operation:
         if given.get("reference") and self.path != "/bases/find":
             return verb, parse(given["reference"]).adapter
         if given.get("namespace"):
-            return verb, f"{given['namespace']}/a"
+            return verb, f"{given['namespace']}/*"
         return verb, None
 
     def allows(self, who: Principal, given: Mapping[str, Any]) -> bool:
@@ -214,8 +215,10 @@ def arguments_from_wire(
         unknown = sorted(given.keys() - kinds.keys() | given.keys() & {"return"})
         if unknown:
             raise InvalidInput(f"{operation.name} has no argument {unknown[0][:60]!r}.")
+        if has_nul(given):
+            raise InvalidInput(f"{operation.name}: an argument holds a NUL character, which nothing here may have.")
         return {name: msgspec.convert(value, type=kinds[name], strict=False) for name, value in given.items()}
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{operation.name}: {error}.") from error
 
 

@@ -120,7 +120,7 @@ class TestHostileRequests:
             assert ask(remote, method, path, Authorization=token)[0] == 401
 
     def test_another_host_name_is_turned_away(self, remote):
-        assert ask(remote, "GET", "/api/v1/adapters", Host="evil.example")[0] == 400
+        assert ask(remote, "GET", "/api/v1/adapters", Host="evil.example")[0] == 421
         assert ask(remote, "GET", "/health", Authorization="")[0] == 200
 
     @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ MODELS: dict[tuple[str, str], Answer] = {
 OTHERS: dict[tuple[str, str], Answer] = {
     ("GET", "api/whoami-v2"): hub_account.whoami,
     ("GET", "api/agent-harnesses"): hub_account.harnesses,
+    ("GET", "api/telemetry"): hub_account.telemetry,
     ("POST", "api/validate-yaml"): hub_commit.validate_yaml,
     ("POST", "api/repos/create"): hub_commit.create_repo,
     ("GET", "api/settings/repositories"): hub_account.repositories,
@@ -93,6 +94,8 @@ async def _answered(request: Request) -> Response:
 
 async def _here(request: Request, path: HubPath) -> Response:
     try:
+        if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+            raise HubError(404, "there is nothing at an address with a NUL character.")
         if path.channel is not None:
             check_stage(path.channel)
             request.scope["state"]["channel_prefix"] = f"/~{path.channel}"
@@ -104,7 +107,7 @@ async def _here(request: Request, path: HubPath) -> Response:
 
 
 def _route(request: Request, path: HubPath) -> Answer:
-    method = request.method
+    method = "GET" if request.method == "HEAD" and path.action != "resolve" else request.method
     if path.action.startswith("xet/"):
         return hub_xet.answer
     if path.kind == "models" and (found := MODELS.get((method, path.action))):
@@ -113,11 +116,21 @@ def _route(request: Request, path: HubPath) -> Answer:
         return _empty
     if found := OTHERS.get((method, path.action)):
         return found
-    if path.action in NOT_DONE:
+    if path.action in NOT_DONE and method in ("GET", "POST", "PUT", "DELETE"):
         raise unsupported(NOT_DONE[path.action])
+    _refuse_method(request, path)
     if path.repo:
         raise Nowhere(f"Repository not found: {path.kind}/{path.repo}")
     raise HubError(404, f"there is nothing at /{path.action[:100]}")
+
+
+def _refuse_method(request: Request, path: HubPath) -> None:
+    """Raise HubError when the address is one, and the method none of its own."""
+    table = MODELS if path.kind == "models" else OTHERS
+    allowed = sorted({method for method, action in table if action == path.action})
+    if allowed:
+        shown = ", ".join(allowed)
+        raise HubError(405, f"{request.method} is not one of its methods: {shown}.", headers={"allow": shown})
 
 
 async def _empty(_request: Request, _path: HubPath) -> Response:

@@ -41,6 +41,11 @@ async def harnesses(_request: Request, _path: HubPath) -> Response:
     return JSONResponse({"standardEnvVars": [], "harnesses": {}})
 
 
+async def telemetry(_request: Request, _path: HubPath) -> Response:
+    """`HEAD /api/telemetry/...`: thanked for and thrown away."""
+    return JSONResponse({})
+
+
 async def auth_check(request: Request, path: HubPath) -> Response:
     """`GET /api/models/{id}/auth-check[/write]`."""
     backend, found = await run_in_threadpool(readable, request, path)

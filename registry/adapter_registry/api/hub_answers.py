@@ -19,6 +19,8 @@ from adapter_registry.domain.errors import (
     Unauthorised,
 )
 
+_KEPT = (403, 405, 408, 413, 421, 500, 503, 507)
+"""Statuses that mean to the Hub's clients what they mean here."""
 MOST_TOLD = 8
 """How many problems of a refused push fit into the one line that clients print."""
 
@@ -59,7 +61,8 @@ class HubError(Exception):
         headers = {**self.headers, "x-error-message": line}
         if self.code:
             headers["x-error-code"] = self.code
-        return JSONResponse({"error": self.message, **self.document}, status_code=self.status, headers=headers)
+        text = self.message.encode("utf-8", "backslashreplace").decode()
+        return JSONResponse({"error": text, **self.document}, status_code=self.status, headers=headers)
 
 
 def no_repo(repo: str) -> HubError:
@@ -124,4 +127,4 @@ def _told(error: RegistryError, revision: str) -> HubError:
     if isinstance(error, Conflict | InUse):
         return HubError(409, error.text)
     headers = {"retry-after": "2"} if error.status == 503 else None
-    return HubError(error.status if error.status in (403, 413, 503, 507) else 400, error.text, headers=headers)
+    return HubError(error.status if error.status in _KEPT else 400, error.text, headers=headers)

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from adapter_registry.api.hub_access import state_of
 from adapter_registry.api.hub_answers import HubError, no_entry
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import base_url, body
+from adapter_registry.api.requests import base_url, body, read_object
 from adapter_registry.checkpoints.git_objects import pointer, tree_id
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import hex_of
@@ -72,7 +72,7 @@ def _document(backend: Backend, repo: str, state: Snapshot, *, blobs: bool) -> d
         "library_name": "transformers" if state.base else "peft",
         **({"pipeline_tag": card["pipeline_tag"]} if isinstance(card.get("pipeline_tag"), str) else {}),
         "tags": tags,
-        "cardData": _plain(card),
+        "cardData": card,
         "siblings": siblings,
         "usedStorage": sum(file.size for file in state.files),
     }
@@ -98,15 +98,6 @@ def tags_of(state: Snapshot, card: dict[str, Any]) -> list[str]:
 def base_tags(base: StoredBase) -> list[str]:
     """The tags of a stored base."""
     return ["transformers", "safetensors", *([base.model_type] if base.model_type else [])]
-
-
-def _plain(value: Any) -> Any:
-    """A card's front matter as JSON: YAML has dates, JSON has none."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
 def _sibling(backend: Backend, file: File, *, blobs: bool) -> dict[str, Any]:
@@ -190,16 +181,14 @@ async def paths_info(request: Request, path: HubPath) -> Response:
 
 def _paths(request: Request, data: bytes) -> tuple[list[str], bool]:
     if "json" in request.headers.get("content-type", ""):
-        import msgspec  # noqa: PLC0415  the rare spelling
-
-        try:
-            document = msgspec.json.decode(data, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
-            raise HubError(400, "the body is not a JSON object.") from error
+        document = read_object(data)
         given = document.get("paths", [])
         wanted = [str(each) for each in given] if isinstance(given, list) else [str(given)]
         return wanted, bool(document.get("expand"))
-    form = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_PATHS + 10)
+    try:
+        form = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_PATHS + 10)
+    except ValueError as error:
+        raise HubError(400, f"at most {MOST_PATHS:,} paths are asked for at once.") from error
     return form.get("paths", []), form.get("expand", ["false"])[0] in ("true", "True", "1")
 
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from adapter_registry.api.hub_info import PAGE, base_tags, next_link, several, time_of
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import backend_of
+from adapter_registry.api.requests import backend_of, whole_number
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.ports import Backend
 
@@ -27,7 +27,7 @@ async def listing(request: Request, _path: HubPath) -> Response:
 def _listing(request: Request) -> Response:
     """By name a page at a time; sorted by time all at once, because a client asked for that."""
     backend, query = backend_of(request), request.query_params
-    limit = min(max(int(query["limit"]), 1), PAGE) if query.get("limit", "").isdigit() else PAGE
+    limit = min(max(whole_number(query.get("limit"), default=PAGE), 1), PAGE)
     cursor = query.get("cursor", "")
     if query.get("sort", "") in _TIMES:
         found = [*_adapters(request, backend, "", None), *_bases(request, backend, "")]

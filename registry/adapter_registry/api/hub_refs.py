@@ -12,7 +12,7 @@ from adapter_registry.api.hub_access import readable, state_of, writable
 from adapter_registry.api.hub_answers import HubError, no_revision
 from adapter_registry.api.hub_info import flag, next_link, several, time_of
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import json_body
+from adapter_registry.api.requests import json_body, whole_number
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.draft import MAIN, commit_of
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, NotFound
@@ -61,7 +61,7 @@ def _commits(request: Request, path: HubPath) -> Response:
         rows = [_base_row(each, formatted=formatted) for each in _stored(backend, state.base, state.adapter)]
     elif state.version is None and state.files:
         rows.insert(0, _row(state.commit, "draft", "", "", state.at, formatted=formatted))
-    start = int(request.query_params["cursor"]) if request.query_params.get("cursor", "").isdigit() else 0
+    start = whole_number(request.query_params.get("cursor"), default=0)
     headers = {"x-total-count": str(len(rows))}
     if len(rows) > start + PAGE:
         headers["link"] = next_link(request, cursor=str(start + PAGE))

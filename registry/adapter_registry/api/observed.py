@@ -13,9 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapter_registry.api.hub_paths import read
 from adapter_registry.api.metrics import IN_FLIGHT, RECEIVED, REQUESTS, SECONDS, SENT
+from adapter_registry.api.refusal import refusal
 from adapter_registry.api.tracing import Span, Tracing
+from adapter_registry.domain.errors import Defect
 
 LOG = logging.getLogger("adapters.requests")
+DEFECTS = logging.getLogger("adapters.defects")
+"""Mistakes of this program, with a traceback; to standard error unless somebody wants them elsewhere."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _GIVEN = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _SIGNED = re.compile(r"(/api/v1/uploads/).*")
@@ -38,7 +42,11 @@ class Observed:
 
         async def told(message: Message) -> None:
             seen.sent(message)
-            await send(message)
+            try:
+                await send(message)
+            except (RuntimeError, OSError) as error:
+                # uvloop's word for a connection that the client closed while it was written to.
+                raise _HungUp from error
 
         async def heard() -> Message:
             message = await receive()
@@ -48,32 +56,44 @@ class Observed:
         with IN_FLIGHT.track_inprogress(), self._tracing.span(headers) if self._tracing else nullcontext() as span:
             try:
                 await self._app(scope, heard, told)
+            except _HungUp:
+                pass
             except Exception:
-                seen.failed()
-                raise
+                DEFECTS.exception("request %s", seen.identity)
+                if seen.began:
+                    raise
+                text = f"the server made a mistake; its log has it as request {seen.identity}. Tell its operator."
+                await refusal(scope, Defect(text))(scope, heard, told)
             finally:
                 seen.done(scope, span)
+
+
+class _HungUp(Exception):
+    """Nobody reads the rest of the answer."""
 
 
 class _Seen:
     """One request as far as it was answered."""
 
     def __init__(self, identity: str) -> None:
-        self._identity, self._started = identity, time.perf_counter()
+        self.identity, self._started = identity, time.perf_counter()
         self._status, self._bytes, self._began = 0, 0, 0.0
+
+    @property
+    def began(self) -> bool:
+        """Whether an answer is under way, so that no other can be given."""
+        return self._status > 0
 
     def sent(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status, self._began = message["status"], time.perf_counter()
-            MutableHeaders(raw=message["headers"])["x-request-id"] = self._identity
+            headers = MutableHeaders(raw=message["headers"])
+            headers["x-request-id"] = self.identity
+            headers["x-content-type-options"] = "nosniff"
         else:
             size = len(message.get("body", b""))
             self._bytes += size
             SENT.inc(size)
-
-    def failed(self) -> None:
-        """An error that nobody foresaw: 500, unless an answer had begun."""
-        self._status = self._status or 500
 
     def done(self, scope: Scope, span: Span | None) -> None:
         route, method = route_of(scope), scope["method"] if scope["method"] in METHODS else "?"
@@ -83,11 +103,11 @@ class _Seen:
         principal = scope.get("state", {}).get("principal")
         account = principal.name if principal else None
         if span is not None:
-            span.ended(method=method, route=route, status=status, request=self._identity, account=account)
+            span.ended(method=method, route=route, status=status, request=self.identity, account=account)
         if not LOG.isEnabledFor(logging.INFO):
             return
         line = {
-            "request": self._identity,
+            "request": self.identity,
             "method": method,
             "path": _SIGNED.sub(r"\1...", scope["path"])[:500],
             "route": route,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
@@ -17,10 +17,11 @@ from adapter_registry.api.changes import Changes
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import InvalidInput, TooLarge
+from adapter_registry.domain.errors import InvalidInput, TooLarge, Unauthorised
 from adapter_registry.domain.ports import Backend, Incoming
 from adapter_registry.domain.ports_identity import Identities
 from adapter_registry.domain.sign_in import Provider
+from adapter_registry.domain.untrusted import has_nul
 from adapter_registry.services import push, upload
 from adapter_registry.upstream import Upstream
 
@@ -30,6 +31,10 @@ MAX_DOCUMENT = 64_000_000
 MAX_BLOB = 1 << 38
 BLOCK = 1 << 20
 NO_TYPE = "application/octet-stream"
+NEVER_A_PAGE = {"content-security-policy": "default-src 'none'; sandbox"}
+"""A browser runs nothing of a file that somebody pushed."""
+LONGEST_NUMBER = 18
+"""Digits that every database holds as an integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,10 @@ def asks(request: Request) -> Principal | None:
 
 
 def backend_of(request: Request) -> Backend:
-    """The registry on behalf of who asks; only for routes behind authentication."""
+    """The registry on behalf of who asks; raises Unauthorised when nobody said who asks."""
     principal = asks(request)
     if principal is None:
-        raise InvalidInput("this route was reached without a principal.")
+        raise Unauthorised
     return on_behalf(server_of(request).backend, principal)
 
 
@@ -100,19 +105,40 @@ async def body(request: Request, *, limit: int = MAX_DOCUMENT) -> bytes:
 async def json_body(request: Request, *, limit: int = MAX_DOCUMENT) -> dict[str, Any]:
     """The body as a JSON object; raises InvalidInput when it is none."""
     data = await body(request, limit=limit)
+    return read_object(data) if data else {}
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """A JSON object, read strictly: UTF-8, no NaN, no half of a character, no NUL, which PostgreSQL cannot hold.
+
+    Raises:
+        InvalidInput: anything else.
+    """
     try:
-        document = json.loads(data) if data else {}
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("the body is not JSON.") from error
-    if not isinstance(document, dict):
-        raise InvalidInput("the body is not a JSON object.")
+        document: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput("the body is not a JSON object.") from error
+    if has_nul(document):
+        raise InvalidInput("the body holds a text with a NUL character, which nothing here may have.")
     return document
 
 
-async def receive(request: Request, backend: Backend, *, adapter: str, digest: Digest, name: str) -> int:
-    """Store the request's body under `digest`, hashed as it comes; its size."""
+def is_size(value: Any) -> TypeGuard[int]:
+    """Whether a JSON value is a size that a file may have."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BLOB
+
+
+def whole_number(text: str | None, *, default: int) -> int:
+    """A number of a query or header; `default` for anything that is none."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else default
+
+
+async def receive(
+    request: Request, backend: Backend, *, adapter: str, digest: Digest, name: str, limit: int = MAX_BLOB
+) -> int:
+    """Store the request's body under `digest`, hashed as it comes; its size. TooLarge beyond `limit` bytes."""
     with push.receiving(backend, adapter=adapter, name=name) as incoming:
-        await _written(request, incoming, most=MAX_BLOB)
+        await _written(request, incoming, most=limit)
         return await run_in_threadpool(incoming.publish, digest)
 
 
@@ -187,7 +213,7 @@ async def file_answer(request: Request, backend: Backend, file: File, headers: M
 
     HEAD gets the headers alone. A store that hands out addresses is redirected to, with every header on the redirect.
     """
-    given = {"x-content-type-options": "nosniff", "cache-control": "private, no-cache", **headers}
+    given = {**NEVER_A_PAGE, "cache-control": "private, no-cache", **headers}
     location = await run_in_threadpool(backend.blobs.location, file.digest)
     if location is not None and location.local:
         stat = await run_in_threadpool(os.stat, location.address)
@@ -219,12 +245,16 @@ def one_range(text: str | None, size: int) -> tuple[int, int, bool]:
     """(start, end after the last byte, whether it is a part) of a Range header; several ranges count as none."""
     unit, _, span = (text or "").partition("=")
     first, dash, last = span.strip().partition("-")
-    if unit.strip() != "bytes" or not dash or not (first or last) or not (first + last).isdigit():
+    if unit.strip() != "bytes" or not dash or not (first or last) or not _digits(first + last):
         return 0, size, False
     if not first:
-        return max(size - int(last), 0), size, True
-    end = min(int(last) + 1, size) if last else size
-    return int(first), end, True
+        return (max(size - int(last), 0), size, True) if int(last) else (size, size, True)
+    start, end = int(first), min(int(last) + 1, size) if last else size
+    return (start, end, True) if start < end or start >= size else (0, size, False)
+
+
+def _digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 2 * LONGEST_NUMBER
 
 
 async def _pieces(stream: BinaryIO, start: int, end: int) -> AsyncIterator[bytes]:

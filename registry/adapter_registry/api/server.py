@@ -13,27 +13,29 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Lifespan
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from adapter_registry.api import health, hub_uploads, identity, metrics, native, observed, openapi
 from adapter_registry.api.authentication import Authenticated
+from adapter_registry.api.bounds import Bounded
 from adapter_registry.api.changes import Changes
 from adapter_registry.api.hub import Hub
-from adapter_registry.api.problems import problem
+from adapter_registry.api.refusal import is_native, refusal
 from adapter_registry.api.requests import Server
 from adapter_registry.api.tracing import Tracing
-from adapter_registry.domain.errors import NotFound, RegistryError
+from adapter_registry.domain.errors import NotAllowed, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.sign_in import Provider
 from adapter_registry.openid import Issuers
 from adapter_registry.services import access
 from adapter_registry.upstream import Upstream
 
+HUB = Hub()
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -95,18 +97,21 @@ def make_app(
             *identity.routes(),
             *native.routes(),
             Route("/api/v1/uploads/{permission}", hub_uploads.upload, methods=["PUT"]),
-            Route("/api/v1/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ],
         middleware=[
             Middleware(observed.Observed, tracing=watch.tracing),
-            Middleware(TrustedHostMiddleware, allowed_hosts=known, www_redirect=False),
+            Middleware(Bounded, hosts=known),
             Middleware(Authenticated, backend=backend),
         ],
         lifespan=_lifespan(readiness, changes, watch),
-        exception_handlers={RegistryError: _refused, ClientDisconnect: _gone},
+        exception_handlers={
+            RegistryError: _refused,
+            HTTPException: _no_such_method,
+            ClientDisconnect: _nobody_there,
+        },
     )
     app.router.redirect_slashes = False
-    app.router.default = Hub()
+    app.router.default = _elsewhere
     signing_key = access.server_secret(backend, name="uploads")
     app.state.server = Server(
         backend,
@@ -139,16 +144,28 @@ async def _openapi(_request: Request) -> Response:
     return JSONResponse(openapi.document())
 
 
-async def _nothing(request: Request) -> Response:
-    raise NotFound(f"there is nothing at {request.url.path[:100]!r}; /api/v1/openapi.json lists what there is.")
+async def _elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Where no route of the native API leads: the Hub's protocol."""
+    if is_native(scope):
+        raise NotFound(f"there is nothing at {scope['path'][:100]!r}; /api/v1/openapi.json lists what there is.")
+    await HUB(scope, receive, send)
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
-    """Nobody reads this: whoever sent the request went away before its end."""
-    return Response(status_code=400)
-
-
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, RegistryError):
         raise error
-    return problem(error)
+    return refusal(request.scope, error)
+
+
+async def _no_such_method(request: Request, error: Exception) -> Response:
+    """What the router says of a method that an address lacks."""
+    allowed = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+    text = f"{request.method} is not one of the methods of {request.url.path[:100]!r}: {allowed}."
+    answer = refusal(request.scope, NotAllowed(text))
+    answer.headers["allow"] = allowed
+    return answer
+
+
+async def _nobody_there(_request: Request, _error: Exception) -> Response:
+    """The client hung up while it sent: nobody reads this."""
+    return Response(status_code=400)

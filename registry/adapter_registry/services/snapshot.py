@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-import yaml
-
+from adapter_registry.checkpoints.front_matter import MAX_BYTES, front_matter
 from adapter_registry.checkpoints.git_objects import blob_id, pointer_id
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import hex_of
 from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of, empty_commit
-from adapter_registry.domain.errors import InvalidReference, NotFound, RegistryError
+from adapter_registry.domain.errors import InvalidInput, InvalidReference, NotFound, RegistryError
 from adapter_registry.domain.names import DEFAULT_NAMESPACE
 from adapter_registry.domain.ports import Backend, BlobStore, Transaction
 from adapter_registry.domain.reference import parse, split_adapter
@@ -24,7 +23,7 @@ from adapter_registry.services.references import no_adapter, version_of
 
 LARGE = 1_000_000
 """Files above this size, and weights of any size, are what the Hub calls LFS files."""
-MAX_CARD = 64 * 1024
+MAX_CARD = MAX_BYTES + 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +227,7 @@ def card(blobs: BlobStore, files: tuple[File, ...]) -> dict[str, Any]:
 def _read_card(blobs: Any, digest: Any) -> dict[str, Any]:
     with blobs.open(digest) as stream:
         text = stream.read(MAX_CARD).decode("utf-8", "replace")
-    if not text.startswith("---"):
-        return {}
     try:
-        matter = yaml.safe_load(text[3:].partition("\n---")[0])
-    except (yaml.YAMLError, RecursionError, ValueError):
+        return front_matter(text)
+    except InvalidInput:
         return {}
-    return matter if isinstance(matter, dict) else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -139,6 +139,9 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
             yield connection
     except PoolTimeout as error:
         raise _busy() from error
+    except (DataError, OverflowError, UnicodeEncodeError) as error:
+        # Numbers beyond 64 bits, halves of characters, NUL: what no column holds.
+        raise InvalidInput("a number or text of the request cannot be stored; nothing was changed.") from error
     except DBAPIError as error:
         if isinstance(error, OperationalError) or _speaks_of_store(error):
             raise _explained(error) from error
