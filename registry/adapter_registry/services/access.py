@@ -201,20 +201,21 @@ def may(backend: Backend, *, verb: str, scope: str | None = None) -> bool:
     return backend.asks.may(verb, scope)
 
 
-def authenticate(backend: Backend, *, secret: str) -> Principal | None:
-    """Who a token stands for; None when it is unknown, expired, revoked, or its account is shut out."""
+def authenticate(backend: Backend, *, secret: str) -> tuple[Principal, bool] | None:
+    """Who a token stands for, and whether this minute's use of it is to be noted yet, see `note_use`.
+
+    None when it is unknown, expired, revoked, or its account is shut out. Nothing is written.
+    """
     if not secret.startswith(TOKEN_PREFIX):
         return None
-    now = backend.clock()
     with backend.catalog.reading() as tx:
-        found = tx.accounts.principal(token_hash(secret), now=now)
-    if found is None:
-        return None
-    principal, unnoted = found
-    if unnoted and principal.token is not None:
-        with backend.catalog.writing() as tx:
-            tx.accounts.used_token(principal.token, at=now)
-    return principal
+        return tx.accounts.principal(token_hash(secret), now=backend.clock())
+
+
+def note_use(backend: Backend, *, token: str) -> None:
+    """Note that a token was used just now."""
+    with backend.catalog.writing() as tx:
+        tx.accounts.used_token(token, at=backend.clock())
 
 
 def bootstrap(backend: Backend) -> str | None:

@@ -85,21 +85,26 @@ def locate(backend: Backend, *, written: str) -> Repository:
     Raises:
         NotFound: nothing here, or whoever asks may not see it.
     """
-    adapter = _adapter(written)
     with backend.catalog.reading() as tx:
-        if adapter and backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
-            return Repository(adapter)
-        bases = tx.stored_bases.named(written)
-        if bases:
-            return Repository(written, bases=bases)
-        stem, dot, selector = (adapter or "").rpartition(".")
-        if dot and "/" in stem and backend.asks.sees(stem) and tx.versions.spelled(stem) == stem:
-            try:
-                version_of(tx, parse(f"{stem}@{selector}"))
-            except RegistryError:
-                pass
-            else:
-                return Repository(stem, main=selector)
+        return located(tx, backend, written)
+
+
+def located(tx: Transaction, backend: Backend, written: str) -> Repository:
+    """As `locate`, within a transaction."""
+    adapter = _adapter(written)
+    if adapter and backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
+        return Repository(adapter)
+    bases = tx.stored_bases.named(written)
+    if bases:
+        return Repository(written, bases=bases)
+    stem, dot, selector = (adapter or "").rpartition(".")
+    if dot and "/" in stem and backend.asks.sees(stem) and tx.versions.spelled(stem) == stem:
+        try:
+            version_of(tx, parse(f"{stem}@{selector}"))
+        except RegistryError:
+            pass
+        else:
+            return Repository(stem, main=selector)
     raise NotFound(f"there is no repository {written[:200]!r}.")
 
 
@@ -136,10 +141,15 @@ def snapshot(backend: Backend, *, adapter: str, name: str) -> Snapshot:
         Revoked: the version was withdrawn.
     """
     with backend.catalog.reading() as tx:
-        created = tx.branches.created_at(adapter)
-        if created is None:
-            raise no_adapter(tx, adapter)
-        found = _found(tx, adapter, name.removeprefix("refs/heads/").removeprefix("refs/tags/"))
+        return state(tx, adapter, name)
+
+
+def state(tx: Transaction, adapter: str, name: str) -> Snapshot:
+    """As `snapshot`, within a transaction."""
+    created = tx.branches.created_at(adapter)
+    if created is None:
+        raise no_adapter(tx, adapter)
+    found = _found(tx, adapter, name.removeprefix("refs/heads/").removeprefix("refs/tags/"))
     if isinstance(found, Version):
         served(found)
         return Snapshot(adapter, commit_of(found.digest), found.files, found, created, found.created_at)
