@@ -95,7 +95,7 @@ def list_tokens(account: str | None, as_json: bool, quiet: bool) -> None:
 
 def _row(each: Token) -> list[str]:
     limits = "; ".join(f"{g.scope}: {', '.join(g.verbs)}" for g in each.limits or ()) or "-"
-    state = "revoked" if each.revoked_at else f"until {each.expires_at[:10]}" if each.expires_at else "good"
+    state = "revoked" if each.revoked_at else f"until {human_time(each.expires_at)}" if each.expires_at else "good"
     used = human_time(each.last_used_at) if each.last_used_at else "never"
     return [each.id, each.account, each.label or "-", limits, state, human_time(each.created_at), used]
 

@@ -55,6 +55,15 @@ def test_removing_a_trust_revokes_what_it_gave_and_nothing_else(known):
         assert {token.id[0]: token.revoked_at for token in tx.accounts.tokens()} == {"0": LATER, "1": None, "2": None}
 
 
+def test_exchanged_tokens_that_ended_are_forgotten_and_no_others(known):
+    with known.writing() as tx:
+        for number, (trust, ends) in enumerate([(TRUST.id, AT), (TRUST.id, LAST), (None, AT), (None, None)]):
+            token = Token(str(number) * 12, "ci", "", None, "ci", AT, ends, trust=trust)
+            tx.accounts.add_token(token, hashed=token_hash(str(number)))
+        tx.identities.forget_exchanged(before=LATER)
+        assert {token.id[0] for token in tx.accounts.tokens()} == {"1", "2", "3"}
+
+
 def test_a_token_is_spent_once_until_it_is_over(known):
     with known.writing() as tx:
         assert tx.identities.spend("x", until=LATER, at=AT)

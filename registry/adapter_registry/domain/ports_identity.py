@@ -23,6 +23,9 @@ class IdentityRows(Protocol):
     def spend(self, token: str, *, until: str, at: str) -> bool:
         """Remember the hash of an exchanged token until it is over; False when it was exchanged before."""
 
+    def forget_exchanged(self, *, before: str) -> None:
+        """Forget tokens that trusts gave and that ended before then; the audit log keeps who got them."""
+
     def identity(self, issuer: str, subject: str) -> Identity | None:
         """Whom a provider knows by this subject."""
 

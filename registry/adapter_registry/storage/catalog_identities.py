@@ -48,6 +48,10 @@ class IdentityTable:
         insert_missing(self._connection, spent_tokens, [{"hash": token, "until": until}])
         return before is None
 
+    def forget_exchanged(self, *, before: str) -> None:
+        """See ports_identity.IdentityRows.forget_exchanged."""
+        self._connection.execute(delete(tokens).where(tokens.c.trust.is_not(None), tokens.c.expires_at < before))
+
     def identity(self, issuer: str, subject: str) -> Identity | None:
         """Whom a provider knows by this subject."""
         query = select(identities).where(identities.c.issuer == issuer, identities.c.subject == subject)
