@@ -32,6 +32,7 @@ REMEMBERED_AFTER = timedelta(minutes=5)
 """How long after its end an exchanged token is remembered: clocks differ."""
 LISTED_AFTER = timedelta(days=7)
 """How long after its end an exchanged token is listed: every run of a pipeline leaves one."""
+QUOTES = "'"
 _UNKNOWN = (
     "no trust of this registry accepts tokens of this issuer. Nothing was given out. "
     "An administrator declares one: `adapters trust add`."
@@ -138,10 +139,11 @@ def exchange(
             raise IdentityRefused(f"the service account {chosen.account} is shut out. Nothing was given out.")
         _spend(backend, tx, claims, subject_token)
         tx.identities.forget_exchanged(before=_moment(datetime.fromisoformat(backend.clock()) - LISTED_AFTER))
-        label = f"exchange by trust {chosen.id}: {text_of(claims.get('sub'))}"[:200]
+        subject = text_of(claims.get("sub"))
+        label = f"exchange by trust {chosen.id}: {subject.strip(QUOTES)}"[:200]
         acting = replace(backend, actor=chosen.account)
         made = issued(acting, tx, chosen.account, label, chosen.limits, chosen.seconds, trust=chosen.id)
-        detail = {"token": made.token.id, "issuer": issuer, "sub": text_of(claims.get("sub"))}
+        detail = {"token": made.token.id, "issuer": issuer, "sub": subject}
         asked = {name: text_of(claims.get(name)) for name in chosen.claims}
         tx.events.append(_entry(acting, "token.exchange", chosen, {**detail, "claims": asked}))
     return Exchanged(made.token, made.secret, chosen.seconds)
