@@ -32,7 +32,6 @@ REMEMBERED_AFTER = timedelta(minutes=5)
 """How long after its end an exchanged token is remembered: clocks differ."""
 LISTED_AFTER = timedelta(days=7)
 """How long after its end an exchanged token is listed: every run of a pipeline leaves one."""
-QUOTES = "'"
 _UNKNOWN = (
     "no trust of this registry accepts tokens of this issuer. Nothing was given out. "
     "An administrator declares one: `adapters trust add`."
@@ -140,7 +139,7 @@ def exchange(
         _spend(backend, tx, claims, subject_token)
         tx.identities.forget_exchanged(before=_moment(datetime.fromisoformat(backend.clock()) - LISTED_AFTER))
         subject = text_of(claims.get("sub"))
-        label = f"exchange by trust {chosen.id}: {subject.strip(QUOTES)}"[:200]
+        label = f"exchange by trust {chosen.id}: {subject}"[:200]
         acting = replace(backend, actor=chosen.account)
         made = issued(acting, tx, chosen.account, label, chosen.limits, chosen.seconds, trust=chosen.id)
         detail = {"token": made.token.id, "issuer": issuer, "sub": subject}
