@@ -12,7 +12,6 @@ from adapter_registry.client import connect
 from adapter_registry.domain.access import ROLES, Grant
 from adapter_registry.domain.account import AccountKind, Token
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.login import exchanged
 from adapter_registry.settings import read_settings
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
@@ -125,6 +124,8 @@ def exchange(trust: str | None, as_json: bool, quiet: bool) -> None:
     Example, GitLab CI with `id_tokens: ID_TOKEN: aud: $ADAPTERS_URL`:
       export ADAPTERS_TOKEN=$(echo "$ID_TOKEN" | adapters token exchange)
     """
+    from adapter_registry.login import exchanged  # noqa: PLC0415  the embedded registry needs no HTTP
+
     settings = read_settings()
     if not settings.url:
         raise InvalidInput("which server? Set ADAPTERS_URL.")

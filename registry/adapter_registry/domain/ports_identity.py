@@ -32,8 +32,8 @@ class IdentityRows(Protocol):
     def put_identity(self, identity: Identity, *, at: str) -> None:
         """Store it, or what its provider gives now."""
 
-    def add_attempt(self, attempt: Attempt, *, at: str) -> bool:
-        """Store a sign-in and forget those that are over; False when too many are under way."""
+    def add_attempt(self, attempt: Attempt, *, at: str) -> None:
+        """Store a sign-in; forget those that are over, and the oldest where there are too many."""
 
     def attempt(
         self, *, link: str | None = None, state: str | None = None, secret: str | None = None
