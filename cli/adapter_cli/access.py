@@ -12,7 +12,6 @@ from adapter_registry.client import connect
 from adapter_registry.domain.access import ROLES, Grant
 from adapter_registry.domain.account import AccountKind, Token
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.login import exchanged
 from adapter_registry.settings import read_settings
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
@@ -95,7 +94,7 @@ def list_tokens(account: str | None, as_json: bool, quiet: bool) -> None:
 
 def _row(each: Token) -> list[str]:
     limits = "; ".join(f"{g.scope}: {', '.join(g.verbs)}" for g in each.limits or ()) or "-"
-    state = "revoked" if each.revoked_at else f"until {each.expires_at[:10]}" if each.expires_at else "good"
+    state = "revoked" if each.revoked_at else f"until {human_time(each.expires_at)}" if each.expires_at else "good"
     used = human_time(each.last_used_at) if each.last_used_at else "never"
     return [each.id, each.account, each.label or "-", limits, state, human_time(each.created_at), used]
 
@@ -125,6 +124,8 @@ def exchange(trust: str | None, as_json: bool, quiet: bool) -> None:
     Example, GitLab CI with `id_tokens: ID_TOKEN: aud: $ADAPTERS_URL`:
       export ADAPTERS_TOKEN=$(echo "$ID_TOKEN" | adapters token exchange)
     """
+    from adapter_registry.login import exchanged  # noqa: PLC0415  the embedded registry needs no HTTP
+
     settings = read_settings()
     if not settings.url:
         raise InvalidInput("which server? Set ADAPTERS_URL.")

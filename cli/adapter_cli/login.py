@@ -14,7 +14,7 @@ from adapter_registry import login as signing
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import IdentityRefused, InvalidInput, RegistryError, Unsupported
 from adapter_registry.domain.trust import LOOPBACK
-from adapter_registry.settings import Settings, read_login, read_settings
+from adapter_registry.settings import Login, Settings, read_login, read_settings
 
 TRIES = 3
 
@@ -67,13 +67,14 @@ def login(
         token = _by_password(server, name, stdin=password_stdin)
     else:
         token = _by_browser(server, forced=oidc, show=not no_browser)
-    _kept(settings, server, token, as_json=as_json, quiet=quiet)
+    _keep(settings, Login(server, token, made=not token_stdin), as_json=as_json, quiet=quiet)
 
 
-def _kept(settings: Settings, server: str, token: str, *, as_json: bool, quiet: bool) -> None:
+def _keep(settings: Settings, made: Login, *, as_json: bool, quiet: bool) -> None:
     """Keep a token that the server knows, and say whose it is."""
+    server, token = made.url, made.token
     found = Registry(replace(settings, url=server, token=token)).whoami()
-    signing.keep(settings.login, server, token)
+    signing.keep(settings.login, made)
     now = read_settings()
     if (now.url, now.token) != (server, token):
         note("ADAPTERS_URL or ADAPTERS_TOKEN is set in the environment, and goes before this sign-in")
@@ -88,23 +89,27 @@ def _kept(settings: Settings, server: str, token: str, *, as_json: bool, quiet: 
 @click.command()
 @output_options
 def logout(as_json: bool, quiet: bool) -> None:
-    """Revoke the token of `adapters login` and forget it."""
+    """Forget the server and token of `adapters login`, and revoke the token, unless it was given by --token-stdin."""
     settings = read_settings()
     kept = read_login(settings.login)
     if kept is None:
         raise InvalidInput("nobody is signed in.")
-    revoked = True
-    try:
-        registry = Registry(replace(settings, url=kept[0], token=kept[1]))
-        registry.revoke_token(registry.whoami().token or "")
-    except RegistryError as error:
-        revoked = False
-        note(f"the token was not revoked: {error.text}")
+    revoked = kept.made and _revoked(Registry(replace(settings, url=kept.url, token=kept.token)))
     signing.forget(settings.login)
     if as_json:
-        print_json({"url": kept[0], "revoked": revoked})
+        print_json({"url": kept.url, "revoked": revoked})
     elif not quiet:
-        say(f"signed out of {kept[0]}", style="green")
+        say(f"signed out of {kept.url}", style="green")
+
+
+def _revoked(registry: Registry) -> bool:
+    """Whether the token that asks is revoked now; why not is told."""
+    try:
+        registry.revoke_token(registry.whoami().token or "")
+    except RegistryError as error:
+        note(f"the token was not revoked: {error.text}")
+        return False
+    return True
 
 
 def _by_password(server: str, name: str | None, *, stdin: bool) -> str:

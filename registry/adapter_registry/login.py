@@ -6,13 +6,14 @@ import json
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adapter_registry.domain.account import Token
 from adapter_registry.domain.errors import StoreUnavailable
 from adapter_registry.remote import Remote
 from adapter_registry.services.access import NewToken
+from adapter_registry.settings import Login
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def exchanged(url: str, subject_token: str, trust: str | None = None) -> Exchang
     return Remote(url, None).post("/api/v1/tokens/exchange", document, Exchange)
 
 
-def keep(path: Path, url: str, token: str) -> None:
+def keep(path: Path, login: Login) -> None:
     """Remember a server and a token in a file that nobody else may read.
 
     Raises:
@@ -74,7 +75,7 @@ def keep(path: Path, url: str, token: str) -> None:
         descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "w") as file:
-                json.dump({"url": url.rstrip("/"), "token": token}, file)
+                json.dump(asdict(login), file)
             Path(aside).replace(path)
         except BaseException:
             with suppress(OSError):

@@ -92,8 +92,8 @@ class Issuers:
         form |= {"code_verifier": verifier, "client_id": provider.client_id}
         headers: dict[str, str] = {}
         if provider.client_secret is not None:
-            offered = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-            if "client_secret_basic" in offered:
+            offered = document.get("token_endpoint_auth_methods_supported")
+            if not isinstance(offered, list) or "client_secret_basic" in offered:
                 headers["Authorization"] = f"Basic {_basic(provider.client_id, provider.client_secret)}"
             else:
                 form["client_secret"] = provider.client_secret
@@ -163,7 +163,7 @@ class Issuers:
         keys = self._fetch(self._address(document, "jwks_uri")).get("keys")
         if not isinstance(keys, list):
             raise IssuerUnavailable(f"the keys of {issuer} are no JWKS document.")
-        return document, tuple(key for key in keys if isinstance(key, dict) and key.get("kty") in FAMILIES)
+        return document, tuple(key for key in keys if isinstance(key, dict) and str(key.get("kty")) in FAMILIES)
 
     def _address(self, document: Mapping[str, Any], name: str) -> str:
         address = document.get(name)

@@ -24,6 +24,15 @@ _LONGEST_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """A server and a token that `adapters login` kept; `made` says whether it had the token made, and may revoke it."""
+
+    url: str
+    token: str
+    made: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Where things are, and who asks.
 
@@ -165,21 +174,21 @@ def _reached(given: Mapping[str, str], login: Path) -> tuple[str | None, str | N
     url, token = given.get("ADAPTERS_URL"), given.get("ADAPTERS_TOKEN") or None
     if url == "" or (url and token):
         return url or None, token
-    kept_url, kept_token = read_login(login) or (None, None)
-    if url and url.rstrip("/") != kept_url:
+    kept = read_login(login)
+    if kept is None or (url and url.rstrip("/") != kept.url):
         return url, token
-    return url or kept_url, token or kept_token
+    return url or kept.url, token or kept.token
 
 
-def read_login(path: Path) -> tuple[str, str] | None:
-    """(server, token) that `adapters login` kept; None when nobody is signed in.
+def read_login(path: Path) -> Login | None:
+    """What `adapters login` kept; None when nobody is signed in.
 
     Raises:
         InvalidInput: the file is not what it wrote.
     """
     try:
         document = json.loads(path.read_bytes())
-        return str(document["url"]), str(document["token"])
+        return Login(str(document["url"]), str(document["token"]), document["made"] is True)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

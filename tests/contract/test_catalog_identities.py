@@ -55,6 +55,15 @@ def test_removing_a_trust_revokes_what_it_gave_and_nothing_else(known):
         assert {token.id[0]: token.revoked_at for token in tx.accounts.tokens()} == {"0": LATER, "1": None, "2": None}
 
 
+def test_exchanged_tokens_that_ended_are_forgotten_and_no_others(known):
+    with known.writing() as tx:
+        for number, (trust, ends) in enumerate([(TRUST.id, AT), (TRUST.id, LAST), (None, AT), (None, None)]):
+            token = Token(str(number) * 12, "ci", "", None, "ci", AT, ends, trust=trust)
+            tx.accounts.add_token(token, hashed=token_hash(str(number)))
+        tx.identities.forget_exchanged(before=LATER)
+        assert {token.id[0] for token in tx.accounts.tokens()} == {"1", "2", "3"}
+
+
 def test_a_token_is_spent_once_until_it_is_over(known):
     with known.writing() as tx:
         assert tx.identities.spend("x", until=LATER, at=AT)
@@ -87,7 +96,7 @@ def test_an_identity_is_known_by_issuer_and_subject_together(known):
 
 def test_a_sign_in_is_found_by_each_of_its_names_and_changes(known):
     with known.writing() as tx:
-        assert tx.identities.add_attempt(ATTEMPT, at=AT)
+        tx.identities.add_attempt(ATTEMPT, at=AT)
         assert tx.identities.attempt(link=ATTEMPT.link) == ATTEMPT
         assert tx.identities.attempt(state="state") == tx.identities.attempt(secret=ATTEMPT.secret) == ATTEMPT
         assert tx.identities.attempt(state=ATTEMPT.link) is None
@@ -98,10 +107,15 @@ def test_a_sign_in_is_found_by_each_of_its_names_and_changes(known):
         assert tx.identities.attempt(link=ATTEMPT.link) is None
 
 
-def test_sign_ins_that_are_over_make_room_and_too_many_at_once_do_not_begin(known, monkeypatch):
+def test_sign_ins_that_are_over_are_forgotten_and_the_oldest_where_there_are_too_many(known, monkeypatch):
     monkeypatch.setattr(catalog_identities, "MOST_ATTEMPTS", 2)
-    numbered = [replace(ATTEMPT, link=str(n), secret=str(n), state=str(n)) for n in range(4)]
+
+    def begun(number: int, ends: str) -> Attempt:
+        return replace(ATTEMPT, link=str(number), secret=str(number), state=str(number), expires_at=ends)
+
     with known.writing() as tx:
-        assert [tx.identities.add_attempt(each, at=AT) for each in numbered[:3]] == [True, True, False]
-        assert tx.identities.add_attempt(replace(numbered[3], expires_at="2027"), at=LAST)
-        assert tx.identities.attempt(link="0") is None
+        for number in range(4):
+            tx.identities.add_attempt(begun(number, f"2026-01-02T00:00:0{number}.000000Z"), at=AT)
+        assert [tx.identities.attempt(link=str(n)) is not None for n in range(4)] == [False, False, True, True]
+        tx.identities.add_attempt(begun(4, "2026-01-04T00:00:00.000000Z"), at=LAST)
+        assert [tx.identities.attempt(link=str(n)) is not None for n in range(5)] == [False] * 4 + [True]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -130,8 +130,15 @@ async def _leave(request: Request) -> Response:
     )
     response = RedirectResponse(leaving.address, status_code=303, headers=_PAGE_HEADERS)
     secure = base_url(request).startswith("https://")
-    response.set_cookie(COOKIE, leaving.state, max_age=600, path="/auth", httponly=True, samesite="lax", secure=secure)
+    response.set_cookie(
+        COOKIE, leaving.state, max_age=600, path=_place(request), httponly=True, samesite="lax", secure=secure
+    )
     return response
+
+
+def _place(request: Request) -> str:
+    """The part of the server that the cookie is for, also behind a public URL with a path."""
+    return f"{urlsplit(base_url(request)).path}/auth"
 
 
 async def _come_back(request: Request) -> Response:
@@ -154,7 +161,7 @@ async def _come_back(request: Request) -> Response:
         "<p>If you did not run it yourself, close this page and give the code to nobody.</p>"
     )
     response = HTMLResponse(_PAGE.format(title="Signed in", text=text), headers=_PAGE_HEADERS)
-    response.delete_cookie(COOKIE, path="/auth")
+    response.delete_cookie(COOKIE, path=_place(request))
     return response
 
 

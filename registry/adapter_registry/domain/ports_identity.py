@@ -23,14 +23,17 @@ class IdentityRows(Protocol):
     def spend(self, token: str, *, until: str, at: str) -> bool:
         """Remember the hash of an exchanged token until it is over; False when it was exchanged before."""
 
+    def forget_exchanged(self, *, before: str) -> None:
+        """Forget tokens that trusts gave and that ended before then; the audit log keeps who got them."""
+
     def identity(self, issuer: str, subject: str) -> Identity | None:
         """Whom a provider knows by this subject."""
 
     def put_identity(self, identity: Identity, *, at: str) -> None:
         """Store it, or what its provider gives now."""
 
-    def add_attempt(self, attempt: Attempt, *, at: str) -> bool:
-        """Store a sign-in and forget those that are over; False when too many are under way."""
+    def add_attempt(self, attempt: Attempt, *, at: str) -> None:
+        """Store a sign-in; forget those that are over, and the oldest where there are too many."""
 
     def attempt(
         self, *, link: str | None = None, state: str | None = None, secret: str | None = None

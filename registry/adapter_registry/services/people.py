@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from adapter_registry.domain.access import token_hash
 from adapter_registry.domain.account import Account, AccountKind
-from adapter_registry.domain.errors import IdentityRefused, StoreBusy
+from adapter_registry.domain.errors import IdentityRefused
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.ports_identity import Identities
@@ -74,9 +74,6 @@ def begin(backend: Backend, *, redirect_uri: str) -> Begun:
     Args:
         backend: the registry.
         redirect_uri: the address of this server that the provider sends the browser back to.
-
-    Raises:
-        StoreBusy: too many are under way.
     """
     link, secret = secrets.token_urlsafe(24), secrets.token_urlsafe(32)
     now = backend.clock()
@@ -90,8 +87,7 @@ def begin(backend: Backend, *, redirect_uri: str) -> Begun:
         expires_at=(datetime.fromisoformat(now) + timedelta(minutes=MINUTES)).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     )
     with backend.catalog.writing() as tx:
-        if not tx.identities.add_attempt(attempt, at=now):
-            raise StoreBusy("too many people are signing in at once; try again in a few minutes.")
+        tx.identities.add_attempt(attempt, at=now)
     return Begun(link, secret, MINUTES * 60)
 
 

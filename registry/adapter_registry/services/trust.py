@@ -30,6 +30,8 @@ LAST_MOMENT = 253_370_764_800
 """The first second of the year 9999, in Unix time."""
 REMEMBERED_AFTER = timedelta(minutes=5)
 """How long after its end an exchanged token is remembered: clocks differ."""
+LISTED_AFTER = timedelta(days=7)
+"""How long after its end an exchanged token is listed: every run of a pipeline leaves one."""
 _UNKNOWN = (
     "no trust of this registry accepts tokens of this issuer. Nothing was given out. "
     "An administrator declares one: `adapters trust add`."
@@ -135,10 +137,12 @@ def exchange(
         if known_account(tx, chosen.account).disabled_at:
             raise IdentityRefused(f"the service account {chosen.account} is shut out. Nothing was given out.")
         _spend(backend, tx, claims, subject_token)
-        label = f"exchange by trust {chosen.id}: {text_of(claims.get('sub'))}"[:200]
+        tx.identities.forget_exchanged(before=_moment(datetime.fromisoformat(backend.clock()) - LISTED_AFTER))
+        subject = text_of(claims.get("sub"))
+        label = f"exchange by trust {chosen.id}: {subject}"[:200]
         acting = replace(backend, actor=chosen.account)
         made = issued(acting, tx, chosen.account, label, chosen.limits, chosen.seconds, trust=chosen.id)
-        detail = {"token": made.token.id, "issuer": issuer, "sub": text_of(claims.get("sub"))}
+        detail = {"token": made.token.id, "issuer": issuer, "sub": subject}
         asked = {name: text_of(claims.get(name)) for name in chosen.claims}
         tx.events.append(_entry(acting, "token.exchange", chosen, {**detail, "claims": asked}))
     return Exchanged(made.token, made.secret, chosen.seconds)
@@ -181,10 +185,13 @@ def _fitting(known: tuple[Trust, ...], claims: Claims, wanted: str | None) -> Tr
 def _spend(backend: Backend, tx: Transaction, claims: Claims, token: str) -> None:
     """Remember what was signed, not the signature: some algorithms have several signatures of the same text."""
     signed = hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
-    over = datetime.fromtimestamp(min(float(claims["exp"]), LAST_MOMENT), UTC) + REMEMBERED_AFTER
-    until = over.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    until = _moment(datetime.fromtimestamp(min(float(claims["exp"]), LAST_MOMENT), UTC) + REMEMBERED_AFTER)
     if not tx.identities.spend(signed, until=until, at=backend.clock()):
         raise IdentityRefused("this token was exchanged before, and each is good once. Ask the provider for a new one.")
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _entry(backend: Backend, action: str, trust: Trust, detail: dict[str, Any]) -> Entry:

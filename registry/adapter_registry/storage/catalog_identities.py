@@ -12,8 +12,8 @@ from adapter_registry.domain.trust import Trust
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import attempts, identities, spent_tokens, tokens, trusts
 
-MOST_ATTEMPTS = 10_000
-"""Sign-ins under way at once: whoever begins one has not said yet who they are."""
+MOST_ATTEMPTS = 50_000
+"""Sign-ins that are remembered at once: whoever begins one has not said yet who they are."""
 
 
 class IdentityTable:
@@ -48,6 +48,10 @@ class IdentityTable:
         insert_missing(self._connection, spent_tokens, [{"hash": token, "until": until}])
         return before is None
 
+    def forget_exchanged(self, *, before: str) -> None:
+        """See ports_identity.IdentityRows.forget_exchanged."""
+        self._connection.execute(delete(tokens).where(tokens.c.trust.is_not(None), tokens.c.expires_at < before))
+
     def identity(self, issuer: str, subject: str) -> Identity | None:
         """Whom a provider knows by this subject."""
         query = select(identities).where(identities.c.issuer == issuer, identities.c.subject == subject)
@@ -60,15 +64,15 @@ class IdentityTable:
         values = {"account": identity.account, "grants": to_text(identity.grants), "seen_at": at}
         upsert(self._connection, identities, {**key, **values})
 
-    def add_attempt(self, attempt: Attempt, *, at: str) -> bool:
+    def add_attempt(self, attempt: Attempt, *, at: str) -> None:
         """See ports_identity.IdentityRows.add_attempt."""
         self._connection.execute(delete(attempts).where(attempts.c.expires_at < at))
         under_way = self._connection.execute(select(func.count()).select_from(attempts)).scalar_one()
         if under_way >= MOST_ATTEMPTS:
-            return False
+            oldest = select(attempts.c.link).order_by(attempts.c.expires_at).limit(under_way - MOST_ATTEMPTS + 1)
+            self._connection.execute(delete(attempts).where(attempts.c.link.in_(oldest.scalar_subquery())))
         row = {"link": attempt.link, "secret": attempt.secret, "state": attempt.state, "expires_at": attempt.expires_at}
         self._connection.execute(insert(attempts), [{**row, "document": to_text(attempt)}])
-        return True
 
     def attempt(
         self, *, link: str | None = None, state: str | None = None, secret: str | None = None

@@ -112,6 +112,22 @@ class TestNarrowing:
         with pytest.raises(Unauthorised):
             pipeline.whoami()
 
+    def test_a_trust_can_be_for_one_stage(self, there):
+        made = there.registry.add_trust(
+            "ci",
+            issuer=there.provider.issuer,
+            audience=AUDIENCE,
+            claims={"environment": "staging"},
+            limits=(Grant("team/*", ("read", "promote:staging")),),
+        )
+        given = there.exchange(there.provider.token(environment="staging"), made.id)[1]
+        pipeline = there.registry_of(given["access_token"])
+        assert pipeline.may("promote:staging", "team/sql-lora")
+        for verb in ("promote:prod", "promote:dev", "approve:staging", "push"):
+            assert not pipeline.may(verb, "team/sql-lora")
+        with pytest.raises(Forbidden):
+            pipeline.attempt("team/sql-lora@v1", "prod")
+
     def test_limits_beyond_the_account_give_nothing_beyond_it(self, there):
         wide = there.registry.add_trust(
             "ci",

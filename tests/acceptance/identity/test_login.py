@@ -117,6 +117,13 @@ class TestWhatIsTurnedAway:
         assert browser.get(back)[0] == 401
         assert browser.get(begun["open"])[0] == 401
 
+    def test_coming_back_again_after_it_failed(self, there, begun):
+        browser = Browser()
+        back = browser.signs_in_up_to_the_return(begun["open"], "ann")
+        assert browser.get(changed(back, code="wrong"))[0] == 401
+        status, _, page = browser.get(back)
+        assert (status, "was used" in page) == (401, True)
+
     def test_a_code_that_was_used_in_another_sign_in(self, there, begun):
         browser = Browser()
         used = browser.signs_in_up_to_the_return(begun["open"], "ann")
@@ -353,6 +360,11 @@ class TestCommands:
         assert person("whoami", "-q").stdout.strip() == "admin"
         person("login", "--token-stdin", stdin="adapters_wrong", code=1)
         assert person("whoami", "-q").stdout.strip() == "admin"
+
+    def test_a_token_that_was_given_is_not_revoked_by_signing_out(self, there, person):
+        person("login", there.server.url, "--token-stdin", stdin=there.server.token)
+        assert json.loads(person("logout", "--json").stdout) == {"url": there.server.url, "revoked": False}
+        assert there.registry.whoami().name == "admin"
 
     def test_the_environment_goes_first(self, there, person):
         person("login", there.server.url, "--token-stdin", stdin=there.server.token)
