@@ -13,8 +13,9 @@ from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.lock import Equivalence
-from adapter_registry.domain.stored_base import StoredBase, receiver
+from adapter_registry.domain.stored_base import StoredBase, check_served, receiver
 from adapter_registry.folders import hashed, is_folder
+from adapter_registry.services import access
 from adapter_registry.services import base as base_service
 from adapter_registry.services import stored_base as storing
 from adapter_registry.services.base import KnownBase, Registration
@@ -33,13 +34,15 @@ class BaseCalls(Asking):
         """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
         return self._ask(base_service.register, name=name, base=self._read(source, progress))
 
-    def copy_of(self, source: str | Path) -> Copy:
-        """The files of a checkpoint's folder that storing it would store.
+    def copy_of(self, source: str | Path, *, name: str) -> Copy:
+        """The files of a checkpoint's folder that storing it as `name` would store.
 
         Raises:
+            InvalidReference: no name that a base can be served under.
             InvalidInput: not a folder with a sound checkpoint.
             PushRefused: files that cannot be stored, all at once.
         """
+        check_served(name)
         if str(source).startswith("hf://"):
             raise InvalidInput(
                 f"{source}: storing takes the checkpoint's files. Download it (`hf download`) and name its folder."
@@ -51,8 +54,8 @@ class BaseCalls(Asking):
     def store_base(self, registration: Registration, copy: Copy, *, progress: Progress | None = None) -> Storing:
         """Store a registered checkpoint's files, so that Hub clients load it from here.
 
-        It is served as the name it is registered under, and as its Hub repository where that is known. Only bytes
-        that the registry lacks travel.
+        It is served as the name it is registered under, and as its Hub repository where that is known and whoever
+        asks may push to it. Only bytes that the registry lacks travel.
 
         Args:
             registration: what `add_base` answered for the folder.
@@ -73,10 +76,17 @@ class BaseCalls(Asking):
         files = [
             File(each.path, each.size, known[each.path]) if each.path in known else hashed(each) for each in copy.files
         ]
-        names = tuple(dict.fromkeys([registered.name, *([copy.repository] if copy.repository else [])]))
+        names = tuple(dict.fromkeys((registered.name, *self._repository(copy))))
         self._send(receiver(names[0]), files, copy.files, progress or _silent)
         exact = f"{registered.name}@{registered.base.digest}"
         return self._ask(storing.store, base=exact, files=tuple(files), names=names, commit=copy.commit)
+
+    def _repository(self, copy: Copy) -> tuple[str, ...]:
+        repository = copy.repository
+        if repository is None:
+            return ()
+        scope = repository if "/" in repository else None
+        return (repository,) if self._ask(access.may, verb="push", scope=scope) else ()
 
     def stored_base(self, base: str) -> tuple[StoredBase, ...]:
         """The stored files of a registered base, under every id it is served under."""

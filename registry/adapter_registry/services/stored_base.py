@@ -24,10 +24,10 @@ from adapter_registry.domain.errors import (
     RegistryError,
 )
 from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.names import DEFAULT_NAMESPACE, STAGE_NAMES, check_base_name
+from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_base_name
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse, split_adapter
-from adapter_registry.domain.stored_base import StoredBase, derived_commit, receiver
+from adapter_registry.domain.stored_base import StoredBase, check_served, derived_commit, receiver
 from adapter_registry.services.push import StoredFile, missing
 from adapter_registry.services.references import base_of, version_of
 
@@ -51,7 +51,7 @@ class Storing:
 def store(
     backend: Backend, *, base: str, files: tuple[File, ...], names: tuple[str, ...], commit: str | None = None
 ) -> Storing:
-    """Serve received files as the repository of a registered Base.
+    """Serve received files as the repository of a registered Base, which gets every name that it is served under.
 
     That they are this Base is checked on the stored bytes: the weights by their digests, config and tokenizer by what
     they say.
@@ -92,6 +92,9 @@ def store(
     )
     with backend.catalog.writing() as tx:
         found = [_stored(backend, tx, replace(wanted, name=name)) for name in dict.fromkeys(names)]
+        for name in names:
+            # Adapters trained on what is served here name their base so.
+            tx.bases.add(known, name=name, by=backend.actor, at=backend.clock())
     return Storing(tuple(stored for stored, _ in found), created=any(created for _, created in found))
 
 
@@ -153,9 +156,7 @@ def _require_names(backend: Backend, names: Sequence[str]) -> None:
     if not names:
         raise InvalidInput("a stored base needs a name to be served under.")
     for name in names:
-        check_base_name(name)
-        if name.rpartition(".")[2] in STAGE_NAMES:
-            raise InvalidReference(f"{name!r} reads as a stage of an adapter: give the base another name.")
+        check_served(name)
         _require_verb(backend, "push", name)
 
 

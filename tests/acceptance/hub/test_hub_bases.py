@@ -71,7 +71,7 @@ def as_hub_cache(folder: Path, target: Path, repo: str = REPO, commit: str = COM
 def stored(hub: HubServer, name: str, folder: Path):
     """Register a folder and store it."""
     registry = hub.registry
-    copy = registry.copy_of(folder)
+    copy = registry.copy_of(folder, name=name)
     return registry.store_base(registry.add_base(name, folder), copy).stored[0]
 
 
@@ -156,7 +156,9 @@ class TestServed:
             link = response.headers.get("link")
             path = re.search(r"<http://[^/]+(/[^>]+)>", link)[1] if link else ""
             connection.close()
-        assert found == ["team/sql-lora", REPO, "tiny"]
+        assert found[-2:] == [REPO, "tiny"]
+        assert found[0] == "team/sql-lora"
+        assert len(set(found)) == len(found)
 
     def test_transformers_and_peft_load_base_and_adapter_from_here(self, base_hub, tmp_path, tiny, lora_folder):
         script = f"""
@@ -171,6 +173,18 @@ class TestServed:
         print("same")
         """
         assert "same" in run(base_hub, tmp_path, tiny, script)
+
+    def test_what_is_trained_on_it_is_pushed_and_locked_to_it(self, base_hub, tmp_path, tiny):
+        script = f"""
+        config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False)
+        get_peft_model(AutoModelForCausalLM.from_pretrained({REPO!r}), config).push_to_hub("team/trained")
+        from peft import AutoPeftModelForCausalLM
+        AutoPeftModelForCausalLM.from_pretrained("team/trained", revision="v1")
+        print("done")
+        """
+        assert "done" in run(base_hub, tmp_path, tiny, script)
+        version = base_hub.registry.resolve("team/trained@v1")
+        assert (version.base_name, version.base) == (REPO, base_hub.registry.base("tiny").base.digest)
 
     def test_a_base_is_for_every_account_and_for_nobody_without_one(self, base_hub):
         stranger = base_hub.token_of("stranger", ("elsewhere/*", "reader"))
@@ -299,13 +313,13 @@ class TestStoring:
         with pytest.raises(Conflict, match="stored base"):
             registry.push(lora_folder, base="acme/tiny", name="default/solo")
 
-    def test_it_takes_the_right_to_push_to_the_name(self, fresh, tiny):
+    def test_it_takes_the_right_to_push_to_the_name(self, fresh, tiny, tmp_path):
         token = fresh.token_of("tess", ("team/*", "writer"))
         from dataclasses import replace
 
         theirs = fresh.registry
         theirs._settings = replace(theirs._settings, token=token)
-        copy = theirs.copy_of(tiny)
+        copy = theirs.copy_of(tiny, name="team/tiny")
         theirs.store_base(theirs.add_base("team/tiny", tiny), copy)
         for name in ("mistralai/tiny", "tiny"):
             registration = theirs.add_base(name, tiny)
@@ -313,6 +327,11 @@ class TestStoring:
                 theirs.store_base(registration, copy)
         with pytest.raises((Forbidden, NotFound)):
             theirs.unstore_base("team/tiny")
+        cached = as_hub_cache(tiny, tmp_path)
+        [only] = theirs.store_base(
+            theirs.add_base("team/cached", cached), theirs.copy_of(cached, name="team/cached")
+        ).stored
+        assert only.name == "team/cached"
 
     def test_a_folder_that_is_not_the_registered_base_is_refused(self, fresh, tiny, tmp_path):
         registry = fresh.registry
@@ -321,18 +340,18 @@ class TestStoring:
         config = json.loads((other / "config.json").read_text())
         (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
         with pytest.raises(InvalidInput, match=r"config\.json"):
-            registry.store_base(registration, registry.copy_of(other))
+            registry.store_base(registration, registry.copy_of(other, name="acme/changed"))
 
     def test_what_cannot_be_stored_is_refused_before_anything_is_sent(self, fresh, tiny, tmp_path):
         linked = copied(tiny, tmp_path / "linked")
         (linked / "chat_template.jinja").symlink_to("/etc/hostname")
         with pytest.raises(PushRefused, match="symbolic link"):
-            fresh.registry.copy_of(linked)
+            fresh.registry.copy_of(linked, name="linked")
         with pytest.raises(InvalidInput, match="hf download"):
-            fresh.registry.copy_of("hf://acme/x@main")
+            fresh.registry.copy_of("hf://acme/x@main", name="x")
 
     def test_what_is_left_out_is_said(self, fresh, tiny):
-        told = {notice.file: notice.text for notice in fresh.registry.copy_of(tiny).notices}
+        told = {notice.file: notice.text for notice in fresh.registry.copy_of(tiny, name="tiny").notices}
         assert told.keys() == {"modeling_tiny.py", "pytorch_model.bin", "consolidated.safetensors"}
 
 
