@@ -91,6 +91,7 @@ def store(
         stored_at=backend.clock(),
     )
     with backend.catalog.writing() as tx:
+        _require_received(backend, names[0], files)
         found = [_stored(backend, tx, replace(wanted, name=name)) for name in dict.fromkeys(names)]
         for name in names:
             # Adapters trained on what is served here name their base so.
