@@ -45,7 +45,8 @@ def add(name: str, source: str, store: bool, as_json: bool, quiet: bool) -> None
     weights). Every byte of a local folder is hashed, once: the second time is instant.
 
     With --store, weights, config, tokenizer and what else is safe are stored, and served to Hugging Face clients as
-    NAME and, where the folder says it, as its Hub repository. Pickles and programs are left out.
+    NAME and, where the folder says it, as its Hub repository. Pickles and programs are left out. What hf:// names is
+    downloaded first, into the Hub's cache.
 
     \b
     Examples:
@@ -54,6 +55,7 @@ def add(name: str, source: str, store: bool, as_json: bool, quiet: bool) -> None
       adapters base add mistralai/Mistral-7B-v0.3 ~/models/mistral-7b --store
     """
     registry = connect()
+    source = str(registry.fetch_base(source)) if store else source
     copy = registry.copy_of(source, name=name) if store else None
     total = _bytes_in(Path(source).expanduser())
     with progress_bar(f"hashing {source}", total) as progress:

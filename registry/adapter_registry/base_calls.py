@@ -34,6 +34,18 @@ class BaseCalls(Asking):
         """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
         return self._ask(base_service.register, name=name, base=self._read(source, progress))
 
+    def fetch_base(self, source: str | Path) -> Path:
+        """A folder with the checkpoint: `source` itself, or the Hub's cache of `hf://org/repo@commit`, downloaded now.
+
+        Raises:
+            NotFound, HubUnreachable: see `hub_base.read_hub_base`.
+        """
+        if not str(source).startswith("hf://"):
+            return Path(source)
+        from adapter_registry.checkpoints.hub_base import download  # noqa: PLC0415  huggingface_hub is slow
+
+        return download(str(source))
+
     def copy_of(self, source: str | Path, *, name: str) -> Copy:
         """The files of a checkpoint's folder that storing it as `name` would store.
 
@@ -44,9 +56,7 @@ class BaseCalls(Asking):
         """
         check_served(name)
         if str(source).startswith("hf://"):
-            raise InvalidInput(
-                f"{source}: storing takes the checkpoint's files. Download it (`hf download`) and name its folder."
-            )
+            raise InvalidInput(f"{source}: storing takes the checkpoint's files; `fetch_base` downloads them.")
         from adapter_registry.checkpoints.base_copy import read_copy  # noqa: PLC0415  numpy and blake3 are slow
 
         return read_copy(Path(source).expanduser())
@@ -63,16 +73,12 @@ class BaseCalls(Asking):
             progress: called with the bytes of each file as it is stored.
 
         Raises:
-            InvalidInput: the folder is not, file by file, what is registered.
+            InvalidInput: the folder is not what is registered.
             Conflict: an adapter has the name, or other files of the base are stored.
         """
         registered = registration.base
-        if registration.resharded:
-            raise InvalidInput(
-                f"{registered.reference} is registered with its tensors in other files than this folder's; stored are "
-                f"the registered ones: {', '.join(file.path for file in registered.base.files[:3])}."
-            )
-        known = {f.path: Digest(f"sha256:{f.sha256}") for f in registered.base.files}
+        as_registered = () if registration.resharded else registered.base.files
+        known = {f.path: Digest(f"sha256:{f.sha256}") for f in as_registered}
         files = [
             File(each.path, each.size, known[each.path]) if each.path in known else hashed(each) for each in copy.files
         ]

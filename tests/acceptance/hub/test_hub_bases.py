@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -218,20 +219,31 @@ class TestRegistering:
             assert (base.repository, base.commit) == ("acme/big", kept.commit)
 
     def test_the_command_does_it_with_nothing_but_hf_endpoint(self, base_hub, tmp_path):
-        import subprocess
+        out = command_on(base_hub, tmp_path, "base", "add", "tiny", f"hf://{REPO}@{COMMIT[:8]}")
+        assert COMMIT in out
+        assert "no: file digests only" in out
 
-        environment = {
-            **base_hub.cli.environment,
-            "ADAPTERS_HOME": str(tmp_path / "home"),
-            "HF_ENDPOINT": base_hub.url,
-            "HF_TOKEN": base_hub.token,
-            "HF_HUB_OFFLINE": "0",
-        }
-        command = [*base_hub.cli.command, "base", "add", "tiny", f"hf://{REPO}@{COMMIT[:8]}"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert COMMIT in done.stdout
-        assert "no: file digests only" in done.stdout
+    def test_with_store_it_downloads_it_and_keeps_it(self, base_hub, tmp_path):
+        out = command_on(base_hub, tmp_path, "base", "add", "tiny", f"hf://{REPO}@main", "--store")
+        assert "stored 7 files" in out
+        assert f"tiny, {REPO}" in out
+        assert COMMIT in out
+
+
+def command_on(hub: HubServer, folder: Path, *arguments: str) -> str:
+    """What the command says, on an embedded registry of its own, with a server of ours as its hub."""
+    environment = {
+        **hub.cli.environment,
+        "ADAPTERS_HOME": str(folder / "home"),
+        "HF_HOME": str(folder / "hf"),
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": hub.token,
+        "HF_HUB_OFFLINE": "0",
+    }
+    command = [*hub.cli.command, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def sent(hub: HubServer) -> float:
@@ -333,6 +345,28 @@ class TestStoring:
         ).stored
         assert only.name == "team/cached"
 
+    def test_the_same_tensors_in_other_files_are_read_through_and_stored_as_they_are(self, fresh, tmp_path):
+        from safetensors.torch import load_file, save_file
+
+        whole = checkpoint(tmp_path / "whole", seed=7)
+        fresh.registry.add_base("acme/sharded", whole)
+        sharded = copied(whole, tmp_path / "sharded")
+        tensors = load_file(sharded / "model.safetensors")
+        (sharded / "model.safetensors").unlink()
+        names = sorted(tensors)
+        parts = {f"model-0000{i + 1}-of-00002.safetensors": names[i::2] for i in range(2)}
+        for file, held in parts.items():
+            save_file({name: tensors[name] for name in held}, sharded / file)
+        index = {"metadata": {}, "weight_map": {name: file for file, held in parts.items() for name in held}}
+        (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
+        kept = stored(fresh, "acme/sharded", sharded)
+        assert {*parts} < {file.path for file in kept.files}
+        registration = fresh.registry.add_base("acme/sharded", sharded)
+        save_file({name: tensors[name] + 1 for name in parts[file]}, sharded / file)
+        copy = fresh.registry.copy_of(sharded, name="acme/other")
+        with pytest.raises(InvalidInput, match=r"safetensors"):
+            fresh.registry.store_base(registration, copy)
+
     def test_a_folder_that_is_not_the_registered_base_is_refused(self, fresh, tiny, tmp_path):
         registry = fresh.registry
         registration = registry.add_base("acme/changed", tiny)
@@ -347,7 +381,7 @@ class TestStoring:
         (linked / "chat_template.jinja").symlink_to("/etc/hostname")
         with pytest.raises(PushRefused, match="symbolic link"):
             fresh.registry.copy_of(linked, name="linked")
-        with pytest.raises(InvalidInput, match="hf download"):
+        with pytest.raises(InvalidInput, match="fetch_base"):
             fresh.registry.copy_of("hf://acme/x@main", name="x")
 
     def test_what_is_left_out_is_said(self, fresh, tiny):
