@@ -58,6 +58,25 @@ def s3_client(
     if style not in ("path", "virtual"):
         raise InvalidInput(f"{style!r} is no way to write a bucket into a URL: expected `path` or `virtual`.")
     session = boto3.session.Session()
+    try:
+        return _client(session, style, endpoint_url, region, (access_key, secret_key, session_token))
+    except (ValueError, BotoCoreError) as error:
+        # The text may hold what was set, and so a secret in the wrong place.
+        raise InvalidInput(
+            f"the settings of the S3 store cannot be used ({type(error).__name__}): AWS_ENDPOINT_URL_S3 and "
+            "ADAPTERS_BLOBS_PUBLIC_URL are like http://host:port, a region like eu-central-1, a profile is in "
+            "~/.aws/config."
+        ) from error
+
+
+def _client(
+    session: Any,
+    style: str,
+    endpoint_url: str | None,
+    region: str | None,
+    keys: tuple[str | None, str | None, str | None],
+) -> Any:
+    access_key, secret_key, session_token = keys
     return session.client(
         "s3",
         endpoint_url=endpoint_url,
