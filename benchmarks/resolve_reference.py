@@ -25,10 +25,10 @@ CLIENTS, REQUESTS, ADAPTERS = 16, 250, 1_000
 
 def fill(settings, versions: int) -> None:  # type: ignore[no-untyped-def]
     """Copy the one real version there is, under other names and digests."""
-    from adapter_registry.app import _engine
+    from adapter_registry.app import engine_of
     from adapter_registry.storage import tables
 
-    with _engine(settings).begin() as connection:
+    with engine_of(settings).begin() as connection:
         row = dict(connection.execute(select(tables.versions)).one()._mapping)
         files = [dict(each._mapping) for each in connection.execute(select(tables.version_files))]
         owner = dict(connection.execute(select(tables.adapters)).one()._mapping)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -100,8 +100,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     namespace = check_namespace(given.get("ADAPTERS_NAMESPACE") or DEFAULT_NAMESPACE)
     in_use = given.get("ADAPTERS_ADAPTER")
     return Settings(
-        home=_folder(given.get("ADAPTERS_HOME"), platformdirs.user_data_path("adapters")),
-        cache=_folder(given.get("ADAPTERS_CACHE"), platformdirs.user_cache_path("adapters")),
+        home=_folder(given, "ADAPTERS_HOME", platformdirs.user_data_path),
+        cache=_folder(given, "ADAPTERS_CACHE", platformdirs.user_cache_path),
         namespace=namespace,
         adapter="/".join(split_adapter(in_use, namespace=namespace)) if in_use else None,
         actor=given.get("ADAPTERS_ACTOR") or _login(),
@@ -126,8 +126,12 @@ def migrations_folder() -> Path:
     return shipped if shipped.is_dir() else PACKAGE.parent.parent / "migrations"
 
 
-def _folder(given: str | None, default: Path) -> Path:
-    return Path(given).expanduser().absolute() if given else default
+def _folder(given: Mapping[str, str], name: str, default: Callable[[str], Path]) -> Path:
+    text = given.get(name)
+    try:
+        return Path(text).expanduser().absolute() if text else default("adapters")
+    except RuntimeError as error:  # a user of a container has neither HOME nor a line in /etc/passwd
+        raise InvalidInput(f"this user has no home folder: set {name} to a folder that it may write to.") from error
 
 
 def _secret(given: Mapping[str, str], name: str) -> str | None:
