@@ -69,9 +69,10 @@ def _unavailable(reason: str) -> Response:
 
 @contextmanager
 def draining(readiness: Readiness, *, seconds: float) -> Iterator[None]:
-    """On the first SIGTERM, be not ready for `seconds` and only then stop; on a second one stop at once.
+    """On SIGTERM, be not ready for `seconds` and only then stop; told again meanwhile, change nothing.
 
-    Whoever balances the load needs the time to see it: until then it sends requests that a closed port would refuse.
+    Whoever balances the load needs the time to see it: until then it sends requests that a closed port would refuse. A
+    second signal is no impatience: systemd tells every process, and the parent tells its own again.
     Entered where the server has its own handler set already, in the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -83,10 +84,10 @@ def draining(readiness: Readiness, *, seconds: float) -> Iterator[None]:
         first, readiness.stopping = not readiness.stopping, True
         if not callable(stop):
             raise SystemExit(128 + number)
-        if first and seconds:
-            loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
-        else:
+        if not seconds:
             stop(number, frame)
+        elif first:
+            loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
 
     signal.signal(signal.SIGTERM, told)
     try:
