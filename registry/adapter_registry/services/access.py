@@ -168,7 +168,7 @@ def revoke_token(backend: Backend, *, token: str) -> Token:
     with backend.catalog.writing() as tx:
         found = next((t for t in tx.accounts.tokens() if t.id == token), None)
         if found is None or not _may_revoke(backend.asks, found):
-            raise NotFound(f"there is no token {token[:40]!r}; `adapters token ls` lists them.")
+            raise NotFound(f"there is no token with the id {token[:12]!r}; `adapters token ls` lists them.")
         tx.accounts.revoke_token(token, at=backend.clock())
         tx.events.append(_entry(backend, "token.revoke", found.account, {"token": token}))
         return next(t for t in tx.accounts.tokens(found.account) if t.id == token)
