@@ -112,6 +112,7 @@ def test_the_public_routes_are_these_and_no_others():
         r"/api/v1/sign-in",
         r"/api/agent-harnesses",
         r"/api/telemetry/.*",
+        r"/api/validate-yaml",
         r"/v1/telemetry",
         r"/api/v1/uploads/[^/]+",
         r"/xet/.*",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -21,6 +21,8 @@ from adapter_registry.services.references import no_adapter, version_of
 
 LARGE = 1_000_000
 """Files above this size, and weights of any size, are what the Hub calls LFS files."""
+MOST_DOTS = 8
+"""Dots of an id that are looked at for where its name ends."""
 MAX_CARD = MAX_BYTES + 1024
 
 
@@ -62,15 +64,22 @@ def locate(backend: Backend, *, written: str) -> tuple[str, str | None]:
     with backend.catalog.reading() as tx:
         if backend.asks.sees(written) and tx.versions.spelled(written) == written:
             return written, None
-        adapter, dot, selector = written.rpartition(".")
-        if dot and "/" in adapter and backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
-            try:
-                version_of(tx, parse(f"{adapter}@{selector}"))
-            except RegistryError:
-                pass
-            else:
+        for adapter, selector in _carried(written):
+            if backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
+                try:
+                    version_of(tx, parse(f"{adapter}@{selector}"))
+                except RegistryError:
+                    continue
                 return adapter, selector
         raise no_adapter(tx, written)
+
+
+def _carried(written: str) -> Iterator[tuple[str, str]]:
+    """(adapter, selector) that an id may mean, the longest name first: names and selectors may both have dots."""
+    space, _, name = written.partition("/")
+    parts = name.split(".")
+    for count in range(1, min(len(parts), MOST_DOTS)):
+        yield f"{space}/{'.'.join(parts[:-count])}", ".".join(parts[-count:])
 
 
 def snapshot(backend: Backend, *, adapter: str, name: str) -> Snapshot:
