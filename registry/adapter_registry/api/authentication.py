@@ -34,6 +34,8 @@ PUBLIC = (
     # What Hub clients ask before they have a token, answered with nothing of the registry's.
     ("GET", r"/api/agent-harnesses"),
     ("HEAD", r"/api/telemetry/.*"),
+    # A card says nothing of the registry's either: `ModelCard.push_to_hub` asks about it without the token it has.
+    ("POST", r"/api/validate-yaml"),
     ("POST", r"/v1/telemetry"),
     # These carry a permission of their own, signed by this server and good for a short while.
     ("PUT", r"/api/v1/uploads/[^/]+"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -23,6 +23,8 @@ from adapter_registry.services.references import no_adapter, version_of
 
 LARGE = 1_000_000
 """Files above this size, and weights of any size, are what the Hub calls LFS files."""
+MOST_DOTS = 8
+"""Dots of an id that are looked at for where its name ends."""
 MAX_CARD = MAX_BYTES + 1024
 
 
@@ -97,13 +99,12 @@ def located(tx: Transaction, backend: Backend, written: str) -> Repository:
     bases = tx.stored_bases.named(written)
     if bases:
         return Repository(written, bases=bases)
-    stem, dot, selector = (adapter or "").rpartition(".")
-    if dot and "/" in stem and backend.asks.sees(stem) and tx.versions.spelled(stem) == stem:
-        try:
-            version_of(tx, parse(f"{stem}@{selector}"))
-        except RegistryError:
-            pass
-        else:
+    for stem, selector in _carried(adapter or ""):
+        if backend.asks.sees(stem) and tx.versions.spelled(stem) == stem:
+            try:
+                version_of(tx, parse(f"{stem}@{selector}"))
+            except RegistryError:
+                continue
             return Repository(stem, main=selector)
     raise NotFound(f"there is no repository {written[:200]!r}.")
 
@@ -129,6 +130,14 @@ def base_snapshot(repository: Repository, *, name: str) -> Snapshot:
         raise NotFound(f"{repository.name} is a base that is stored here at commit {newest.commit} (main) only.")
     first = repository.bases[-1].stored_at
     return Snapshot(repository.name, found.commit, found.files, None, first, found.stored_at, found)
+
+
+def _carried(written: str) -> Iterator[tuple[str, str]]:
+    """(adapter, selector) that an id may mean, the longest name first: names and selectors may both have dots."""
+    space, _, name = written.partition("/")
+    parts = name.split(".")
+    for count in range(1, min(len(parts), MOST_DOTS)):
+        yield f"{space}/{'.'.join(parts[:-count])}", ".".join(parts[-count:])
 
 
 def snapshot(backend: Backend, *, adapter: str, name: str) -> Snapshot:
