@@ -158,6 +158,24 @@ def test_bytes_that_are_asked_for_are_left_alone_for_the_grace(backend, files):
     assert push.commit(backend, adapter="default/a", base="llama", files=[file for file, _ in files]).created
 
 
+@pytest.mark.parametrize("step", range(5))
+def test_a_push_at_any_step_of_a_collection_keeps_its_bytes(backend, files, step):
+    mark.remove(backend, reference=sent_and_committed(backend, files).version.reference)
+    time.sleep(0.1)
+    steps, pushed = iter(range(100)), []
+
+    def push_at_the_step() -> None:
+        if next(steps) == step:
+            pushed.append(sent_and_committed(backend, files))
+
+    collecting = Watched(backend.catalog, writing=push_at_the_step)
+    listing = Watched(backend.blobs, each=push_at_the_step)
+    collect.collect(replace(backend, catalog=collecting, blobs=listing), grace_seconds=0.05)
+    for each in pushed:
+        assert is_whole(backend, each.version)
+    assert pushed or next(steps) <= step
+
+
 def test_bytes_that_go_away_while_they_are_sent_again_are_stored_again(backend):
     data = b"the same bytes"
     digest = of_bytes(data)
