@@ -110,7 +110,7 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:
-        click.echo("stopped; nothing half done was kept.", err=True)
+        click.echo("stopped; nothing half done counts.", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
