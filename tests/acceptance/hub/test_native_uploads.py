@@ -117,7 +117,7 @@ class TestThroughTheServer:
 
         def go(i: int) -> None:
             registry = client(hub, tmp_path / str(i))
-            found.append(registry.push(heavy, base="org/llama", name="team/twice").version.digest)
+            found.append(registry.push(heavy, base="org/llama", name="team/three-at-once").version.digest)
 
         threads = [threading.Thread(target=go, args=(i,)) for i in range(3)]
         for thread in threads:
@@ -126,7 +126,7 @@ class TestThroughTheServer:
             thread.join()
         assert len(found) == 3
         assert len(set(found)) == 1
-        pulled(hub.registry, "team/twice", heavy, tmp_path / "out")
+        pulled(hub.registry, "team/three-at-once", heavy, tmp_path / "out")
 
     def test_a_file_that_changes_while_it_is_sent_is_refused_and_nothing_of_it_is_kept(
         self,
