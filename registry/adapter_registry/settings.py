@@ -189,7 +189,7 @@ def read_login(path: Path) -> Login | None:
     try:
         document = json.loads(path.read_bytes())
         return Login(str(document["url"]), str(document["token"]), document["made"] is True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(

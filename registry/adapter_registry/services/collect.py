@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from adapter_registry.domain.digest import Digest, hex_of
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.event import Entry, Outcome, broken_link
 from adapter_registry.domain.ports import Backend, BlobStore, Transaction
 
 GRACE_SECONDS = 2 * 3600.0
 """How long bytes that nothing refers to are safe: longer than any push takes between upload and commit."""
+LONGEST_GRACE_SECONDS = 100 * 365 * 86_400
 
 ANSWER_SECONDS = 2 * 24 * 3600.0
 """How long the answer to an idempotency key is kept."""
@@ -128,7 +130,12 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
     that no commit that began before can go on; bytes go in a second one, unless somebody received or asked for them
     meanwhile. A crash in between leaves bytes without a row, which the next collection removes; never a version without
     bytes.
+
+    Raises:
+        InvalidInput: a grace that is none.
     """
+    if not 0 <= grace_seconds <= LONGEST_GRACE_SECONDS:
+        raise InvalidInput(f"a grace of {grace_seconds} seconds: expected 0 to {LONGEST_GRACE_SECONDS:,} (a century).")
     cutoff = _before(backend, grace_seconds)
     if not dry_run:
         _forget_old(backend, cutoff)

@@ -77,7 +77,7 @@ def missing(backend: Backend, *, adapter: str, files: Sequence[File]) -> tuple[D
     name = named(backend, adapter)
     digests = {file.digest for file in files}
     with backend.catalog.reading() as tx:
-        known = _claims(backend, tx, name, digests).keys()
+        known = claims_to(backend, tx, name, digests).keys()
     if known:
         # Before looking whether they are there: a collection leaves alone what was asked for.
         received(backend, adapter=name, digests=sorted(known))
@@ -179,12 +179,14 @@ def store(
         found = f"{len(wish.message):,}"
         raise InvalidReference(f"the message has {found} characters; at most {LONGEST_MESSAGE:,} are kept.")
     locked = find(backend, reference=base)
-    _require_there(backend, name, files)
+    with backend.catalog.reading() as tx:
+        _refuse_other_case(tx, name)
+    require_there(backend, name, files)
     description = _examined(backend, name, locked.base, files)
     for _ in range(ATTEMPTS):
-        claims = _require_there(backend, name, files)
+        claims = require_there(backend, name, files)
         with backend.catalog.writing() as tx:
-            if _claims(backend, tx, name, claims) == claims:
+            if claims_to(backend, tx, name, claims) == claims:
                 return _made(backend, tx, Making(name, locked, tuple(files), wish, description), after)
     raise Conflict(f"{name}: its files keep being asked for or removed by others; nothing was stored. Try again.")
 
@@ -244,7 +246,7 @@ def _advance_main(tx: Transaction, version: Version) -> None:
     tx.branches.put(version.adapter, Branch(MAIN, version.number, before.draft if before else None))
 
 
-def _claims(backend: Backend, tx: Transaction, adapter: str, digests: Iterable[Digest]) -> dict[Digest, str]:
+def claims_to(backend: Backend, tx: Transaction, adapter: str, digests: Iterable[Digest]) -> dict[Digest, str]:
     """Those of the digests that whoever asks may put into `adapter` without sending the bytes.
 
     With each, when the namespace received or last asked for it; empty where it is in a version that they may read. As
@@ -258,22 +260,21 @@ def _claims(backend: Backend, tx: Transaction, adapter: str, digests: Iterable[D
     return {**claims, **dict.fromkeys(readable, "")}
 
 
-def _require_there(backend: Backend, adapter: str, files: Sequence[File]) -> dict[Digest, str]:
-    """The claims to all of the files, whose bytes are there."""
+def require_there(backend: Backend, adapter: str, files: Sequence[File]) -> dict[Digest, str]:
+    """The claims to all of the files, whose bytes are there.
+
+    Raises:
+        Conflict: some are not.
+    """
     with backend.catalog.reading() as tx:
-        _refuse_other_case(tx, adapter)
-        claims = _claims(backend, tx, adapter, {file.digest for file in files})
+        claims = claims_to(backend, tx, adapter, {file.digest for file in files})
     absent = [f.path for f in files if f.digest not in claims or backend.blobs.size(f.digest) != f.size]
     if absent:
-        raise _absent(absent, len(files))
+        raise Conflict(
+            f"{len(absent)} of {len(files)} files are not in the store ({', '.join(absent[:3])}); "
+            "nothing was stored. Send them again: only what is missing travels."
+        )
     return claims
-
-
-def _absent(paths: Sequence[str], of: int) -> Conflict:
-    return Conflict(
-        f"{len(paths)} of {of} files are not in the store ({', '.join(paths[:3])}); "
-        "nothing was stored. Push again: only what is missing travels."
-    )
 
 
 def _examined(backend: Backend, adapter: str, base: Base, files: Sequence[File]) -> Description:

@@ -28,7 +28,7 @@ from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_base_name
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse, split_adapter
 from adapter_registry.domain.stored_base import StoredBase, check_served, derived_commit, receiver
-from adapter_registry.services.push import StoredFile, missing
+from adapter_registry.services.push import ATTEMPTS, StoredFile, claims_to, require_there
 from adapter_registry.services.references import base_of, version_of
 
 LARGEST_TEXT = 256_000_000
@@ -74,7 +74,8 @@ def store(
         raise InvalidReference(f"{commit[:60]!r} is no commit: 40 hex digits.")
     with backend.catalog.reading() as tx:
         known = base_of(tx, base).base
-    _require_received(backend, names[0], files)
+    adapter = receiver(names[0])
+    require_there(backend, adapter, files)
     sources = [StoredFile(file, backend.blobs) for file in files]
     problems = list(file_problems(sources))
     if problems:
@@ -90,12 +91,19 @@ def store(
         stored_by=backend.actor,
         stored_at=backend.clock(),
     )
-    with backend.catalog.writing() as tx:
-        _require_received(backend, names[0], files)
-        found = [_stored(backend, tx, replace(wanted, name=name)) for name in dict.fromkeys(names)]
-        for name in names:
-            # Adapters trained on what is served here name their base so.
-            tx.bases.add(known, name=name, by=backend.actor, at=backend.clock())
+    for _ in range(ATTEMPTS):
+        claims = require_there(backend, adapter, files)
+        with backend.catalog.writing() as tx:
+            if claims_to(backend, tx, adapter, claims) == claims:
+                return _served(backend, tx, known, wanted, names)
+    raise Conflict(f"{names[0]}: its files keep being asked for or removed by others; nothing was stored. Try again.")
+
+
+def _served(backend: Backend, tx: Transaction, known: Base, wanted: StoredBase, names: Sequence[str]) -> Storing:
+    found = [_stored(backend, tx, replace(wanted, name=name)) for name in dict.fromkeys(names)]
+    for name in names:
+        # Adapters trained on what is served here name their base so.
+        tx.bases.add(known, name=name, by=backend.actor, at=backend.clock())
     return Storing(tuple(stored for stored, _ in found), created=any(created for _, created in found))
 
 
@@ -196,16 +204,6 @@ def _selects(tx: Transaction, reference: str) -> bool:
     except RegistryError:
         return False
     return True
-
-
-def _require_received(backend: Backend, name: str, files: Sequence[File]) -> None:
-    absent = set(missing(backend, adapter=receiver(name), files=files))
-    if absent:
-        paths = [file.path for file in files if file.digest in absent]
-        raise Conflict(
-            f"{len(paths)} of {len(files)} files are not in the store ({', '.join(paths[:3])}); nothing was stored. "
-            "Store the base again: only what is missing travels."
-        )
 
 
 def _require_same(known: Base, sources: Sequence[StoredFile]) -> None:

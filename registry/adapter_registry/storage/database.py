@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -97,23 +98,47 @@ def open_postgres(url: str, *, pooled: bool = True, password: str | None = None)
     watched = {name: value for name, value in _WATCHED.items() if name not in parsed.query}
     try:
         _check_options(parsed)
-        pool = {**_SERVER_POOL, "pool_pre_ping": True} if pooled else {"poolclass": NullPool}
+        pool = _SERVER_POOL if pooled else {"poolclass": NullPool}
         engine = create_engine(parsed, **pool, connect_args=watched, hide_parameters=True)
     except ImportError as error:
         raise Unsupported(f"PostgreSQL needs {error.name}: pip install 'adapter-registry[postgres]'.") from error
 
+    event.listen(engine, "checkout", _require_alive)
+
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("writes", True):
+        writes = connection.get_execution_options().get("writes", True)
+        _begin_as(connection.connection.dbapi_connection, reads=not writes)
+        if writes:
             connection.exec_driver_sql(
                 f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; "
                 f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'; "
                 f"SELECT pg_advisory_xact_lock({_WRITERS})"
             )
-        else:
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
     return engine
+
+
+def _begin_as(connection: Any, *, reads: bool) -> None:
+    """Have the next transaction begin as a reader's, in the same message; or as the server's default."""
+    from psycopg import IsolationLevel  # noqa: PLC0415  an extra
+
+    level = IsolationLevel.REPEATABLE_READ if reads else None
+    if connection.isolation_level is not level:
+        connection.isolation_level = level
+        connection.read_only = reads or None
+
+
+def _require_alive(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Have the pool connect anew where the server hung up meanwhile.
+
+    An idle connection has nothing to read but its end. Looking costs microseconds; asking the server would be one more
+    question for every request.
+    """
+    waiting = select.poll()
+    waiting.register(connection.pgconn.socket, select.POLLIN)
+    if waiting.poll(0):
+        raise DisconnectionError("the server hung up")
 
 
 def _postgres_url(url: str) -> URL:

@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.hub.hostile_hub import COMMIT, SHA, WEIGHTS, Hostile, hostile_hub
 from tests.acceptance.hub.test_hub_bases import checkpoint, stored
-from tests.acceptance.hub.test_hub_clients import interpreter  # noqa: F401  a fixture
+from tests.acceptance.hub.test_hub_clients import interpreters  # noqa: F401  a fixture
 from tests.acceptance.hub.test_hub_training import run
 
 SECRET = "hf_the_upstream_token"
@@ -89,8 +89,8 @@ class TestPassedOn:
         """
         assert "same" in run(before, tmp_path, llama_folder, script)
 
-    @pytest.mark.parametrize("interpreter", ["0.36.2", "1.12.0", "1.20.1", "installed"], indirect=True)
-    def test_every_client_loads_through_it(self, chain, front, interpreter, tmp_path):  # noqa: F811  the fixture
+    @pytest.mark.parametrize("version", ["0.36.2", "1.12.0", "1.20.1", "installed"])
+    def test_every_client_loads_through_it(self, chain, front, interpreters, version, tmp_path):  # noqa: F811
         before, _ = chain
         script = """
 import hashlib, sys
@@ -131,7 +131,7 @@ print("done")
         for hub, name in ((before, "chain"), (front, "hostile")):
             environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(tmp_path / name)}
             done = subprocess.run(
-                [interpreter, "-c", script, name, SHA],
+                [interpreters(version), "-c", script, name, SHA],
                 env={**environment, "PATH": "/usr/bin:/bin"},
                 capture_output=True,
                 text=True,
