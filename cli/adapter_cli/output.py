@@ -24,11 +24,11 @@ def output_options(command: Command) -> Command:
     return as_json(quiet(command))
 
 
-def print_json(value: object) -> None:
-    """JSON of domain values on stdout, indented."""
+def print_json(value: object, *, line: bool = False) -> None:
+    """JSON of domain values on stdout, indented, or on one line of its own for what comes one after the other."""
     import msgspec  # noqa: PLC0415  commands that print tables do not need it
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=-1 if line else 2).decode())
 
 
 def say(text: str, *, style: str = "") -> None:

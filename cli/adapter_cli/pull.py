@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from adapter_cli.output import digest_text, human_bytes, note, output_options, print_facts, print_json, say
-from adapter_registry.client import Pulled, connect
+from adapter_registry.client import Pulled, Registry, connect
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.pointer import Pointer
+from adapter_registry.domain.reference import Reference, parse
+from adapter_registry.domain.stage import STAGES
+
+WAIT_SECONDS = 30.0
+"""How long one question for a move waits."""
 
 
 @click.command()
@@ -38,7 +48,7 @@ def pull(
     if not quiet and not as_json:
         note(f"{reference} is {version.reference} {version.semver} {version.digest}")
     target = out or Path(f"{version.adapter.split('/')[-1]}-v{version.number}")
-    pulled = registry.pull(version.reference, target, base=base, spot=spot, force=force)
+    pulled = registry.pull(f"{version.adapter}@{version.digest}", target, base=base, spot=spot, force=force)
     if as_json:
         print_json({"version": version, "folder": str(pulled.folder), "verdict": pulled.verdict})
     elif quiet:
@@ -68,25 +78,74 @@ def _print_pulled(pulled: Pulled) -> None:
 
 @click.command()
 @click.argument("reference")
+@click.option("--follow", is_flag=True, help="A line now and whenever the stage moves, until stopped.")
+@click.option("--after", type=click.IntRange(0), help="Wait until the stage moved beyond this move.")
+@click.option(
+    "--timeout", type=click.IntRange(1), metavar="SECONDS", help="With --after: exit 4 if it did not by then."
+)
 @output_options
-def resolve(reference: str, as_json: bool, quiet: bool) -> None:
-    """Say which version REFERENCE means now: reference, semantic version, digest, base."""
-    version = connect().resolve(reference)
-    if as_json:
-        print_json(
-            {
-                "reference": version.reference,
-                "adapter": version.adapter,
-                "number": version.number,
-                "semver": version.semver,
-                "digest": version.digest,
-                "base": version.base,
-                "base_name": version.base_name,
-                "stages": version.stages,
-                "tags": version.tags,
-            }
+def resolve(reference: str, follow: bool, after: int | None, timeout: int | None, as_json: bool, quiet: bool) -> None:
+    """Say which version REFERENCE means now: reference, semantic version, digest, base.
+
+    What a server's stage points to is believed only when it is signed by that server's key and not older than what was
+    seen here before; its moves are counted.
+
+    \b
+    Examples:
+      adapters resolve sql-lora@prod --json
+      adapters resolve sql-lora@prod --follow
+      adapters resolve sql-lora@prod --after 7 --timeout 3600
+    """
+    registry = connect()
+    if not follow and after is None:
+        _print_resolved(registry.resolve(reference), None, as_json=as_json, quiet=quiet)
+        return
+    wanted = parse(registry.reference(reference))
+    if wanted.selector not in STAGES:
+        raise InvalidInput(
+            f"{wanted} is no stage: --follow and --after wait for one to move, as in {wanted.name}@prod."
         )
+    for pointer in _moves(registry, wanted, follow=follow, after=after, timeout=timeout):
+        version = registry.resolve(pointer.reference)
+        _print_resolved(version, pointer, as_json=as_json, quiet=quiet)
+
+
+def _moves(
+    registry: Registry, wanted: Reference, *, follow: bool, after: int | None, timeout: int | None
+) -> Iterator[Pointer]:
+    """Each new pointer of a stage; the first one only, unless `follow`."""
+    seen, deadline = after, time.monotonic() + timeout if timeout else None
+    while True:
+        left = WAIT_SECONDS if deadline is None else min(WAIT_SECONDS, deadline - time.monotonic())
+        pointer = registry.pointer(wanted.adapter, wanted.selector, after=seen, wait_seconds=max(left, 0.0))
+        if seen is None or pointer.sequence > seen:
+            yield pointer
+            if not follow:
+                return
+            seen = pointer.sequence
+        elif deadline is not None and time.monotonic() >= deadline:
+            note(f"{wanted} did not move beyond move {seen} within {timeout} seconds")
+            raise click.exceptions.Exit(4)
+
+
+def _print_resolved(version: Version, pointer: Pointer | None, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        document = {
+            "reference": version.reference,
+            "adapter": version.adapter,
+            "number": version.number,
+            "semver": version.semver,
+            "digest": version.digest,
+            "base": version.base,
+            "base_name": version.base_name,
+            "stages": version.stages,
+            "tags": version.tags,
+        }
+        moved = {"stage": pointer.stage, "sequence": pointer.sequence, "moved_at": pointer.moved_at} if pointer else {}
+        print_json({**document, **moved}, line=pointer is not None)
     elif quiet:
         click.echo(version.digest)
     else:
-        say(f"{version.reference}  {version.semver}  {version.digest}  {version.base_name}@{digest_text(version.base)}")
+        move = f"move {pointer.sequence}  " if pointer else ""
+        base = f"{version.base_name}@{digest_text(version.base)}"
+        say(f"{move}{version.reference}  {version.semver}  {version.digest}  {base}")

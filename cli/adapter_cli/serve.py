@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
+from typing import TYPE_CHECKING
 
 import click
 
 from adapter_cli.output import note, say
 from adapter_registry.domain.errors import Unsupported
-from adapter_registry.settings import read_settings
+from adapter_registry.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 @click.command()
@@ -16,7 +21,8 @@ from adapter_registry.settings import read_settings
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--public-url", help="What clients reach it by, e.g. https://adapters.example.org behind a proxy.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Server processes.")
-def serve(port: int, host: str, public_url: str | None, workers: int) -> None:
+@click.option("--no-token", is_flag=True, help="Make and print no token: `adapters admin token` does, when asked.")
+def serve(port: int, host: str, public_url: str | None, workers: int, no_token: bool) -> None:
     """Serve the registry to other programs and machines.
 
     \b
@@ -25,46 +31,74 @@ def serve(port: int, host: str, public_url: str | None, workers: int) -> None:
     One stage as `main`      HF_ENDPOINT=<server>/~prod
 
     The first start prints the administrator's token, once. Tokens for others: `adapters token create`.
+    Where output goes into a log, use --no-token and `adapters admin token`.
     Needs the server extra: pip install 'adapter-registry[server]'.
     """
     try:
-        import uvicorn  # noqa: PLC0415  an extra
-
-        from adapter_registry.api import server as _server  # noqa: F401, PLC0415  is everything it needs installed?
+        from adapter_registry.api import asgi as _asgi  # noqa: F401, PLC0415  is everything it needs installed?
     except ImportError as error:
         raise Unsupported(
             f"serving needs {error.name}, which is not installed: pip install 'adapter-registry[server]'."
         ) from error
-    from adapter_registry.app import first_token  # noqa: PLC0415  importing a database is slow
+    from adapter_registry import app  # noqa: PLC0415  importing a database is slow
+    from adapter_registry.api import metrics, tracing  # noqa: PLC0415  an extra
 
     if public_url:
         os.environ["ADAPTERS_PUBLIC_URL"] = public_url
     settings = read_settings()
-    secret = first_token(settings)
-    config = uvicorn.Config(
+    if settings.upstream_hub:
+        from adapter_registry.upstream import check_hub  # noqa: PLC0415  an HTTP client is slow to import
+
+        check_hub(settings.upstream_hub)
+    if settings.traced and not tracing.is_installed():
+        note(tracing.MISSING)
+    secret = None if no_token else app.first_token(settings)
+    app.embedded(settings)  # one process brings the schema up to date and says what is wrong before several do
+    with metrics.shared_counts(workers=workers):
+        config = _config(settings, host, port, workers)
+        listener = config.bind_socket()
+        listener.listen(1024)  # so that whoever reads the address can connect at once
+        address = public_url or f"http://{host}:{listener.getsockname()[1]}"
+        say(f"serving {settings.store} at {address}", style="green")
+        if not no_token:
+            say(f"export ADAPTERS_URL={address} ADAPTERS_TOKEN={secret or '<a token of `adapters token create`>'}")
+        if secret:
+            note("this is the administrator's token; it is shown this once")
+        if settings.upstream_hub:
+            note(f"models and datasets that are not here are passed on from {settings.upstream_hub}")
+        note("Ctrl-C stops it")
+        _run(config, listener)
+
+
+def _config(settings: Settings, host: str, port: int, workers: int) -> uvicorn.Config:
+    import uvicorn  # noqa: PLC0415  an extra
+
+    from adapter_registry.api.bounds import Connection  # noqa: PLC0415  an extra
+    from adapter_registry.api.logs import log_config  # noqa: PLC0415
+
+    return uvicorn.Config(
         "adapter_registry.api.asgi:create",
         factory=True,
         host=host,
         port=port,
         workers=workers,
         log_level="warning",
+        log_config=log_config(requests=settings.log_requests),
         access_log=False,
+        http=Connection,
+        ws="none",
         server_header=False,
         proxy_headers=False,
+        timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
     )
-    listener = config.bind_socket()
-    listener.listen(1024)  # so that whoever reads the address can connect at once
-    address = public_url or f"http://{host}:{listener.getsockname()[1]}"
-    say(f"serving {settings.database_url or settings.home} at {address}", style="green")
-    if secret:
-        say(f"export ADAPTERS_URL={address} ADAPTERS_TOKEN={secret}")
-        note("this is the administrator's token; it is shown this once")
-    else:
-        say(f"export ADAPTERS_URL={address} ADAPTERS_TOKEN=<a token of `adapters token create`>")
-    note("Ctrl-C stops it")
-    if workers > 1:
+
+
+def _run(config: uvicorn.Config, listener: socket.socket) -> None:
+    if config.workers > 1:
         from uvicorn.supervisors import Multiprocess  # noqa: PLC0415  an extra
 
         Multiprocess(config, sockets=[listener]).run()
     else:
+        import uvicorn  # noqa: PLC0415  an extra
+
         uvicorn.Server(config).run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""The client's calls about accounts, tokens, rights and namespaces."""
+"""The client's calls about accounts, tokens, rights, namespaces and webhooks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.reference import split_adapter
 from adapter_registry.domain.trust import DEFAULT_SECONDS, Trust
-from adapter_registry.services import access, draft, trust
+from adapter_registry.domain.webhook import Delivery, State, Webhook
+from adapter_registry.services import access, draft, trust, webhook
 from adapter_registry.services.access import TOKEN_DAYS, NewToken, WhoAmI
+from adapter_registry.services.webhook import NewWebhook
 
 
 class AccountCalls(Asking):
-    """Accounts, tokens and rights, of the embedded registry or a server."""
+    """Accounts, tokens, rights and webhooks, of the embedded registry or a server."""
 
     def whoami(self) -> WhoAmI:
         """Whom the registry takes the caller for."""
@@ -63,6 +65,36 @@ class AccountCalls(Asking):
     def revoke_token(self, token: str) -> Token:
         """Make a token useless from now on."""
         return self._ask(access.revoke_token, token=token)
+
+    def add_webhook(self, url: str, *, scope: str = "*", events: tuple[str, ...] = ("*",)) -> NewWebhook:
+        """Tell `url` of events from now on; the secret that signs messages is in the answer, this once."""
+        return self._ask(webhook.register, url=url, scope=scope, events=events)
+
+    def webhooks(self) -> tuple[Webhook, ...]:
+        """Webhooks that the caller may see, oldest first."""
+        return self._ask(webhook.webhooks)
+
+    def change_webhook(
+        self, id: str, *, url: str | None = None, events: tuple[str, ...] | None = None, active: bool | None = None
+    ) -> Webhook:
+        """Change what is given; `active=False` pauses it."""
+        return self._ask(webhook.change, webhook=id, url=url, events=events, active=active)
+
+    def remove_webhook(self, id: str) -> Webhook:
+        """Forget a webhook and everything that waits for it."""
+        return self._ask(webhook.remove, webhook=id)
+
+    def rotate_webhook(self, id: str) -> NewWebhook:
+        """Give a webhook a new secret; the one before signs along for a day."""
+        return self._ask(webhook.rotate, webhook=id)
+
+    def deliveries(self, id: str, *, state: State | None = None, limit: int = 100) -> tuple[Delivery, ...]:
+        """The newest of what a webhook was told, and what came of it."""
+        return self._ask(webhook.deliveries, webhook=id, state=state, limit=limit).items
+
+    def replay(self, id: str, delivery: str | None = None) -> tuple[Delivery, ...]:
+        """Send one delivery again, or every dead one."""
+        return self._ask(webhook.replay, webhook=id, delivery=delivery)
 
     def trusts(self) -> tuple[Trust, ...]:
         """Every trust, in the order they were declared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,8 +10,9 @@ from sqlalchemy import Engine
 
 from adapter_registry.domain.access import SYSTEM
 from adapter_registry.domain.errors import StoreUnavailable, Unsupported
+from adapter_registry.domain.event import Entry
 from adapter_registry.domain.ports import Backend, BlobStore
-from adapter_registry.services.access import bootstrap
+from adapter_registry.services.access import NewToken, bootstrap, rescue
 from adapter_registry.settings import Settings, migrations_folder
 from adapter_registry.storage.blobs_local import LocalBlobs
 from adapter_registry.storage.catalog import SqlCatalog
@@ -28,32 +30,55 @@ def embedded(settings: Settings) -> Backend:
     Raises:
         StoreUnavailable: the folder cannot be used.
     """
-    engine = _engine(settings)
+    engine = engine_of(settings)
     ensure_schema(engine, migrations_folder())
     return _backend(settings, engine)
 
 
 def first_token(settings: Settings) -> str | None:
     """The administrator's token when this is the first start; None afterwards."""
-    return bootstrap(served(settings))
+    return bootstrap(embedded(settings))
+
+
+def admin_token(settings: Settings) -> NewToken:
+    """A new token of the administrator, for who can reach the database itself: the first, or in place of a lost one."""
+    return rescue(embedded(settings))
 
 
 def migrate_embedded(settings: Settings) -> str:
     """Run the migrations of the embedded store; the schema it is at afterwards."""
-    return migrate(_engine(settings), migrations_folder())
+    return migrate(engine_of(settings), migrations_folder())
 
 
-def served(settings: Settings) -> Backend:
-    """The registry as a server runs it: connections are kept, and the schema is brought up to date on start."""
-    engine = _engine(settings, pooled=True)
+def served(
+    settings: Settings,
+    *,
+    heard: Callable[[Entry], None] | None = None,
+    watchers: Sequence[Callable[[Engine], None]] = (),
+) -> Backend:
+    """The registry as a server runs it: connections are kept, and the schema is brought up to date on start.
+
+    Args:
+        settings: where it lies.
+        heard: told of each event of the audit log once it is committed.
+        watchers: given the engine before it is first used.
+
+    Raises:
+        StoreUnavailable: the store cannot be used, or its bucket does not keep the promises that a server relies on.
+    """
+    engine = engine_of(settings, pooled=True)
+    for watch in watchers:
+        watch(engine)
     ensure_schema(engine, migrations_folder())
-    return _backend(settings, engine)
+    return _backend(settings, engine, heard, tried=True)
 
 
-def _backend(settings: Settings, engine: Engine) -> Backend:
+def _backend(
+    settings: Settings, engine: Engine, heard: Callable[[Entry], None] | None = None, *, tried: bool = False
+) -> Backend:
     return Backend(
-        catalog=SqlCatalog(engine),
-        blobs=_blobs(settings),
+        catalog=SqlCatalog(engine, heard),
+        blobs=blobs_of(settings, tried=tried),
         clock=utc_now,
         actor=settings.actor,
         namespace=settings.namespace,
@@ -61,19 +86,37 @@ def _backend(settings: Settings, engine: Engine) -> Backend:
     )
 
 
-def _blobs(settings: Settings) -> BlobStore:
+def blobs_of(settings: Settings, *, tried: bool = False) -> BlobStore:
+    """Where the bytes lie: a folder, or a bucket.
+
+    Args:
+        settings: where.
+        tried: whether a bucket is tried first: that it keeps the promises that a server relies on.
+
+    Raises:
+        Unsupported: the `s3` extra is not installed.
+        StoreUnavailable: the bucket cannot be used, or does not keep them.
+    """
     if settings.blobs_url is None:
         return LocalBlobs(settings.blobs)
     try:
         from adapter_registry.storage.blobs_s3 import open_s3  # noqa: PLC0415  an extra
     except ImportError as error:
-        raise Unsupported(f"{settings.blobs_url} needs {error.name}: pip install 'adapter-registry[s3]'.") from error
-    return open_s3(settings.blobs_url)
+        raise Unsupported(f"ADAPTERS_BLOBS_URL needs {error.name}: pip install 'adapter-registry[s3]'.") from error
+    store = open_s3(settings.blobs_url, public_url=settings.blobs_public_url)
+    if tried:
+        store.verify_conditional()
+    return store
 
 
-def _engine(settings: Settings, *, pooled: bool = False) -> Engine:
+def engine_of(settings: Settings, *, pooled: bool = False) -> Engine:
+    """The database, not looked at yet.
+
+    Raises:
+        StoreUnavailable: the folder of the embedded one cannot be used.
+    """
     if settings.database_url is not None:
-        return open_postgres(settings.database_url, pooled=pooled)
+        return open_postgres(settings.database_url, pooled=pooled, password=settings.database_password)
     try:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from adapter_registry.account_calls import AccountCalls
+from adapter_registry.base_calls import BaseCalls
 from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
-from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
@@ -34,9 +34,9 @@ from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.folders import hashed, is_folder, name_of
 from adapter_registry.in_use import InUse
+from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
-from adapter_registry.services import collect as collecting
 from adapter_registry.services import mark, score, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
@@ -45,7 +45,9 @@ from adapter_registry.services.base import KnownBase, Registered, Registration
 from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreReport
 from adapter_registry.services.promote import History, Judged, PolicyInForce
 from adapter_registry.services.push import Pushed
+from adapter_registry.services.stored_base import Storing
 from adapter_registry.settings import Settings, read_settings
+from adapter_registry.store_calls import StoreCalls
 
 Progress = Callable[[int], None]
 
@@ -63,7 +65,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls):
+class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings) -> None:
@@ -87,38 +89,6 @@ class Registry(AccountCalls):
         """The full reference of what people write: `v3` becomes `namespace/name@v3` of the adapter in use."""
         in_use = self.in_use.here()
         return str(reference.parse(text, namespace=self._settings.namespace, in_use=in_use))
-
-    def add_base(self, name: str, source: str | Path, *, progress: Progress | None = None) -> Registration:
-        """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
-        return self._ask(base_service.register, name=name, base=self._read(source, progress))
-
-    def bases(self) -> tuple[RegisteredBase, ...]:
-        """Every Base under every name."""
-        return self._ask(base_service.known)
-
-    def base(self, text: str, *, progress: Progress | None = None) -> KnownBase:
-        """The registered Base that a name, `name@prefix`, a digest or a checkpoint folder means."""
-        if not is_folder(text):
-            return self._ask(base_service.find, reference=text)
-        return self._ask(base_service.recognise, base=self._read(text, progress))
-
-    def equivalences(self, digest: Digest) -> tuple[Equivalence, ...]:
-        """Stand-ins declared for the Base with this digest."""
-        return self._ask(base_service.find, reference=digest).equivalences
-
-    def declare_equivalent(self, base: str, other: str, *, because: str) -> Equivalence:
-        """Record that `other` may stand in for `base`."""
-        return self._ask(base_service.declare_equivalent, base=base, other=other, because=because)
-
-    def _read(self, source: str | Path, progress: Progress | None) -> Base:
-        text = str(source)
-        if text.startswith("hf://"):
-            from adapter_registry.checkpoints.hub_base import read_hub_base  # noqa: PLC0415  huggingface_hub is slow
-
-            return read_hub_base(text)
-        from adapter_registry.checkpoints.base_folder import read_base  # noqa: PLC0415  numpy and blake3 are slow
-
-        return read_base(Path(text).expanduser(), cache=self._settings.cache, progress=progress or _silent)
 
     def check(self, folder: str | Path, *, base: str) -> Checked:
         """What a push of `folder` onto `base` would say, without storing anything."""
@@ -159,7 +129,7 @@ class Registry(AccountCalls):
         sources, examination = examine_folder(path, known.base)
         refuse(examination)
         files = [hashed(source) for source in sources]
-        self._send(adapter, files, sources, progress or _silent)
+        travelled = self._send(adapter, files, sources, progress or _silent)
         pushed = self._ask(
             pushing.commit,
             adapter=adapter,
@@ -172,15 +142,24 @@ class Registry(AccountCalls):
         )
         self.in_use.choose(adapter, pushed=path)
         left_out = tuple(each for each in examination.notices if each not in pushed.notices)
-        return Pushed(pushed.version, pushed.created, pushed.because, (*left_out, *pushed.notices))
+        return Pushed(pushed.version, pushed.created, pushed.because, (*travelled, *left_out, *pushed.notices))
 
-    def _send(self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress) -> None:
+    def _send(
+        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress
+    ) -> tuple[Notice, ...]:
+        """Bring what is missing into the store; what is worth knowing about it."""
+        if self._settings.url:
+            from adapter_registry.sending import Outgoing, send  # noqa: PLC0415  not needed by the embedded registry
+
+            outgoing = [Outgoing(file, source.open) for file, source in zip(files, sources, strict=True)]
+            return send(self._remote(), adapter, outgoing, progress)
         missing = set(self._ask(pushing.missing, adapter=adapter, files=files))
         for file, source in zip(files, sources, strict=True):
             if file.digest in missing:
                 with source.open() as stream:
                     self._ask(pushing.receive, adapter=adapter, file=file, source=stream)
             progress(file.size)
+        return ()
 
     def adapters(
         self,
@@ -203,8 +182,8 @@ class Registry(AccountCalls):
         return tuple(_every(lambda before: self._ask(show.versions, adapter=name, where=where, before=before), None))
 
     def resolve(self, text: str) -> Version:
-        """The Version a reference selects now."""
-        return self._ask(show.resolve, reference=self.reference(text))
+        """The Version a reference selects now; what a server's stage points to is believed only when signed."""
+        return self._resolved(reference.parse(self.reference(text)))
 
     def scores(self, text: str) -> tuple[RecordedScore, ...]:
         """The scores of a Version."""
@@ -339,20 +318,6 @@ class Registry(AccountCalls):
         same = (each for each in locked.equivalences if each.other == recognised)
         return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
 
-    def verify_store(self, *, read_data: bool = False, progress: Progress | None = None) -> StoreReport:
-        """Hold the catalog against the blobs; with `read_data`, hash every byte."""
-        return self._ask(collecting.check, read_data=read_data, progress=progress or _silent)
-
-    def migrate(self) -> str:
-        """Bring the database to this version's schema; its name."""
-        from adapter_registry import app  # noqa: PLC0415
-
-        return app.migrate_embedded(self._settings)
-
-    def collect(self, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False) -> Collected:
-        """Remove bytes that no version refers to."""
-        return self._ask(collecting.collect, grace_seconds=grace_seconds, dry_run=dry_run)
-
 
 def _every(page_after: Callable[[Any], Any], first: Any) -> Iterator[Any]:
     """The items of every page, from the one that begins at `first`."""
@@ -384,5 +349,6 @@ __all__ = [
     "Registration",
     "Registry",
     "StoreReport",
+    "Storing",
     "connect",
 ]

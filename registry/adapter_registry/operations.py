@@ -20,7 +20,23 @@ import msgspec
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.reference import parse, split_adapter
-from adapter_registry.services import access, base, collect, draft, mark, promote, push, score, show, trust
+from adapter_registry.domain.untrusted import has_nul
+from adapter_registry.services import (
+    access,
+    base,
+    collect,
+    draft,
+    mark,
+    pointer,
+    promote,
+    push,
+    score,
+    show,
+    stored_base,
+    trust,
+    upload,
+    webhook,
+)
 
 Function = Callable[..., Any]
 
@@ -44,6 +60,7 @@ class Operation:
         call: the service function.
         verb: what it takes; `{stage}` stands for that argument; empty for whoever is signed in.
         anywhere: whether holding the verb on any scope is enough, because what is asked for belongs to no adapter.
+        repeatable: whether asking twice is the same as asking once, so that no answer is kept for a key.
         secret: whether question or answer holds a secret: neither is ever kept, so an idempotency key does nothing.
     """
 
@@ -54,11 +71,17 @@ class Operation:
     verb: str
     anywhere: bool = False
     secret: bool = False
+    repeatable: bool = False
 
     @property
     def writes(self) -> bool:
         """Whether it changes something."""
         return self.method not in ("GET", "HEAD")
+
+    @property
+    def once(self) -> bool:
+        """Whether an idempotency key keeps it from happening twice."""
+        return self.writes and not self.secret and not self.repeatable
 
     @property
     def route(self) -> str:
@@ -78,7 +101,7 @@ class Operation:
         if given.get("reference") and self.path != "/bases/find":
             return verb, parse(given["reference"]).adapter
         if given.get("namespace"):
-            return verb, f"{given['namespace']}/a"
+            return verb, f"{given['namespace']}/*"
         return verb, None
 
     def allows(self, who: Principal, given: Mapping[str, Any]) -> bool:
@@ -99,11 +122,16 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("base.find", "GET", "/bases/find", base.find, ANYONE),
     Operation("base.recognise", "POST", "/bases/recognise", base.recognise, ANYONE),
     Operation("base.declare-equivalent", "POST", "/bases/equivalences", base.declare_equivalent, "base.add"),
+    Operation("stored-base.stored", "GET", "/bases/stored", stored_base.stored, ANYONE),
+    Operation("stored-base.store", "POST", "/bases/stored", stored_base.store, "push", anywhere=True),
+    Operation("stored-base.unstore", "DELETE", "/bases/stored", stored_base.unstore, "remove", anywhere=True),
     Operation("show.base-scores", "GET", "/bases/scores", show.base_scores, ANYONE),
     Operation("score.add-to-base", "POST", "/bases/scores", score.add_to_base, "score", anywhere=True),
     Operation("show.adapters", "GET", "/adapters", show.adapters, ANYONE),
     Operation("show.versions", "GET", "/adapters/{adapter}/versions", show.versions, "read"),
-    Operation("push.missing", "POST", "/adapters/{adapter}/missing", push.missing, "push"),
+    Operation("push.missing", "POST", "/adapters/{adapter}/missing", push.missing, "push", repeatable=True),
+    Operation("upload.begin", "POST", "/adapters/{adapter}/uploads", upload.begin, "push", repeatable=True),
+    Operation("upload.finish", "POST", "/adapters/{adapter}/uploads/sent", upload.finish, "push", repeatable=True),
     Operation("push.commit", "POST", "/adapters/{adapter}/versions", push.commit, "push"),
     Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read"),
     Operation("mark.remove", "DELETE", "/adapters/{reference}", mark.remove, "remove"),
@@ -118,6 +146,8 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(
         "promote.rollback", "POST", "/adapters/{adapter}/stages/{stage}/rollback", promote.rollback, "rollback:{stage}"
     ),
+    Operation("pointer.pointer", "GET", "/adapters/{adapter}/stages/{stage}/pointer", pointer.pointer, "read"),
+    Operation("pointer.key", "GET", "/pointer-key", pointer.key, ANYONE),
     Operation("promote.history", "GET", "/adapters/{adapter}/history", promote.history, "read"),
     Operation("promote.policy", "GET", "/stages/{stage}/policy", promote.policy, ANYONE),
     Operation("promote.set-policy", "PUT", "/stages/{stage}/policy", promote.set_policy, "policy.write"),
@@ -128,6 +158,17 @@ OPERATIONS: dict[str, Operation] = _table(
         draft.set_default_base,
         "namespace.write",
     ),
+    Operation("webhook.register", "POST", "/webhooks", webhook.register, "webhook", anywhere=True, secret=True),
+    Operation("webhook.webhooks", "GET", "/webhooks", webhook.webhooks, "webhook", anywhere=True),
+    Operation("webhook.change", "PATCH", "/webhooks/{webhook}", webhook.change, "webhook", anywhere=True),
+    Operation("webhook.remove", "DELETE", "/webhooks/{webhook}", webhook.remove, "webhook", anywhere=True),
+    Operation(
+        "webhook.rotate", "POST", "/webhooks/{webhook}/secret", webhook.rotate, "webhook", anywhere=True, secret=True
+    ),
+    Operation(
+        "webhook.deliveries", "GET", "/webhooks/{webhook}/deliveries", webhook.deliveries, "webhook", anywhere=True
+    ),
+    Operation("webhook.replay", "POST", "/webhooks/{webhook}/replay", webhook.replay, "webhook", anywhere=True),
     Operation("show.events", "GET", "/events", show.events, "audit"),
     Operation("collect.check", "POST", "/store/check", collect.check, "maintain"),
     Operation("collect.collect", "POST", "/store/collect", collect.collect, "maintain"),
@@ -174,8 +215,10 @@ def arguments_from_wire(
         unknown = sorted(given.keys() - kinds.keys() | given.keys() & {"return"})
         if unknown:
             raise InvalidInput(f"{operation.name} has no argument {unknown[0][:60]!r}.")
+        if has_nul(given):
+            raise InvalidInput(f"{operation.name}: an argument holds a NUL character, which nothing here may have.")
         return {name: msgspec.convert(value, type=kinds[name], strict=False) for name, value in given.items()}
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{operation.name}: {error}.") from error
 
 

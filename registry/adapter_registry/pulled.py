@@ -9,13 +9,21 @@ import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from adapter_registry.domain.adapter import File, Version
-from adapter_registry.domain.digest import hex_of
-from adapter_registry.domain.errors import Conflict, DigestMismatch, IncompatibleBase, Problem, StoreUnavailable
-from adapter_registry.domain.lock import Verdict
+from adapter_registry.domain.digest import hex_of, of_bytes
+from adapter_registry.domain.errors import (
+    Conflict,
+    DigestMismatch,
+    IncompatibleBase,
+    InvalidInput,
+    Problem,
+    StoreUnavailable,
+)
+from adapter_registry.domain.lock import Lock, Verdict
+from adapter_registry.domain.manifest import manifest
 
 LOCK_FILE = "adapter_lock.json"
 BLOCK = 1 << 20
@@ -64,8 +72,10 @@ def place(
 
     Raises:
         Conflict: `folder` holds something else.
-        DigestMismatch: bytes that are not what the Version says; nothing is left behind.
+        DigestMismatch: bytes that are not what the Version says, or a Version that is not what its digest says; nothing
+            is left behind.
     """
+    check_whole(version)
     earlier = _lock_in(folder)
     if earlier.get("digest") == version.digest and _intact(version, folder):
         return Pulled(version, folder, verdict, fetched=False)
@@ -81,6 +91,24 @@ def place(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return Pulled(version, folder, verdict, fetched=True)
+
+
+def check_whole(version: Version) -> None:
+    """Refuse a Version whose digest is not that of what it says it holds and is locked to, or whose paths lead outside.
+
+    Raises:
+        DigestMismatch: it is not what its digest names.
+        InvalidInput: a path that no version may hold.
+    """
+    made = of_bytes(manifest(version.files, lock=Lock(version.base)))
+    if made != version.digest:
+        raise DigestMismatch("the manifest", declared=version.digest, received=made, size=version.size)
+    for file in version.files:
+        path = PurePosixPath(file.path)
+        if path.is_absolute() or ".." in path.parts or "\\" in file.path or "\0" in file.path:
+            raise InvalidInput(
+                f"{version.reference} has a file {file.path[:200]!r}, which lies outside; none was written."
+            )
 
 
 def lock_of(version: Version) -> dict[str, Any]:

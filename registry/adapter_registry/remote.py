@@ -25,6 +25,9 @@ Answer = TypeVar("Answer")
 
 TIMEOUT_SECONDS = 300
 LARGEST_ANSWER = 1 << 30
+REDIRECTS = (301, 302, 303, 307, 308)
+BLOCK = 1 << 20
+"""Bytes of a file that are sent at a time; the library's 8 kB cost more than the sending."""
 
 
 class Remote:
@@ -44,15 +47,16 @@ class Remote:
         A write carries an idempotency key, so that it can be sent again when its answer was lost on the way.
         """
         if function is push.receive:
-            return self._send(given["adapter"], given["file"], given["source"])
+            return self.send(given["adapter"], given["file"], given["source"])
         if function is pull.open_file:
             return self._open(given["reference"], given["path"])
         operation = BY_FUNCTION[function]
         path, body = address(operation, given)
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        if operation.writes and not operation.secret:
+        if operation.once:
             headers["Idempotency-Key"] = secrets.token_hex(16)
-        return result_from_wire(operation, self._answer(operation.method, path, body, headers))
+        answer = self._answer(operation.method, path, body, headers, twice=operation.repeatable)
+        return result_from_wire(operation, answer)
 
     def post(self, path: str, document: dict[str, Any], kind: type[Answer]) -> Answer:
         """What a POST of a document to a path of the server answers; asked once."""
@@ -63,12 +67,12 @@ class Remote:
         except msgspec.MsgspecError as error:
             raise ServerUnreachable(f"{self._parts.geturl()} answers as no registry does ({error}).") from error
 
-    def _answer(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+    def _answer(self, method: str, path: str, body: bytes | None, headers: dict[str, str], *, twice: bool) -> bytes:
         """The answer; asked once more when it was lost, if asking twice is safe."""
         try:
             return self._asked(method, path, body, headers)
         except ServerUnreachable:
-            if method != "GET" and "Idempotency-Key" not in headers:
+            if method != "GET" and "Idempotency-Key" not in headers and not twice:
                 raise
             return self._asked(method, path, body, headers)
 
@@ -79,29 +83,72 @@ class Remote:
         finally:
             connection.close()
 
-    def _send(self, adapter: str, file: File, source: BinaryIO) -> int:
-        path = f"/api/v1/adapters/{adapter}/blobs/{file.digest}?path={quote(file.path)}"
-        connection = self._request("PUT", path, source, {"Content-Length": str(file.size)})
+    def send(self, adapter: str, file: File, source: BinaryIO) -> int:
+        """Send a file whole; its size."""
+        connection = self._request("PUT", _blob(adapter, file), source, {"Content-Length": str(file.size)})
         try:
             self._read(connection)
         finally:
             connection.close()
         return file.size
 
+    def send_rest(self, adapter: str, file: File, source: BinaryIO, *, offset: int) -> int:
+        """Send what follows `offset`, where `source` is; the bytes that are there then."""
+        headers = {"Upload-Offset": str(offset), "Upload-Length": str(file.size)}
+        rest = {"Content-Length": str(file.size - offset), **headers}
+        connection = self._request("PATCH", _blob(adapter, file), source, rest)
+        try:
+            return int(msgspec.json.decode(self._read(connection), type=dict[str, Any])["received"])
+        finally:
+            connection.close()
+
+    def received(self, adapter: str, file: File) -> int | None:
+        """Bytes that are there of an upload that was cut off; None where it starts over."""
+        connection = self._request("HEAD", _blob(adapter, file), None, {})
+        try:
+            response = self._response(connection)
+            if response.status >= 500:
+                raise self._unreachable(f"it answered {response.status}")
+            offset = response.headers.get("upload-offset", "")
+            return int(offset) if response.status == 200 and offset.isdigit() else None
+        finally:
+            connection.close()
+
     def _open(self, reference: str, path: str) -> BinaryIO:
         adapter, _, selector = reference.partition("@")
         where = f"/api/v1/adapters/{adapter}/versions/{quote(selector, safe='')}/files/{quote(path)}"
         connection = self._request("GET", where, None, {})
         response = self._response(connection)
+        if response.status in REDIRECTS:
+            address = response.headers.get("location", "")
+            connection.close()
+            connection, response = self._elsewhere(address)
         if response.status >= 400:
-            raise _error(response.status, response.read(LARGEST_ANSWER))
+            data = response.read(LARGEST_ANSWER)
+            connection.close()
+            raise _error(response.status, data)
         return _Body(connection, response)  # type: ignore[return-value]  # read and close are all that is asked of it
+
+    def _elsewhere(self, address: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """The answer of the server's bucket, which gets none of our headers: its address is its permission."""
+        parts = urlsplit(address)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.netloc, timeout=TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", f"{parts.path}?{parts.query}")
+            return connection, connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise ServerUnreachable(
+                f"the server keeps this file at {parts.netloc}, which does not answer ({str(error)[:200]}). "
+                "Clients read from there: it has to be reachable from here."
+            ) from error
 
     def _request(
         self, method: str, path: str, body: bytes | BinaryIO | None, headers: dict[str, str]
     ) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_SECONDS)
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_SECONDS, blocksize=BLOCK)
         try:
             connection.request(method, f"{self._parts.path.rstrip('/')}{path}", body, {**self._headers, **headers})
         except OSError as error:
@@ -133,6 +180,10 @@ class Remote:
             f"the server at {self._parts.geturl()} does not answer ({reason[:200]}). "
             "Start it with `adapters serve`, or unset ADAPTERS_URL to use the embedded registry."
         )
+
+
+def _blob(adapter: str, file: File) -> str:
+    return f"/api/v1/adapters/{adapter}/blobs/{file.digest}?path={quote(file.path)}"
 
 
 class _Body(io.RawIOBase):

@@ -6,8 +6,9 @@ import getpass
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -18,6 +19,8 @@ from adapter_registry.domain.sign_in import Provider, rules_of
 from adapter_registry.domain.trust import check_issuer
 
 PACKAGE = Path(__file__).parent
+_SPANS_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_LONGEST_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,21 @@ class Settings:
         actor: who asks (ADAPTERS_ACTOR, else the login name).
         url: a registry server to ask instead of the embedded store (ADAPTERS_URL); None for the embedded one.
         token: that server's token (ADAPTERS_TOKEN).
+        pointer_key: the public key that the server's pointers must be signed with (ADAPTERS_POINTER_KEY); None trusts
+            the first one it shows.
         database_url: `postgresql+psycopg://...` in place of the SQLite file (ADAPTERS_DATABASE_URL).
+        database_password: goes with it, read from a file (ADAPTERS_DATABASE_PASSWORD_FILE).
         blobs_url: `s3://bucket/prefix` in place of the blob folder (ADAPTERS_BLOBS_URL).
+        blobs_public_url: what clients reach the bucket's store by (ADAPTERS_BLOBS_PUBLIC_URL); None: by the same.
         public_url: the address that clients reach the server by (ADAPTERS_PUBLIC_URL).
         log_requests: whether the server writes a line of JSON per request to standard error (ADAPTERS_LOG_REQUESTS).
         hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
+        private_webhooks: whether webhooks may go to private addresses (ADAPTERS_WEBHOOKS_PRIVATE).
+        upstream_hub: the hub that the server passes on repositories from which are not here (ADAPTERS_UPSTREAM_HUB).
+        upstream_token: that hub's token (ADAPTERS_UPSTREAM_TOKEN).
+        drain_seconds: how long a server told to stop goes on taking requests (ADAPTERS_DRAIN_SECONDS).
+        grace_seconds: how long it then waits for requests under way (ADAPTERS_GRACE_SECONDS).
+        traced: whether the standard OTEL_* variables name a place for spans.
         login: the file that holds the server and token of `adapters login`.
         provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_ISSUER, ...); None for passwords alone.
         oidc_loopback: whether providers may be asked over http on this machine (ADAPTERS_OIDC_LOOPBACK).
@@ -57,12 +70,33 @@ class Settings:
     adapter: str | None
     actor: str
     url: str | None = None
-    token: str | None = None
-    database_url: str | None = None
+    token: str | None = field(default=None, repr=False)
+    pointer_key: str | None = None
+    database_url: str | None = field(default=None, repr=False)
+    database_password: str | None = field(default=None, repr=False)
     blobs_url: str | None = None
+    blobs_public_url: str | None = None
     public_url: str | None = None
     hosts: tuple[str, ...] = ()
     log_requests: bool = False
+    private_webhooks: bool = False
+    upstream_hub: str | None = None
+    upstream_token: str | None = field(default=None, repr=False)
+    drain_seconds: float = 0
+    grace_seconds: float = 30
+    traced: bool = False
+
+    @property
+    def store(self) -> str:
+        """What the catalog lies in, for people: a folder, or the database's place without its credentials."""
+        if self.database_url is None:
+            return str(self.home)
+        try:
+            parts = urlsplit(self.database_url)
+            return f"PostgreSQL {parts.path.strip('/')} at {parts.netloc.rpartition('@')[2] or 'a socket'}"
+        except ValueError:
+            return "PostgreSQL"
+
     login: Path = Path("login.json")
     provider: Provider | None = None
     oidc_loopback: bool = False
@@ -82,13 +116,19 @@ class Settings:
         """Which adapter is in use in which folder."""
         return self.home / "in-use.json"
 
+    @property
+    def pointers(self) -> Path:
+        """Which pointers of servers were believed here."""
+        return self.home / "pointers.json"
+
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """The Settings of `environment` (default: the process's own).
 
     Raises:
         InvalidReference: ADAPTERS_NAMESPACE or ADAPTERS_ADAPTER is not a name.
-        InvalidInput: ADAPTERS_OIDC_ISSUER, ... make no provider, or the file of `adapters login` is damaged.
+        InvalidInput: a number that is none, a file of a secret that cannot be read, settings that do not make a
+            provider, or a damaged file of `adapters login`.
     """
     given = os.environ if environment is None else environment
     login = _folder(given.get("ADAPTERS_HOME"), platformdirs.user_config_path("adapters")) / "login.json"
@@ -101,14 +141,23 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         namespace=namespace,
         adapter="/".join(split_adapter(in_use, namespace=namespace)) if in_use else None,
         actor=given.get("ADAPTERS_ACTOR") or _login(),
+        pointer_key=given.get("ADAPTERS_POINTER_KEY") or None,
         url=url,
         token=token,
         login=login,
         database_url=given.get("ADAPTERS_DATABASE_URL") or None,
+        database_password=_secret(given, "ADAPTERS_DATABASE_PASSWORD_FILE"),
         blobs_url=given.get("ADAPTERS_BLOBS_URL") or None,
         log_requests=_on(given, "ADAPTERS_LOG_REQUESTS"),
+        private_webhooks=_on(given, "ADAPTERS_WEBHOOKS_PRIVATE"),
+        blobs_public_url=given.get("ADAPTERS_BLOBS_PUBLIC_URL") or None,
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
+        upstream_hub=given.get("ADAPTERS_UPSTREAM_HUB") or None,
+        upstream_token=given.get("ADAPTERS_UPSTREAM_TOKEN") or None,
         hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
+        drain_seconds=_seconds(given, "ADAPTERS_DRAIN_SECONDS", 0),
+        grace_seconds=_seconds(given, "ADAPTERS_GRACE_SECONDS", 30),
+        traced=any(given.get(name) for name in _SPANS_GO_TO) and given.get("OTEL_TRACES_EXPORTER") != "none",
         provider=_provider(given),
         oidc_loopback=_on(given, "ADAPTERS_OIDC_LOOPBACK"),
     )
@@ -172,6 +221,31 @@ def _on(given: Mapping[str, str], name: str) -> bool:
 
 def _folder(given: str | None, default: Path) -> Path:
     return Path(given).expanduser().absolute() if given else default
+
+
+def _secret(given: Mapping[str, str], name: str) -> str | None:
+    """What the file that a variable names holds, without the line's end."""
+    path = given.get(name)
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise InvalidInput(f"{name} names {path}, which cannot be read ({reason}).") from error
+
+
+def _seconds(given: Mapping[str, str], name: str, default: float) -> float:
+    text = given.get(name)
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_SECONDS:
+        raise InvalidInput(f"{name} is {text!r}: expected seconds, 0 to {_LONGEST_SECONDS:,}.")
+    return seconds
 
 
 def _login() -> str:

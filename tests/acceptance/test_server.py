@@ -120,7 +120,7 @@ class TestHostileRequests:
             assert ask(remote, method, path, Authorization=token)[0] == 401
 
     def test_another_host_name_is_turned_away(self, remote):
-        assert ask(remote, "GET", "/api/v1/adapters", Host="evil.example")[0] == 400
+        assert ask(remote, "GET", "/api/v1/adapters", Host="evil.example")[0] == 421
         assert ask(remote, "GET", "/health", Authorization="")[0] == 200
 
     @pytest.mark.parametrize(
@@ -197,3 +197,12 @@ class TestReading:
         assert "trained on leaked data" in pushed("pull", "sql-lora@v1", "-o", tmp_path / "x", code=1).err
         assert "trained on leaked data" in pushed("promote", "sql-lora@v1", "dev", code=1).err
         assert ask(pushed, "GET", f"{SQL_LORA}/versions/v1/files/adapter_config.json")[0] == 410
+
+
+def test_can_i_answers_with_its_exit_code(pushed):
+    assert pushed("can-i", "promote:prod", "sql-lora").out.strip() == "yes"
+    registry_token = pushed("account", "create", "reader-only") and pushed(
+        "token", "create", "--account", "reader-only", "--quiet"
+    )
+    limited = dataclasses.replace(pushed, token=registry_token.out.strip())
+    assert limited("can-i", "promote:prod", "sql-lora", code=1).out.strip() == "no"

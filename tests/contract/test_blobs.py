@@ -11,12 +11,21 @@ from pathlib import Path
 import pytest
 
 from adapter_registry.domain.digest import Digest, of_bytes
-from adapter_registry.domain.errors import DigestMismatch, InvalidReference, NotFound, StoreFull, StoreUnavailable
+from adapter_registry.domain.errors import (
+    Conflict,
+    DigestMismatch,
+    InvalidReference,
+    NotFound,
+    StoreFull,
+    StoreUnavailable,
+    Unsupported,
+)
 from adapter_registry.storage.blobs_local import LocalBlobs
 from adapter_registry.storage.blobs_memory import MemoryBlobs
 
 DATA = b"weights" * 300_000
 DIGEST = of_bytes(DATA)
+SESSION = "5" * 64
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -91,6 +100,21 @@ class TestPut:
                 incoming.publish(DIGEST)
         assert list(store.each()) == []
 
+    def test_whoever_names_bytes_that_are_there_has_to_have_them(self, store):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        for other in (b"", DATA[:-1], b"damage" + DATA[6:]):
+            with store.incoming(name="w") as incoming:
+                incoming.write(other)
+                with pytest.raises(DigestMismatch):
+                    incoming.publish(DIGEST)
+            with pytest.raises(DigestMismatch):
+                store.put(DIGEST, io.BytesIO(other), name="w")
+        assert read(store, DIGEST) == DATA
+
+    def test_no_bytes_arrived_that_were_not_sent(self, store):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        assert not store.arrived(DIGEST, len(DATA), proof=SESSION)
+
     def test_bytes_that_are_not_published_are_forgotten(self, store):
         with store.incoming(name="w") as incoming:
             incoming.write(DATA)
@@ -100,6 +124,70 @@ class TestPut:
     def test_a_name_that_is_no_digest_is_refused(self, store):
         with pytest.raises(InvalidReference, match="not a digest"):
             store.put("sha256:../../etc/passwd", io.BytesIO(DATA), name="w")
+
+
+@pytest.mark.parametrize("store", ["memory", "s3"], indirect=True)
+def test_a_store_that_takes_up_no_upload_says_so(store):
+    assert store.received(SESSION) is None
+    with pytest.raises(Unsupported, match="send the file whole"), store.partial(SESSION, name="w"):
+        pass
+
+
+class TestUploadsInPieces:
+    @pytest.fixture
+    def resuming(self, local):
+        return local
+
+    def write(self, store, data: bytes) -> None:
+        with store.partial(SESSION, name="w") as partial:
+            partial.write(data)
+
+    def test_what_was_cut_off_goes_on_where_it_ended(self, resuming):
+        for start in range(0, len(DATA), 1_000_000):
+            assert resuming.received(SESSION) == start
+            self.write(resuming, DATA[start : start + 1_000_000])
+            assert list(resuming.each()) == []
+        with resuming.partial(SESSION, name="w") as partial:
+            assert partial.received == len(DATA)
+            assert partial.publish(DIGEST) == len(DATA)
+        assert read(resuming, DIGEST) == DATA
+        assert resuming.received(SESSION) == 0
+
+    def test_pieces_that_make_something_else_are_refused_and_nothing_is_kept(self, resuming):
+        self.write(resuming, DATA[:10])
+        with resuming.partial(SESSION, name="w") as partial:
+            partial.write(b"damage" + DATA[16:])
+            with pytest.raises(DigestMismatch):
+                partial.publish(DIGEST)
+        assert resuming.received(SESSION) == 0
+        assert list(resuming.each()) == []
+
+    def test_bytes_that_somebody_else_stored_meanwhile_end_the_upload_too(self, resuming):
+        self.write(resuming, DATA)
+        resuming.put(DIGEST, io.BytesIO(DATA), name="w")
+        with resuming.partial(SESSION, name="w") as partial:
+            partial.publish(DIGEST)
+        assert resuming.received(SESSION) == 0
+
+    def test_one_at_a_time_goes_on_with_an_upload(self, resuming):
+        with resuming.partial(SESSION, name="w") as partial:
+            partial.write(DATA[:10])
+            with pytest.raises(Conflict, match="another request is sending it"), resuming.partial(SESSION, name="w"):
+                pass
+        assert resuming.received(SESSION) == 10
+
+    def test_uploads_do_not_know_each_other(self, resuming):
+        self.write(resuming, DATA[:10])
+        assert resuming.received("6" * 64) == 0
+
+    def test_a_name_that_is_no_session_is_refused(self, resuming):
+        with pytest.raises(InvalidReference):
+            resuming.received("../../etc/passwd")
+
+    def test_what_may_be_taken_up_is_not_swept(self, resuming):
+        self.write(resuming, DATA[:10])
+        assert resuming.sweep(older_than=0) == 0
+        assert resuming.received(SESSION) == 10
 
 
 class TestRead:
@@ -190,6 +278,31 @@ class TestFolder:
         assert local.sweep(older_than=3600) == 0
         assert local.sweep(older_than=0) == 1
         assert local.size(DIGEST) == len(DATA)
+
+    def test_what_somebody_is_writing_is_not_swept(self, local):
+        with local.incoming(name="w") as incoming:
+            incoming.write(DATA)
+            assert local.sweep(older_than=0) == 0
+            incoming.publish(DIGEST)
+        assert read(local, DIGEST) == DATA
+
+    def test_an_upload_that_was_cut_off_a_day_ago_begins_anew_and_is_swept(self, local, tmp_path):
+        for session in ("5" * 64, "6" * 64):
+            with local.partial(session, name="w") as partial:
+                partial.write(DATA[:10])
+            os.utime(tmp_path / "blobs" / "partial" / session, (0, 0))
+        assert local.received(SESSION) == 0
+        with local.partial(SESSION, name="w") as partial:
+            assert partial.received == 0
+            partial.write(DATA)
+            partial.publish(DIGEST)
+        assert local.sweep(older_than=0) == 1
+        assert read(local, DIGEST) == DATA
+
+    def test_a_full_disk_keeps_nothing_of_an_upload_in_pieces(self, local):
+        with small_files(1 << 20), pytest.raises(StoreFull), local.partial(SESSION, name="w") as partial:
+            partial.write(DATA)
+        assert local.received(SESSION) == 0
 
     def test_asking_whether_a_blob_is_there_makes_it_young_again(self, local, tmp_path):
         local.put(DIGEST, io.BytesIO(DATA), name="w")

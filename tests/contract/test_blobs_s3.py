@@ -20,7 +20,7 @@ pytest.importorskip("boto3", reason="NOT TESTED ON S3: the package `boto3` is no
 
 from botocore.exceptions import ClientError
 
-from adapter_registry.storage import blobs_s3, blobs_s3_client
+from adapter_registry.storage import blobs_s3, blobs_s3_client, blobs_s3_direct
 from adapter_registry.storage.blobs_s3 import open_s3
 
 BIG = os.urandom(6 << 20)
@@ -91,6 +91,18 @@ class TestUrl:
         assert open_s3("s3://bucket", region="eu-west-1").url_style == "virtual"
         with pytest.raises(InvalidInput, match="`path` or `virtual`"):
             open_s3("s3://bucket", url_style="dns")
+
+    @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+    def test_an_address_from_the_environment_is_a_store_that_is_not_aws_too(self, monkeypatch, variable):
+        monkeypatch.setenv(variable, "https://minio.example.org")
+        assert open_s3("s3://bucket").url_style == "path"
+        monkeypatch.setenv(variable, "https://s3.eu-west-1.amazonaws.com")
+        assert open_s3("s3://bucket").url_style == "virtual"
+
+    def test_the_configuration_file_of_aws_has_the_last_word(self, monkeypatch, tmp_path):
+        (tmp_path / "config").write_text("[default]\ns3 =\n  addressing_style = virtual\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        assert open_s3("s3://bucket", endpoint_url="https://minio.example.org").url_style == "virtual"
 
 
 class TestPut:
@@ -244,15 +256,6 @@ class TestKeep:
 
 
 class TestPresigned:
-    def send(self, url: str, headers: dict[str, str], data: bytes) -> int:
-        parts = urlsplit(url)
-        connection = http.client.HTTPConnection(parts.netloc)
-        try:
-            connection.request("PUT", f"{parts.path}?{parts.query}", body=data, headers=headers)
-            return connection.getresponse().status
-        finally:
-            connection.close()
-
     def test_a_url_reads_the_bytes_under_the_name_it_was_given(self, store):
         store.put(DIGEST, io.BytesIO(DATA), name="w")
         url = store.presigned_get(DIGEST, seconds=60, filename='w "1".safetensors')
@@ -271,29 +274,109 @@ class TestPresigned:
         with urllib.request.urlopen(found.address) as answer:
             assert answer.read() == DATA
 
-    def test_a_url_stores_exactly_the_bytes_it_was_made_for(self, store):
-        url, headers = store.presigned_put(DIGEST, size=len(DATA), seconds=60)
-        assert self.send(url, headers, b"damage" + DATA[6:]) == 400
-        assert store.size(DIGEST) is None
-        assert self.send(url, headers, DATA) == 200
+    def test_a_lost_blob_has_no_address(self, store):
+        assert store.location(DIGEST) is None
+
+    def test_whether_a_blob_is_there_is_not_asked_at_every_download(self, store):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        client = counted(store)
+        for _ in range(3):
+            assert store.location(DIGEST) is not None
+        assert client.asked.count("head_object") == 1
+
+
+PROOF, OTHER = "a" * 64, "b" * 64
+
+
+def send(destination, data: bytes, *, without: str = "", **headers: str) -> int:
+    parts = urlsplit(destination.url)
+    connection = http.client.HTTPConnection(parts.netloc)
+    given = {**destination.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    try:
+        kept = {name: value for name, value in given.items() if name != without}
+        connection.request("PUT", f"{parts.path}?{parts.query}", body=data, headers=kept)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+class TestDirectUploads:
+    @pytest.fixture(params=["new", "there"])
+    def destination(self, store, request):
+        """An address for bytes that the bucket lacks, and for bytes that it has from somebody else."""
+        if request.param == "there":
+            store.put(DIGEST, io.BytesIO(DATA), name="w")
+        return store.destination(DIGEST, len(DATA), proof=PROOF)
+
+    def test_an_address_stores_exactly_the_bytes_it_was_made_for(self, store, destination):
+        assert send(destination, b"damage" + DATA[6:]) == 400
+        assert not store.arrived(DIGEST, len(DATA), proof=PROOF)
+        assert send(destination, DATA) == 200
+        assert store.arrived(DIGEST, len(DATA), proof=PROOF)
+        store.settle(DIGEST, len(DATA), proof=PROOF)
         assert store.holds(DIGEST, len(DATA))
+        assert store.sweep(older_than=0) == 0
 
-    def test_the_checksum_can_be_neither_dropped_nor_swapped(self, store):
-        url, headers = store.presigned_put(DIGEST, size=len(DATA), seconds=60)
-        bare = {name: value for name, value in headers.items() if name != "x-amz-checksum-sha256"}
+    def test_neither_size_nor_checksum_nor_proof_can_be_dropped_or_swapped(self, store, destination):
         other = b"damage" + DATA[6:]
-        assert self.send(url, bare, other) == 403
-        assert self.send(url, {**headers, "x-amz-checksum-sha256": blobs_s3._checksum(of_bytes(other))}, other) == 403
-        assert store.size(DIGEST) is None
+        for name in destination.headers:
+            if name != "content-length":
+                assert send(destination, other, without=name) == 403, name
+        assert send(destination, other, x_amz_checksum_sha256=blobs_s3_direct.checksum_of(of_bytes(other))) == 403
+        assert send(destination, DATA, x_amz_meta_proof=OTHER) == 403
+        assert send(destination, DATA + b"x", content_length=str(len(DATA) + 1)) == 403
+        assert not store.arrived(DIGEST, len(DATA), proof=PROOF)
 
-    def test_the_size_can_not_be_changed(self, store):
-        url, headers = store.presigned_put(DIGEST, size=len(DATA), seconds=60)
-        assert self.send(url, {**headers, "content-length": str(len(DATA) + 1)}, DATA + b"x") == 403
-        assert store.size(DIGEST) is None
+    def test_bytes_that_somebody_else_sent_prove_nothing(self, store, destination):
+        assert not store.arrived(DIGEST, len(DATA), proof=PROOF)
+        assert send(store.destination(DIGEST, len(DATA), proof=OTHER), DATA) == 200
+        assert not store.arrived(DIGEST, len(DATA), proof=PROOF)
+        assert store.arrived(DIGEST, len(DATA), proof=OTHER)
 
-    def test_more_than_one_request_can_carry_is_refused(self, store):
-        with pytest.raises(InvalidInput, match="more than one upload may have"):
-            store.presigned_put(DIGEST, size=(5 << 30) + 1, seconds=60)
+    def test_another_size_or_digest_than_was_sent_has_not_arrived(self, store, destination):
+        send(destination, DATA)
+        assert not store.arrived(DIGEST, len(DATA) + 1, proof=PROOF)
+        assert not store.arrived(of_bytes(BIG), len(DATA), proof=PROOF)
+
+    def test_of_two_who_send_new_bytes_at_once_one_creates_them(self, store):
+        first, second = (store.destination(DIGEST, len(DATA), proof=proof) for proof in (PROOF, OTHER))
+        assert [send(first, DATA), send(second, DATA)] == [200, 412]
+        assert [store.arrived(DIGEST, len(DATA), proof=proof) for proof in (PROOF, OTHER)] == [True, False]
+
+    def test_bytes_that_went_away_while_they_were_sent_are_stored_again(self, store):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        destination = store.destination(DIGEST, len(DATA), proof=PROOF)
+        send(destination, DATA)
+        store.delete(DIGEST)
+        store.settle(DIGEST, len(DATA), proof=PROOF)
+        assert read(store, DIGEST) == DATA
+        assert store.sweep(older_than=0) == 0
+
+    def test_damaged_bytes_are_healed_by_sending_them(self, store):
+        damaged = {"Bucket": store._bucket, "Key": store._key(DIGEST), "Body": b"damage" + DATA[6:]}
+        store._client.put_object(**damaged, ChecksumAlgorithm="SHA256")
+        send(store.destination(DIGEST, len(DATA), proof=PROOF), DATA)
+        store.settle(DIGEST, len(DATA), proof=PROOF)
+        assert read(store, DIGEST) == DATA
+
+    def test_what_a_bucket_without_checksums_has_is_read(self, store, destination):
+        send(destination, DATA)
+        real = store._client.head_object
+        counted(store, head_object=lambda **wanted: {k: v for k, v in real(**wanted).items() if k != "ChecksumSHA256"})
+        assert store.arrived(DIGEST, len(DATA), proof=PROOF)
+        for key in (store._key(DIGEST), store._aside(PROOF)):
+            damaged = {"Bucket": store._bucket, "Key": key, "Body": b"damage" + DATA[6:]}
+            store._client.put_object(**damaged, Metadata={"proof": PROOF})
+        assert not store.arrived(DIGEST, len(DATA), proof=PROOF)
+
+    def test_what_was_never_claimed_is_swept(self, store):
+        store.put(DIGEST, io.BytesIO(DATA), name="w")
+        send(store.destination(DIGEST, len(DATA), proof=PROOF), DATA)
+        assert store.sweep(older_than=0) == 1
+        assert store.size(DIGEST) == len(DATA)
+
+    def test_more_than_one_request_can_carry_goes_through_the_server(self, store):
+        assert store.destination(DIGEST, (5 << 30) + 1, proof=PROOF) is None
 
 
 class TestTrialAtTheStart:
@@ -305,6 +388,12 @@ class TestTrialAtTheStart:
         real = store._client.put_object
         counted(store, put_object=lambda **options: real(**{k: v for k, v in options.items() if k != "IfNoneMatch"}))
         with pytest.raises(StoreUnavailable, match="ignores If-None-Match"):
+            store.verify_conditional()
+        assert "Contents" not in store._client.list_objects_v2(Bucket=store._bucket)
+
+    def test_a_store_that_takes_other_bytes_than_were_signed_for_is_refused(self, store, monkeypatch):
+        monkeypatch.setattr(store, "_sent", lambda _address, _data: 200)
+        with pytest.raises(StoreUnavailable, match="ignores checksums"):
             store.verify_conditional()
         assert "Contents" not in store._client.list_objects_v2(Bucket=store._bucket)
 

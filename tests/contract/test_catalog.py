@@ -127,12 +127,23 @@ class TestBranches:
     def test_bytes_belong_to_the_namespaces_that_received_them(self, catalog):
         digest = of_bytes(b"x")
         with catalog.writing() as tx:
-            tx.branches.own("team", [digest, digest], at=AT)
-            tx.branches.own("team", [digest], at=AT)
-            assert tx.branches.owned("team", [digest]) == {digest}
-            assert tx.branches.owned("other", [digest]) == frozenset()
+            tx.branches.own("team", [digest, digest], at="2026-01")
+            assert tx.branches.owned("team", [digest]) == {digest: "2026-01"}
+            tx.branches.own("team", [digest], at="2026-02")
+            assert tx.branches.owned("team", [digest]) == {digest: "2026-02"}
+            assert tx.branches.owned("other", [digest]) == {}
             tx.branches.disown(digest)
-            assert tx.branches.owned("team", [digest]) == frozenset()
+            assert tx.branches.owned("team", [digest]) == {}
+
+    def test_bytes_that_were_asked_for_lately_are_reserved(self, catalog):
+        owned, piece, unknown = (of_bytes(data) for data in (b"owned", b"piece", b"unknown"))
+        with catalog.writing() as tx:
+            tx.branches.own("team", [owned], at="2026-02")
+            tx.branches.stage_xorb("u", "x", piece, at="2026-02")
+            assert tx.branches.reserved([owned, piece, unknown], since="2026-01") == {owned, piece}
+            assert tx.branches.reserved([owned, piece], since="2026-02") == frozenset()
+            tx.branches.forget_xorbs(before="2026-03")
+            assert tx.branches.reserved([owned, piece], since="") == {owned}
 
 
 def test_a_database_that_is_not_there_is_said_within_seconds():

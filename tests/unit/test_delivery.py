@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from adapter_registry import delivery
 from adapter_registry.delivery import Answer, refusal, send
-from adapter_registry.domain.webhook import headers, new_secret, verify
+from adapter_registry.domain.webhook_signature import headers, new_secret, verify
 
 SECRET = new_secret(b"s" * 32)
 BODY = b'{"type":"stage.moved"}'

@@ -12,8 +12,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from adapter_registry.api import hub_account, hub_commit, hub_files, hub_info, hub_refs, hub_uploads, hub_xet
-from adapter_registry.api.hub_answers import HubError, told, unsupported
+from adapter_registry.api import (
+    hub_account,
+    hub_commit,
+    hub_files,
+    hub_info,
+    hub_listing,
+    hub_refs,
+    hub_uploads,
+    hub_upstream,
+    hub_xet,
+)
+from adapter_registry.api.hub_answers import HubError, Nowhere, told, unsupported
 from adapter_registry.api.hub_paths import HubPath, read
 from adapter_registry.domain.errors import InvalidReference, RegistryError
 from adapter_registry.domain.stage import check_stage
@@ -21,7 +31,7 @@ from adapter_registry.domain.stage import check_stage
 Answer = Callable[[Request, HubPath], Awaitable[Response]]
 
 MODELS: dict[tuple[str, str], Answer] = {
-    ("GET", "list"): hub_info.listing,
+    ("GET", "list"): hub_listing.listing,
     ("GET", "info"): hub_info.info,
     ("GET", "revision"): hub_info.info,
     ("GET", "tree"): hub_info.tree,
@@ -44,6 +54,7 @@ MODELS: dict[tuple[str, str], Answer] = {
 OTHERS: dict[tuple[str, str], Answer] = {
     ("GET", "api/whoami-v2"): hub_account.whoami,
     ("GET", "api/agent-harnesses"): hub_account.harnesses,
+    ("GET", "api/telemetry"): hub_account.telemetry,
     ("POST", "api/validate-yaml"): hub_commit.validate_yaml,
     ("POST", "api/repos/create"): hub_commit.create_repo,
     ("GET", "api/settings/repositories"): hub_account.repositories,
@@ -73,20 +84,30 @@ class Hub:
 async def _answered(request: Request) -> Response:
     path = read(request.scope.get("raw_path") or request.url.path.encode())
     try:
+        try:
+            return await _here(request, path)
+        except Nowhere as error:
+            return await hub_upstream.elsewhere(request, path, error)
+    except HubError as error:
+        return error.answer()
+
+
+async def _here(request: Request, path: HubPath) -> Response:
+    try:
+        if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+            raise HubError(404, "there is nothing at an address with a NUL character.")
         if path.channel is not None:
             check_stage(path.channel)
             request.scope["state"]["channel_prefix"] = f"/~{path.channel}"
         return await _route(request, path)(request, path)
-    except HubError as error:
-        return error.answer()
     except InvalidReference as error:
-        return HubError(404, error.text, code="RepoNotFound" if path.repo else "").answer()
+        raise HubError(404, error.text, code="RepoNotFound" if path.repo else "") from error
     except RegistryError as error:
-        return told(error).answer()
+        raise told(error) from error
 
 
 def _route(request: Request, path: HubPath) -> Answer:
-    method = request.method
+    method = "GET" if request.method == "HEAD" and path.action != "resolve" else request.method
     if path.action.startswith("xet/"):
         return hub_xet.answer
     if path.kind == "models" and (found := MODELS.get((method, path.action))):
@@ -95,11 +116,21 @@ def _route(request: Request, path: HubPath) -> Answer:
         return _empty
     if found := OTHERS.get((method, path.action)):
         return found
-    if path.action in NOT_DONE:
+    if path.action in NOT_DONE and method in ("GET", "POST", "PUT", "DELETE"):
         raise unsupported(NOT_DONE[path.action])
+    _refuse_method(request, path)
     if path.repo:
-        raise HubError(404, f"Repository not found: {path.kind}/{path.repo}", code="RepoNotFound")
+        raise Nowhere(f"Repository not found: {path.kind}/{path.repo}")
     raise HubError(404, f"there is nothing at /{path.action[:100]}")
+
+
+def _refuse_method(request: Request, path: HubPath) -> None:
+    """Raise HubError when the address is one, and the method none of its own."""
+    table = MODELS if path.kind == "models" else OTHERS
+    allowed = sorted({method for method, action in table if action == path.action})
+    if allowed:
+        shown = ", ".join(allowed)
+        raise HubError(405, f"{request.method} is not one of its methods: {shown}.", headers={"allow": shown})
 
 
 async def _empty(_request: Request, _path: HubPath) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from adapter_registry.api.hub_answers import HubError, no_repo, no_revision
+from adapter_registry.api.hub_answers import HubError, no_repo, no_revision, nowhere
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import backend_of
 from adapter_registry.domain.draft import MAIN
@@ -13,6 +13,7 @@ from adapter_registry.domain.names import DEFAULT_NAMESPACE
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.reference import split_adapter
 from adapter_registry.services import snapshot
+from adapter_registry.services.snapshot import Repository
 
 
 def adapter_of(repo: str) -> str:
@@ -20,18 +21,17 @@ def adapter_of(repo: str) -> str:
     return "/".join(split_adapter(repo, namespace=DEFAULT_NAMESPACE))
 
 
-def readable(request: Request, path: HubPath) -> tuple[Backend, str, str | None]:
-    """(the registry, the adapter, what `main` means or None) for a request that reads.
+def readable(request: Request, path: HubPath) -> tuple[Backend, Repository]:
+    """(the registry, what the id means) for a request that reads.
 
     Raises:
-        HubError: there is no such adapter, or it is not theirs to see: the same answer.
+        HubError: there is nothing of that id, or it is not theirs to see: the same answer.
     """
     backend = backend_of(request)
     try:
-        adapter, main = snapshot.locate(backend, written=adapter_of(path.repo))
+        return backend, snapshot.locate(backend, written=path.repo)
     except (NotFound, InvalidReference) as error:
-        raise no_repo(path.repo) from error
-    return backend, adapter, path.channel or main
+        raise nowhere(path.repo) from error
 
 
 def state_of(request: Request, path: HubPath, revision: str) -> tuple[Backend, snapshot.Snapshot]:
@@ -40,10 +40,13 @@ def state_of(request: Request, path: HubPath, revision: str) -> tuple[Backend, s
     Raises:
         HubError: no such repository or revision.
     """
-    backend, adapter, main = readable(request, path)
+    backend, found = readable(request, path)
+    main = path.channel or found.main
     name = main if main and revision in (MAIN, "", "refs/heads/main") else revision or MAIN
     try:
-        return backend, snapshot.snapshot(backend, adapter=adapter, name=name)
+        if found.bases:
+            return backend, snapshot.base_snapshot(found, name=revision)
+        return backend, snapshot.snapshot(backend, adapter=found.name, name=name)
     except Revoked as error:
         raise no_revision(revision, error.text) from error
     except NotFound as error:
@@ -62,6 +65,8 @@ def writable(request: Request, path: HubPath, verb: str = "push") -> tuple[Backe
     require(backend, verb, adapter, path)
     with backend.catalog.reading() as tx:
         if tx.versions.spelled(adapter) != adapter:
+            if tx.stored_bases.named(path.repo):
+                raise HubError(403, f"{path.repo} is a base: its bytes are stored by `adapters base add --store`.")
             raise no_repo(path.repo)
     return backend, adapter
 

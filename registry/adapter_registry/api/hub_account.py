@@ -41,11 +41,18 @@ async def harnesses(_request: Request, _path: HubPath) -> Response:
     return JSONResponse({"standardEnvVars": [], "harnesses": {}})
 
 
+async def telemetry(_request: Request, _path: HubPath) -> Response:
+    """`HEAD /api/telemetry/...`: thanked for and thrown away."""
+    return JSONResponse({})
+
+
 async def auth_check(request: Request, path: HubPath) -> Response:
     """`GET /api/models/{id}/auth-check[/write]`."""
-    backend, adapter, _ = await run_in_threadpool(readable, request, path)
+    backend, found = await run_in_threadpool(readable, request, path)
     if path.revision == "write":
-        require(backend, "push", adapter, path)
+        if found.bases:
+            raise HubError(403, f"{path.repo} is a base: nothing is pushed to it.")
+        require(backend, "push", found.name, path)
     return JSONResponse({"ok": True})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from adapter_registry.api.metrics import REFUSALS
 from adapter_registry.domain.errors import (
     Ambiguous,
     Conflict,
@@ -18,6 +19,8 @@ from adapter_registry.domain.errors import (
     Unauthorised,
 )
 
+_KEPT = (403, 405, 408, 413, 421, 500, 503, 507)
+"""Statuses that mean to the Hub's clients what they mean here."""
 MOST_TOLD = 8
 """How many problems of a refused push fit into the one line that clients print."""
 
@@ -31,7 +34,11 @@ class HubError(Exception):
         code: `X-Error-Code`: RepoNotFound, RevisionNotFound, EntryNotFound, or none.
         headers: further headers.
         document: further keys of the body.
+
+    `reason` is the code of the registry's error behind it; empty when there is none.
     """
+
+    reason = ""
 
     def __init__(
         self,
@@ -47,18 +54,37 @@ class HubError(Exception):
         self.headers, self.document = dict(headers or {}), dict(document or {})
 
     def answer(self) -> JSONResponse:
-        """The response."""
+        """The response; counted."""
+        REFUSALS.labels(self.reason or self.code or f"hub-{self.status}").inc()
         shown = "".join(c if c.isprintable() else " " for c in self.message)
         line = shown.encode("latin-1", "replace").decode("latin-1")[:4000]
         headers = {**self.headers, "x-error-message": line}
         if self.code:
             headers["x-error-code"] = self.code
-        return JSONResponse({"error": self.message, **self.document}, status_code=self.status, headers=headers)
+        text = self.message.encode("utf-8", "backslashreplace").decode()
+        return JSONResponse({"error": text, **self.document}, status_code=self.status, headers=headers)
 
 
 def no_repo(repo: str) -> HubError:
     """For a repository that is not there, or not theirs to see."""
     return HubError(404, f"Repository not found: {repo}", code="RepoNotFound")
+
+
+class Nowhere(HubError):
+    """For a repository that is not here, or not theirs to see; another hub may have it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(404, message, code="RepoNotFound")
+
+
+def nowhere(repo: str, *, upstream: bool = False) -> Nowhere:
+    """For a repository that is asked for and not there, or not theirs to see, with the way out if it is a base."""
+    passed = "" if upstream else "have this server pass it on (ADAPTERS_UPSTREAM_HUB), "
+    message = (
+        f"Repository not found: {repo}. If it is a base model: its bytes are not stored here. Store them "
+        f"(`adapters base add {repo} FOLDER --store`), {passed}or load it from a local folder."
+    )
+    return Nowhere(message)
 
 
 def no_revision(revision: str, because: str = "") -> HubError:
@@ -79,6 +105,12 @@ def unsupported(what: str) -> HubError:
 
 def told(error: RegistryError, *, revision: str = "") -> HubError:
     """An error of the registry in the Hub's terms."""
+    answer = _told(error, revision)
+    answer.reason = error.code
+    return answer
+
+
+def _told(error: RegistryError, revision: str) -> HubError:
     if isinstance(error, Revoked):
         return no_revision(revision, error.text)
     if isinstance(error, NotFound):
@@ -95,4 +127,4 @@ def told(error: RegistryError, *, revision: str = "") -> HubError:
     if isinstance(error, Conflict | InUse):
         return HubError(409, error.text)
     headers = {"retry-after": "2"} if error.status == 503 else None
-    return HubError(error.status if error.status in (403, 413, 503, 507) else 400, error.text, headers=headers)
+    return HubError(error.status if error.status in _KEPT else 400, error.text, headers=headers)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-import yaml
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,12 +14,13 @@ from starlette.responses import JSONResponse, Response
 from adapter_registry.api.hub_access import adapter_of, require, writable
 from adapter_registry.api.hub_answers import HubError, no_repo, told, unsupported
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import backend_of, base_url, body, json_body
+from adapter_registry.api.requests import backend_of, base_url, body, is_size, json_body, read_object
 from adapter_registry.checkpoints.file_rules import name_problem
+from adapter_registry.checkpoints.front_matter import front_matter
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, hex_of, of_bytes, parse
 from adapter_registry.domain.draft import MAIN
-from adapter_registry.domain.errors import Conflict, InvalidReference, NotFound, RegistryError
+from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, NotFound, RegistryError
 from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import draft, push, snapshot
@@ -67,18 +65,11 @@ def _create_repo(request: Request, path: HubPath, document: dict[str, Any]) -> R
 async def validate_yaml(request: Request, _path: HubPath) -> Response:
     """`POST /api/validate-yaml`: whether a card's front matter can be read."""
     document = await json_body(request, limit=10_000_000)
-    text = str(document.get("content", ""))
-    problem = _yaml_problem(text.removeprefix("---").partition("\n---")[0]) if text.startswith("---") else ""
-    errors = [{"message": problem}] if problem else []
-    return JSONResponse({"errors": errors, "warnings": []}, status_code=400 if errors else 200)
-
-
-def _yaml_problem(matter: str) -> str:
     try:
-        found = yaml.safe_load(matter)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        return f"the front matter is not YAML: {str(error).splitlines()[0]}"
-    return "" if found is None or isinstance(found, dict) else "the front matter is not a mapping."
+        front_matter(str(document.get("content", "")))
+    except InvalidInput as error:
+        return JSONResponse({"errors": [{"message": error.text}], "warnings": []}, status_code=400)
+    return JSONResponse({"errors": [], "warnings": []})
 
 
 async def preupload(request: Request, path: HubPath) -> Response:
@@ -89,7 +80,7 @@ async def preupload(request: Request, path: HubPath) -> Response:
 
 def _preupload(request: Request, path: HubPath, document: dict[str, Any]) -> dict[str, Any]:
     backend, adapter = writable(request, path)
-    there = {file.path: file for file in _head(backend, adapter, branch_of(request, path)).files}
+    there = {file.path: file for file in head_of(backend, adapter, branch_of(request, path)).files}
     files = document.get("files")
     if not isinstance(files, list) or not all(isinstance(each, dict) for each in files):
         raise HubError(400, "preupload takes a list of files.")
@@ -98,7 +89,7 @@ def _preupload(request: Request, path: HubPath, document: dict[str, Any]) -> dic
 
 def _plan(backend: Backend, each: dict[str, Any], there: Mapping[str, File]) -> dict[str, Any]:
     path, size = str(each.get("path", "")), each.get("size")
-    wanted = File(path, size if isinstance(size, int) else 0, Digest(""))
+    wanted = File(path, size if is_size(size) else 0, Digest(""))
     mode = "lfs" if is_large(wanted) else "regular"
     plan = {"path": path, "uploadMode": mode, "shouldIgnore": False}
     if path in there:
@@ -125,7 +116,8 @@ def branch_of(request: Request, path: HubPath) -> str:
     return name
 
 
-def _head(backend: Backend, adapter: str, branch: str) -> draft.Head:
+def head_of(backend: Backend, adapter: str, branch: str) -> draft.Head:
+    """Where a branch ends; raises HubError when it is no branch."""
     with backend.catalog.reading() as tx:
         head = draft.head_of(tx, adapter, branch)
     if head is None:
@@ -154,6 +146,7 @@ async def commit(request: Request, path: HubPath) -> Response:
 def _commit(request: Request, path: HubPath, data: bytes) -> Committed:
     backend, adapter = writable(request, path)
     branch = branch_of(request, path)
+    head_of(backend, adapter, branch)
     header, operations = _operations(data)
     edit = _Edit(backend, adapter, operations)
     parent = header.get("parentCommit")
@@ -193,9 +186,21 @@ def _lines(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
         if line.strip():
             try:
-                yield msgspec.json.decode(line, type=dict[str, Any])
-            except msgspec.MsgspecError as error:
+                yield read_object(line)
+            except InvalidInput as error:
                 raise HubError(400, "the commit is not newline-delimited JSON.") from error
+
+
+def _refuse_operation(key: str, value: dict[str, Any]) -> None:
+    """Raise HubError for an operation that is none, or is about a name that no version may hold."""
+    if key not in ("file", "lfsFile", "deletedFile", "deletedFolder"):
+        raise unsupported(f"the commit operation {key[:40]!r}")
+    path = value.get("path")
+    if not isinstance(path, str):
+        raise HubError(400, f"the commit operation {key} needs a path, a text.")
+    problem = name_problem(path) if key in ("file", "lfsFile") else None
+    if problem is not None:
+        raise HubError(400, str(problem))
 
 
 class _Edit:
@@ -203,6 +208,8 @@ class _Edit:
 
     def __init__(self, backend: Backend, adapter: str, operations: list[tuple[str, dict[str, Any]]]) -> None:
         self._backend, self._adapter = backend, adapter
+        for key, value in operations:
+            _refuse_operation(key, value)
         self._steps = [(key, value, self._file(key, value)) for key, value in operations]
         large = [file for key, _, file in self._steps if key == "lfsFile" and file]
         self._require_stored(large)
@@ -228,22 +235,16 @@ class _Edit:
         """The File that an operation adds; None for one that deletes."""
         if key in ("deletedFile", "deletedFolder"):
             return None
-        path = str(value.get("path", ""))
-        problem = name_problem(path)
-        if problem is not None:
-            raise HubError(400, str(problem))
-        if key == "file":
-            return self._inline(path, value)
-        if key == "lfsFile":
-            return self._large(path, value)
-        raise unsupported(f"the commit operation {key[:40]!r}")
+        path = str(value["path"])
+        return self._inline(path, value) if key == "file" else self._large(path, value)
 
     def _inline(self, path: str, value: dict[str, Any]) -> File:
-        content = value.get("content", "")
+        content, encoding = value.get("content"), value.get("encoding", "base64")
+        if not isinstance(content, str) or encoding not in ("base64", "utf-8"):
+            raise HubError(400, f"{path}: a file has a content, a text, in base64 or utf-8.")
         try:
-            encoded = value.get("encoding", "base64") == "base64"
-            data = base64.b64decode(content, validate=True) if encoded else str(content).encode()
-        except (binascii.Error, TypeError, ValueError) as error:
+            data = base64.b64decode(content, validate=True) if encoding == "base64" else content.encode()
+        except ValueError as error:
             raise HubError(400, f"{path}: its content is not base64.") from error
         file = File(path, len(data), of_bytes(data))
         push.receive(self._backend, adapter=self._adapter, file=file, source=io.BytesIO(data))
@@ -256,7 +257,7 @@ class _Edit:
             raise HubError(400, f"{path}: {error.text}") from error
         size = value.get("size")
         known = self._backend.blobs.size(digest)
-        return File(path, size if isinstance(size, int) else known or 0, digest)
+        return File(path, size if is_size(size) else known or 0, digest)
 
     def _require_stored(self, files: list[File]) -> None:
         missing = set(push.missing(self._backend, adapter=self._adapter, files=files)) if files else set()

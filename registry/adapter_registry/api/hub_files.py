@@ -36,7 +36,6 @@ def _found(request: Request, path: HubPath) -> tuple[Backend, File, dict[str, st
         "x-repo-commit": state.commit,
         "etag": f'"{snapshot.entity_tag(backend.blobs, file)}"',
         "content-disposition": f"attachment; filename*=UTF-8''{name}",
-        "content-security-policy": "default-src 'none'; sandbox",
     }
     if snapshot.is_large(file):
         headers["x-linked-etag"] = f'"{hex_of(file.digest)}"'

@@ -1,4 +1,4 @@
-"""What a repository holds: info, tree, paths, and the list of all."""
+"""What a repository holds: info, tree, paths."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from starlette.responses import JSONResponse, Response
 from adapter_registry.api.hub_access import state_of
 from adapter_registry.api.hub_answers import HubError, no_entry
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import backend_of, base_url, body
+from adapter_registry.api.requests import base_url, body, read_object
 from adapter_registry.checkpoints.git_objects import pointer, tree_id
-from adapter_registry.domain.adapter import File, Version
+from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import hex_of
-from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.stored_base import StoredBase
 from adapter_registry.services import snapshot
 from adapter_registry.services.snapshot import Snapshot, git_id, is_large
 
 PAGE = 1000
 MOST_PATHS = 1000
-_TIMES = ("lastModified", "createdAt", "last_modified", "created_at")
 _TRUE = ("true", "True", "1", "")
 
 
@@ -56,7 +55,7 @@ def _info(request: Request, path: HubPath) -> dict[str, Any]:
 def _document(backend: Backend, repo: str, state: Snapshot, *, blobs: bool) -> dict[str, Any]:
     card = snapshot.card(backend.blobs, state.files)
     siblings = [_sibling(backend, file, blobs=blobs) for file in state.files]
-    tags = tags_of(state.version, card)
+    tags = tags_of(state, card)
     return {
         "_id": state.commit[:24],
         "id": repo,
@@ -70,10 +69,10 @@ def _document(backend: Backend, repo: str, state: Snapshot, *, blobs: bool) -> d
         "disabled": False,
         "downloads": 0,
         "likes": 0,
-        "library_name": "peft",
+        "library_name": "transformers" if state.base else "peft",
         **({"pipeline_tag": card["pipeline_tag"]} if isinstance(card.get("pipeline_tag"), str) else {}),
         "tags": tags,
-        "cardData": _plain(card),
+        "cardData": card,
         "siblings": siblings,
         "usedStorage": sum(file.size for file in state.files),
     }
@@ -84,23 +83,21 @@ def time_of(text: str) -> str:
     return f"{text[:23]}Z"
 
 
-def tags_of(version: Version | None, card: dict[str, Any]) -> list[str]:
+def tags_of(state: Snapshot, card: dict[str, Any]) -> list[str]:
     """The tags of a repository: its library, method, base, and what its card says."""
     given = card.get("tags")
     said = [str(tag) for tag in given] if isinstance(given, list) else []
-    facts = []
+    facts, version = [], state.version
+    if state.base is not None:
+        return list(dict.fromkeys([*base_tags(state.base), *said]))
     if version is not None:
         facts = [version.description.peft_type.lower(), f"base_model:{version.base_name}"]
     return list(dict.fromkeys(["peft", "safetensors", *facts, *said]))
 
 
-def _plain(value: Any) -> Any:
-    """A card's front matter as JSON: YAML has dates, JSON has none."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+def base_tags(base: StoredBase) -> list[str]:
+    """The tags of a stored base."""
+    return ["transformers", "safetensors", *([base.model_type] if base.model_type else [])]
 
 
 def _sibling(backend: Backend, file: File, *, blobs: bool) -> dict[str, Any]:
@@ -158,8 +155,7 @@ def _nodes(backend: Backend, state: Snapshot, inside: str, *, recursive: bool, e
             found.append(_file_node(backend, file))
     found += [_folder_node(path, children) for path, children in folders.items()]
     if expand:
-        title = state.version.message if state.version else "draft"
-        last = {"id": state.commit, "title": title or "push", "date": time_of(state.at)}
+        last = {"id": state.commit, "title": state.title, "date": time_of(state.at)}
         found = [{**node, "lastCommit": last} for node in found]
     return sorted(found, key=lambda node: str(node["path"]))
 
@@ -178,22 +174,21 @@ def _file_node(backend: Backend, file: File) -> dict[str, Any]:
 async def paths_info(request: Request, path: HubPath) -> Response:
     """`POST /api/models/{id}/paths-info/{rev}`: a form, or JSON."""
     data = await body(request, limit=4_000_000)
+    request.scope["state"]["body"] = data
     wanted, expand = _paths(request, data)
     return JSONResponse(await run_in_threadpool(_paths_info, request, path, wanted, expand))
 
 
 def _paths(request: Request, data: bytes) -> tuple[list[str], bool]:
     if "json" in request.headers.get("content-type", ""):
-        import msgspec  # noqa: PLC0415  the rare spelling
-
-        try:
-            document = msgspec.json.decode(data, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
-            raise HubError(400, "the body is not a JSON object.") from error
+        document = read_object(data)
         given = document.get("paths", [])
         wanted = [str(each) for each in given] if isinstance(given, list) else [str(given)]
         return wanted, bool(document.get("expand"))
-    form = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_PATHS + 10)
+    try:
+        form = parse_qs(data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_PATHS + 10)
+    except ValueError as error:
+        raise HubError(400, f"at most {MOST_PATHS:,} paths are asked for at once.") from error
     return form.get("paths", []), form.get("expand", ["false"])[0] in ("true", "True", "1")
 
 
@@ -201,60 +196,3 @@ def _paths_info(request: Request, path: HubPath, wanted: Iterable[str], expand: 
     backend, state = state_of(request, path, path.revision)
     nodes = {node["path"]: node for node in _nodes(backend, state, "", recursive=True, expand=expand)}
     return [nodes[name] for each in wanted if (name := each.strip("/")) in nodes]
-
-
-async def listing(request: Request, _path: HubPath) -> Response:
-    """`GET /api/models`: the adapters whoever asks may read."""
-    return await run_in_threadpool(_listing, request)
-
-
-def _listing(request: Request) -> Response:
-    """By name a page at a time; sorted by time all at once, because a client asked for that."""
-    backend, query = backend_of(request), request.query_params
-    limit = min(max(int(query["limit"]), 1), PAGE) if query.get("limit", "").isdigit() else PAGE
-    author = query.get("author")
-    scopes = tuple(s for s in backend.asks.scopes if author is None or s.partition("/")[0] in ("*", author))
-    if author is not None:
-        scopes = tuple(f"{author}/*" if scope == "*" else scope for scope in scopes)
-    wanted = Wanted(scopes, search=query.get("search") or None)
-    timed = query.get("sort", "") in _TIMES
-    after, found, rest = query.get("cursor", ""), list[AdapterLine](), True
-    with backend.catalog.reading() as tx:
-        while rest and (timed or len(found) <= limit):
-            batch = tx.versions.adapters(wanted, after="" if timed else after, limit=None if timed else PAGE)
-            found += [line for line in batch if _wanted(line, request)]
-            rest = not timed and len(batch) == PAGE
-            after = batch[-1].adapter if batch else after
-    if timed:
-        found.sort(key=lambda line: line.pushed_at, reverse=True)
-        return JSONResponse([_line(line) for line in found[:limit]])
-    headers = {"link": next_link(request, cursor=found[limit - 1].adapter)} if len(found) > limit else {}
-    return JSONResponse([_line(line) for line in found[:limit]], headers=headers)
-
-
-def _wanted(line: AdapterLine, request: Request) -> bool:
-    query = request.query_params
-    tags = _line_tags(line)
-    return all(each in tags for each in several(request, "filter")) and query.get("gated") not in _TRUE[:3]
-
-
-def _line_tags(line: AdapterLine) -> list[str]:
-    return ["peft", "safetensors", line.method.split(" ")[0].lower(), f"base_model:{line.base_name}"]
-
-
-def _line(line: AdapterLine) -> dict[str, Any]:
-    at = time_of(line.pushed_at)
-    return {
-        "_id": line.adapter,
-        "id": line.adapter,
-        "modelId": line.adapter,
-        "author": line.adapter.partition("/")[0],
-        "lastModified": at,
-        "createdAt": at,
-        "private": True,
-        "gated": False,
-        "downloads": 0,
-        "likes": 0,
-        "library_name": "peft",
-        "tags": _line_tags(line),
-    }

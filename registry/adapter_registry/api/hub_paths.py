@@ -49,6 +49,8 @@ def read(raw_path: bytes) -> HubPath:
 
 
 def _api(channel: str | None, parts: list[str]) -> HubPath:
+    if parts[:1] == ["telemetry"]:
+        return HubPath(channel, "", "", "api/telemetry")
     if not parts or parts[0] not in KINDS:
         return HubPath(channel, "", "", "/".join(["api", *map(unquote, parts)]))
     kind, rest = parts[0], parts[1:]

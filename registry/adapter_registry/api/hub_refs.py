@@ -12,12 +12,13 @@ from adapter_registry.api.hub_access import readable, state_of, writable
 from adapter_registry.api.hub_answers import HubError, no_revision
 from adapter_registry.api.hub_info import flag, next_link, several, time_of
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import json_body
+from adapter_registry.api.requests import json_body, whole_number
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.draft import commit_of
+from adapter_registry.domain.draft import MAIN, commit_of
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, NotFound
 from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.stored_base import StoredBase
 from adapter_registry.services import draft, mark, snapshot
 
 PAGE = 50
@@ -29,8 +30,11 @@ async def refs(request: Request, path: HubPath) -> Response:
 
 
 def _refs(request: Request, path: HubPath) -> dict[str, Any]:
-    backend, adapter, _ = readable(request, path)
-    found = snapshot.names(backend, adapter=adapter)
+    backend, repository = readable(request, path)
+    if repository.bases:
+        found = snapshot.Names(((MAIN, repository.bases[0].commit),), ())
+    else:
+        found = snapshot.names(backend, adapter=repository.name)
 
     def row(name: str, kind: str, commit: str) -> dict[str, str]:
         return {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit}
@@ -52,10 +56,12 @@ def _commits(request: Request, path: HubPath) -> Response:
     backend, state = state_of(request, path, path.revision)
     newest = state.version.number if state.version else 0
     formatted = "formatted" in several(request, "expand")
-    rows = [_commit(v, formatted=formatted) for v in _up_to(backend, state.adapter, newest)]
-    if state.version is None and state.files:
+    rows = [_commit(v, formatted=formatted) for v in _up_to(backend, state.adapter, newest)] if newest else []
+    if state.base is not None:
+        rows = [_base_row(each, formatted=formatted) for each in _stored(backend, state.base, state.adapter)]
+    elif state.version is None and state.files:
         rows.insert(0, _row(state.commit, "draft", "", "", state.at, formatted=formatted))
-    start = int(request.query_params["cursor"]) if request.query_params.get("cursor", "").isdigit() else 0
+    start = whole_number(request.query_params.get("cursor"), default=0)
     headers = {"x-total-count": str(len(rows))}
     if len(rows) > start + PAGE:
         headers["link"] = next_link(request, cursor=str(start + PAGE))
@@ -65,6 +71,17 @@ def _commits(request: Request, path: HubPath) -> Response:
 def _up_to(backend: Backend, adapter: str, newest: int) -> tuple[Version, ...]:
     with backend.catalog.reading() as tx:
         return tx.versions.all_of(adapter, before=newest + 1)
+
+
+def _stored(backend: Backend, base: StoredBase, repo: str) -> tuple[StoredBase, ...]:
+    """That stored base and those that were served under the id before it, newest first."""
+    with backend.catalog.reading() as tx:
+        bases = tx.stored_bases.named(repo)
+    return bases[next((i for i, each in enumerate(bases) if each.base == base.base), 0) :]
+
+
+def _base_row(base: StoredBase, *, formatted: bool) -> dict[str, Any]:
+    return _row(base.commit, "stored base", "", base.stored_by, base.stored_at, formatted=formatted)
 
 
 def _commit(version: Version, *, formatted: bool) -> dict[str, Any]:

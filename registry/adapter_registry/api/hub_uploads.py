@@ -12,7 +12,7 @@ from adapter_registry.api import permission
 from adapter_registry.api.hub_access import writable
 from adapter_registry.api.hub_answers import HubError
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import MAX_BLOB, base_url, json_body, on_behalf, receive, server_of
+from adapter_registry.api.requests import MAX_BLOB, base_url, is_size, json_body, on_behalf, receive, server_of
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import parse
@@ -51,11 +51,12 @@ def _file(each: Any) -> File | dict[str, Any]:
     """The File an object of a batch means, or the answer that says why it means none."""
     oid, size = (each.get("oid"), each.get("size")) if isinstance(each, dict) else (None, None)
     try:
-        if not isinstance(size, int) or not 0 <= size <= MAX_BLOB:
+        if not is_size(size):
             raise InvalidInput(f"a size is 0 to {MAX_BLOB:,} bytes")
         return File(str(oid), size, parse(str(oid)))
     except (InvalidReference, InvalidInput) as error:
-        return {"oid": str(oid)[:64], "size": size or 0, "error": {"code": 422, "message": error.text}}
+        problem = {"code": 422, "message": error.text}
+        return {"oid": str(oid)[:64], "size": size if is_size(size) else 0, "error": problem}
 
 
 def _answer(request: Request, adapter: str, file: File | dict[str, Any], missing: set[Any]) -> dict[str, Any]:
@@ -82,7 +83,8 @@ async def upload(request: Request) -> Response:
     backend = on_behalf(server.backend, Principal(claims["account"], ()))
     digest = parse(claims["digest"])
     try:
-        size = await receive(request, backend, adapter=claims["adapter"], digest=digest, name=digest)
+        adapter, limit = claims["adapter"], claims["size"]
+        size = await receive(request, backend, adapter=adapter, digest=digest, name=digest, limit=limit)
     except RegistryError as error:
         # LFS clients show the status and the body's message.
         status = 400 if error.status == 422 else error.status

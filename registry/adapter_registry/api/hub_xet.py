@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from adapter_registry.api import permission
 from adapter_registry.api.hub_access import writable
 from adapter_registry.api.hub_answers import HubError
-from adapter_registry.api.hub_commit import branch_of
+from adapter_registry.api.hub_commit import branch_of, head_of
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import MAX_BLOB, base_url, body, on_behalf, server_of
 from adapter_registry.checkpoints import xet
@@ -43,7 +43,7 @@ async def write_token(request: Request, path: HubPath) -> Response:
 
 def _write_token(request: Request, path: HubPath) -> Response:
     backend, adapter = writable(request, path)
-    branch_of(request, path)
+    head_of(backend, adapter, branch_of(request, path))
     upload, until = secrets.token_hex(16), int(time.time()) + SECONDS
     # Not bound to the address: a client that renews its permission goes on using its first address.
     claims = {"adapter": adapter, "account": backend.asks.name}

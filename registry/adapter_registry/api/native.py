@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -13,16 +14,28 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapter_registry.api.problems import problem
-from adapter_registry.api.requests import backend_of, body, file_answer, json_body, receive, server_of
-from adapter_registry.domain.digest import hex_of, parse
-from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError
+from adapter_registry.api.requests import (
+    MAX_BLOB,
+    Appended,
+    append,
+    backend_of,
+    body,
+    file_answer,
+    json_body,
+    receive,
+    server_of,
+)
+from adapter_registry.domain.digest import Digest, hex_of, parse
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError, TooLarge
 from adapter_registry.domain.ports import Backend, KeptAnswer
 from adapter_registry.operations import LOCAL, OPERATIONS, Operation, arguments_from_wire, to_wire
-from adapter_registry.services import access, pull
+from adapter_registry.services import access, pointer, pull, upload
+from adapter_registry.services.collect import ANSWER_SECONDS
 
 LONGEST_KEY = 128
-KEY_DAYS = 2
-"""How long the answer to an idempotency key is kept."""
+LONGEST_NUMBER = 15
+OFFSET, LENGTH = "upload-offset", "upload-length"
+"""Headers of an upload that can be taken up again: where it is or goes on, and how long the file is."""
 _ADAPTER = "/api/v1/adapters/{adapter_namespace}/{adapter_name}"
 
 
@@ -35,6 +48,8 @@ def routes() -> list[Route]:
     return [
         Route("/api/v1/sign-in", _sign_in, methods=["POST"]),
         Route(f"{_ADAPTER}/blobs/{{digest}}", _put_blob, methods=["PUT"]),
+        Route(f"{_ADAPTER}/blobs/{{digest}}", _upload_state, methods=["HEAD"]),
+        Route(f"{_ADAPTER}/blobs/{{digest}}", _append_blob, methods=["PATCH"]),
         Route(f"{_ADAPTER}/versions/{{selector}}/files/{{path:path}}", _get_file, methods=["GET"]),
         *table,
     ]
@@ -46,14 +61,25 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         given = arguments_from_wire(operation, request.path_params, request.query_params, data)
         backend = backend_of(request)
         require(operation, backend, given)
+        if operation.call is pointer.pointer:
+            given = await _waited(request, backend, given)
         key = request.headers.get("idempotency-key")
-        if key is not None and operation.writes and not operation.secret:
+        if key is not None and operation.once:
             identity = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + data
             return await run_in_threadpool(_once, operation, backend, given, key, identity)
         status, answered = await run_in_threadpool(_called, operation, backend, given)
         return _tagged(request, Response(answered, status_code=status, media_type="application/json"))
 
     return answer
+
+
+async def _waited(request: Request, backend: Backend, given: dict[str, Any]) -> dict[str, Any]:
+    """`given` without its wait, which was done here: who waits must not hold a thread."""
+    seconds = min(given.pop("wait_seconds", 0.0), pointer.LONGEST_WAIT_SECONDS)
+    if seconds > 0 and given.get("after") is not None:
+        asked = partial(pointer.moved, backend, **given)
+        await server_of(request).changes.until(asked, seconds=seconds)
+    return given
 
 
 def require(operation: Operation, backend: Backend, given: dict[str, Any]) -> None:
@@ -125,7 +151,7 @@ def _claimed(backend: Backend, who: str, key: str, request: str) -> KeptAnswer |
 
 def _store(backend: Backend, tx: Any, who: str, key: str, answer: KeptAnswer) -> None:
     now = backend.clock()
-    before = (datetime.fromisoformat(now) - timedelta(days=KEY_DAYS)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    before = (datetime.fromisoformat(now) - timedelta(seconds=ANSWER_SECONDS)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     tx.accounts.keep_answer(who, key, answer, at=now, forget_before=before)
 
 
@@ -175,11 +201,48 @@ def _adapter(request: Request) -> str:
 
 
 async def _put_blob(request: Request) -> Response:
+    digest, adapter, backend = _blob(request)
+    size = await receive(request, backend, adapter=adapter, digest=digest, name=_file_name(request, digest))
+    return Response(to_wire({"digest": digest, "size": size}), status_code=201, media_type="application/json")
+
+
+async def _upload_state(request: Request) -> Response:
+    """How much is there of an upload that was cut off; 404 where uploads start over."""
+    digest, adapter, backend = _blob(request)
+    offset = await run_in_threadpool(upload.so_far, backend, adapter=adapter, digest=digest)
+    headers = {"cache-control": "no-store", **({} if offset is None else {OFFSET: str(offset)})}
+    return Response(status_code=404 if offset is None else 200, headers=headers)
+
+
+async def _append_blob(request: Request) -> Response:
+    """The next bytes of an upload; what arrived stays, and the last ones make it a blob."""
+    digest, adapter, backend = _blob(request)
+    offset, length = _number(request, OFFSET), _number(request, LENGTH)
+    if length > MAX_BLOB:
+        raise TooLarge(f"a file has at most {MAX_BLOB:,} bytes.")
+    appended = Appended(adapter, digest, _file_name(request, digest), offset, length)
+    there = await append(request, backend, appended)
+    answer = {"digest": digest, "size": length, "received": there}
+    status = 201 if there == length else 200
+    return Response(to_wire(answer), status_code=status, media_type="application/json", headers={OFFSET: str(there)})
+
+
+def _blob(request: Request) -> tuple[Digest, str, Backend]:
+    """(digest, adapter, registry on behalf of who asks) of an address of bytes that they may send."""
     digest, adapter, backend = parse(request.path_params["digest"]), _adapter(request), backend_of(request)
     require(OPERATIONS["push.missing"], backend, {"adapter": adapter})
-    name = request.query_params.get("path", digest)[:200]
-    size = await receive(request, backend, adapter=adapter, digest=digest, name=name)
-    return Response(to_wire({"digest": digest, "size": size}), status_code=201, media_type="application/json")
+    return digest, adapter, backend
+
+
+def _file_name(request: Request, digest: Digest) -> str:
+    return request.query_params.get("path", digest)[:200]
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.headers.get(name, "")
+    if not text.isascii() or not text.isdigit() or len(text) > LONGEST_NUMBER:
+        raise InvalidInput(f"going on with an upload takes the header {name}, a number of bytes; it is {text[:30]!r}.")
+    return int(text)
 
 
 async def _get_file(request: Request) -> Response:

@@ -1,92 +1,123 @@
-"""What operators see: a line of JSON per request with its id, and counts for Prometheus; never a token or a body."""
+"""What operators see of each request: an id, a line of JSON, counts, a span; never a token, a query or a body."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
 import time
+from contextlib import nullcontext
 
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapter_registry.api.hub_paths import read
+from adapter_registry.api.metrics import IN_FLIGHT, RECEIVED, REQUESTS, SECONDS, SENT
+from adapter_registry.api.refusal import refusal
+from adapter_registry.api.tracing import Span, Tracing
+from adapter_registry.domain.errors import Defect
 
 LOG = logging.getLogger("adapters.requests")
-REQUESTS = Counter("adapters_requests", "Requests answered", ["method", "route", "status"])
-SECONDS = Histogram("adapters_request_seconds", "Seconds until an answer began", ["method", "route"])
-SENT = Counter("adapters_sent_bytes", "Bytes of answers")
-RECEIVED = Counter("adapters_received_bytes", "Bytes of requests")
+DEFECTS = logging.getLogger("adapters.defects")
+"""Mistakes of this program, with a traceback; to standard error unless somebody wants them elsewhere."""
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _GIVEN = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_SIGNED = re.compile(r"(/api/v1/uploads/).*")
 
 
 class Observed:
-    """Gives each request an id, counts it, and logs it when it is answered."""
+    """Gives each request an id, counts it, traces it, and logs it when it is answered."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, tracing: Tracing | None = None) -> None:
+        self._app, self._tracing = app, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through and note how it went."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        identity = given if _GIVEN.fullmatch(given) else secrets.token_hex(8)
-        seen = _Seen(identity)
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        seen = _Seen(given if _GIVEN.fullmatch(given) else secrets.token_hex(8))
 
         async def told(message: Message) -> None:
             seen.sent(message)
-            await send(message)
+            try:
+                await send(message)
+            except (RuntimeError, OSError) as error:
+                # uvloop's word for a connection that the client closed while it was written to.
+                raise _HungUp from error
 
         async def heard() -> Message:
             message = await receive()
             RECEIVED.inc(len(message.get("body", b"")))
             return message
 
-        try:
-            await self._app(scope, heard, told)
-        finally:
-            seen.done(scope)
+        with IN_FLIGHT.track_inprogress(), self._tracing.span(headers) if self._tracing else nullcontext() as span:
+            try:
+                await self._app(scope, heard, told)
+            except _HungUp:
+                pass
+            except Exception:
+                DEFECTS.exception("request %s", seen.identity)
+                if seen.began:
+                    raise
+                text = f"the server made a mistake; its log has it as request {seen.identity}. Tell its operator."
+                await refusal(scope, Defect(text))(scope, heard, told)
+            finally:
+                seen.done(scope, span)
+
+
+class _HungUp(Exception):
+    """Nobody reads the rest of the answer."""
 
 
 class _Seen:
     """One request as far as it was answered."""
 
     def __init__(self, identity: str) -> None:
-        self._identity, self._started = identity, time.perf_counter()
+        self.identity, self._started = identity, time.perf_counter()
         self._status, self._bytes, self._began = 0, 0, 0.0
+
+    @property
+    def began(self) -> bool:
+        """Whether an answer is under way, so that no other can be given."""
+        return self._status > 0
 
     def sent(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status, self._began = message["status"], time.perf_counter()
-            MutableHeaders(raw=message["headers"])["x-request-id"] = self._identity
+            headers = MutableHeaders(raw=message["headers"])
+            headers["x-request-id"] = self.identity
+            headers["x-content-type-options"] = "nosniff"
         else:
             size = len(message.get("body", b""))
             self._bytes += size
             SENT.inc(size)
 
-    def done(self, scope: Scope) -> None:
-        route, method = route_of(scope), scope["method"] if scope["method"].isalpha() else "?"
-        REQUESTS.labels(method, route, str(self._status or 499)).inc()
+    def done(self, scope: Scope, span: Span | None) -> None:
+        route, method = route_of(scope), scope["method"] if scope["method"] in METHODS else "?"
+        status = self._status or 499
+        REQUESTS.labels(method, route, str(status)).inc()
         SECONDS.labels(method, route).observe((self._began or time.perf_counter()) - self._started)
         principal = scope.get("state", {}).get("principal")
+        account = principal.name if principal else None
+        if span is not None:
+            span.ended(method=method, route=route, status=status, request=self.identity, account=account)
+        if not LOG.isEnabledFor(logging.INFO):
+            return
         line = {
-            "request": self._identity,
+            "request": self.identity,
             "method": method,
-            "path": scope["path"] if "uploads/" not in scope["path"] else "/api/v1/uploads/...",
-            "status": self._status or 499,
+            "path": _SIGNED.sub(r"\1...", scope["path"])[:500],
+            "route": route,
+            "status": status,
             "seconds": round(time.perf_counter() - self._started, 4),
             "bytes": self._bytes,
-            "account": principal.name if principal else None,
+            "account": account,
             "token": principal.token if principal else None,
         }
-        LOG.info(json.dumps(line))
+        LOG.info("answered", extra={"facts": {**line, "trace": span.trace} if span else line})
 
 
 def route_of(scope: Scope) -> str:
@@ -98,16 +129,3 @@ def route_of(scope: Scope) -> str:
     if path.kind:
         return f"hub:{path.action}"
     return f"hub:{path.action.partition('/')[0]}" if path.action.startswith(("xet/", "api/")) else "other"
-
-
-async def metrics(_request: Request) -> Response:
-    """`GET /metrics`, for whoever has a good token."""
-    return Response(await run_in_threadpool(generate_latest), media_type=CONTENT_TYPE_LATEST)
-
-
-def log_to_stderr() -> None:
-    """One line of JSON per request, on standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    LOG.handlers, LOG.propagate = [handler], False
-    LOG.setLevel(logging.INFO)

@@ -19,11 +19,18 @@ PLACES = {
 }
 EXAMPLES: dict[str, dict[str, Any]] = {
     "push.missing": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
+    "upload.begin": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
+    "upload.finish": {"sent": [{"digest": "sha256:" + "0" * 64, "size": 702, "ticket": "0" * 32}]},
     "push.commit": {
         "base": "mistral-7b@26bca36b",
         "files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}],
         "message": "trained on the spring data",
         "labels": {"team": "search"},
+    },
+    "stored-base.store": {
+        "base": "mistral-7b@26bca36b",
+        "files": [{"path": "config.json", "size": 571, "digest": "sha256:" + "0" * 64}],
+        "names": ["mistral-7b", "mistralai/Mistral-7B-v0.1"],
     },
     "score.add": {"scores": [{"metric": "gsm8k/exact_match", "value": 0.61, "direction": "higher", "n": 1319}]},
     "mark.tag": {"name": "candidate"},

@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from adapter_registry.api.metrics import REFUSALS
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.operations import to_wire
 
@@ -21,7 +22,8 @@ class Problem(JSONResponse):
 
 
 def problem(error: RegistryError) -> Problem:
-    """What a native client reads of an error."""
+    """What a native client reads of an error; counted."""
+    REFUSALS.labels(error.code).inc()
     document = {
         "type": f"urn:adapters:{error.code}",
         "title": type(error).__name__,

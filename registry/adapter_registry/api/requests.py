@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 
+from adapter_registry.api.changes import Changes
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import InvalidInput, TooLarge
-from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.errors import InvalidInput, TooLarge, Unauthorised
+from adapter_registry.domain.ports import Backend, Incoming
 from adapter_registry.domain.ports_identity import Identities
 from adapter_registry.domain.sign_in import Provider
-from adapter_registry.services import push
+from adapter_registry.domain.untrusted import has_nul
+from adapter_registry.services import push, upload
+from adapter_registry.upstream import Upstream
+
+T = TypeVar("T")
 
 MAX_DOCUMENT = 64_000_000
 MAX_BLOB = 1 << 38
 BLOCK = 1 << 20
 NO_TYPE = "application/octet-stream"
+NEVER_A_PAGE = {"content-security-policy": "default-src 'none'; sandbox"}
+"""A browser runs nothing of a file that somebody pushed."""
+LONGEST_NUMBER = 18
+"""Digits that every database holds as an integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,8 @@ class Server:
         backend: the registry.
         public_url: what clients reach it by; None to believe the (allowed) Host they used.
         signing_key: signs short-lived permissions to upload; shared by all processes.
+        changes: wakes requests that wait for an event.
+        upstream: the hub that repositories which are not here are passed on from; None for none.
         identities: OpenID providers, reached over the network.
         provider: the one that people sign in by; None for passwords alone.
     """
@@ -42,7 +54,9 @@ class Server:
     backend: Backend
     public_url: str | None
     signing_key: str
+    changes: Changes
     identities: Identities
+    upstream: Upstream | None = None
     provider: Provider | None = None
 
 
@@ -59,10 +73,10 @@ def asks(request: Request) -> Principal | None:
 
 
 def backend_of(request: Request) -> Backend:
-    """The registry on behalf of who asks; only for routes behind authentication."""
+    """The registry on behalf of who asks; raises Unauthorised when nobody said who asks."""
     principal = asks(request)
     if principal is None:
-        raise InvalidInput("this route was reached without a principal.")
+        raise Unauthorised
     return on_behalf(server_of(request).backend, principal)
 
 
@@ -91,34 +105,100 @@ async def body(request: Request, *, limit: int = MAX_DOCUMENT) -> bytes:
 async def json_body(request: Request, *, limit: int = MAX_DOCUMENT) -> dict[str, Any]:
     """The body as a JSON object; raises InvalidInput when it is none."""
     data = await body(request, limit=limit)
+    return read_object(data) if data else {}
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """A JSON object, read strictly: UTF-8, no NaN, no half of a character, no NUL, which PostgreSQL cannot hold.
+
+    Raises:
+        InvalidInput: anything else.
+    """
     try:
-        document = json.loads(data) if data else {}
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("the body is not JSON.") from error
-    if not isinstance(document, dict):
-        raise InvalidInput("the body is not a JSON object.")
+        document: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput("the body is not a JSON object.") from error
+    if has_nul(document):
+        raise InvalidInput("the body holds a text with a NUL character, which nothing here may have.")
     return document
 
 
-async def receive(request: Request, backend: Backend, *, adapter: str, digest: Digest, name: str) -> int:
-    """Store the request's body under `digest`, hashed as it comes; its size.
+def is_size(value: Any) -> TypeGuard[int]:
+    """Whether a JSON value is a size that a file may have."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BLOB
+
+
+def whole_number(text: str | None, *, default: int) -> int:
+    """A number of a query or header; `default` for anything that is none."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else default
+
+
+async def receive(
+    request: Request, backend: Backend, *, adapter: str, digest: Digest, name: str, limit: int = MAX_BLOB
+) -> int:
+    """Store the request's body under `digest`, hashed as it comes; its size. TooLarge beyond `limit` bytes."""
+    with push.receiving(backend, adapter=adapter, name=name) as incoming:
+        await _written(request, incoming, most=limit)
+        return await run_in_threadpool(incoming.publish, digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Which upload a request goes on with, at which byte, and how long the whole is; `name` is for errors."""
+
+    adapter: str
+    digest: Digest
+    name: str
+    offset: int
+    length: int
+
+
+async def append(request: Request, backend: Backend, to: Appended) -> int:
+    """Add the request's body to an upload, and store it when it is whole; bytes that are there now.
+
+    What arrived before a connection broke stays, and is hashed once more when the upload goes on.
+    """
+    taken = upload.taking_up(backend, adapter=to.adapter, digest=to.digest, name=to.name, offset=to.offset)
+    async with _in_thread(taken) as partial:
+        there = to.offset + await _written(request, partial, most=to.length - to.offset)
+        if there == to.length:
+            await run_in_threadpool(partial.publish, to.digest)
+        return there
+
+
+@asynccontextmanager
+async def _in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """A context whose entering takes a while: it may hash what is there."""
+    entered = await run_in_threadpool(context.__enter__)
+    try:
+        yield entered
+    except BaseException as error:
+        if not context.__exit__(type(error), error, error.__traceback__):
+            raise
+    else:
+        context.__exit__(None, None, None)
+
+
+async def _written(request: Request, incoming: Incoming, *, most: int) -> int:
+    """Write the body; its size. What came before the sender went away is written too.
 
     The bytes are handed to a thread a mebibyte at a time: handing over each piece costs more than the work.
     """
-    with push.receiving(backend, adapter=adapter, name=name) as incoming:
-        pieces: list[bytes] = []
-        held = size = 0
+    pieces: list[bytes] = []
+    held = size = 0
+    try:
         async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                raise TooLarge(f"the body has more than the {most:,} bytes that the file may have from here on.")
             pieces.append(chunk)
             held += len(chunk)
-            size += len(chunk)
-            if size > MAX_BLOB:
-                raise TooLarge(f"a file has at most {MAX_BLOB:,} bytes.")
             if held >= BLOCK:
-                await run_in_threadpool(incoming.write, *pieces)
-                pieces, held = [], 0
+                full, pieces, held = pieces, [], 0
+                await run_in_threadpool(incoming.write, *full)
+    finally:
         await run_in_threadpool(incoming.write, *pieces)
-        return await run_in_threadpool(incoming.publish, digest)
+    return size
 
 
 class BlobFile(FileResponse):
@@ -133,7 +213,7 @@ async def file_answer(request: Request, backend: Backend, file: File, headers: M
 
     HEAD gets the headers alone. A store that hands out addresses is redirected to, with every header on the redirect.
     """
-    given = {"x-content-type-options": "nosniff", "cache-control": "private, no-cache", **headers}
+    given = {**NEVER_A_PAGE, "cache-control": "private, no-cache", **headers}
     location = await run_in_threadpool(backend.blobs.location, file.digest)
     if location is not None and location.local:
         stat = await run_in_threadpool(os.stat, location.address)
@@ -165,12 +245,16 @@ def one_range(text: str | None, size: int) -> tuple[int, int, bool]:
     """(start, end after the last byte, whether it is a part) of a Range header; several ranges count as none."""
     unit, _, span = (text or "").partition("=")
     first, dash, last = span.strip().partition("-")
-    if unit.strip() != "bytes" or not dash or not (first or last) or not (first + last).isdigit():
+    if unit.strip() != "bytes" or not dash or not (first or last) or not _digits(first + last):
         return 0, size, False
     if not first:
-        return max(size - int(last), 0), size, True
-    end = min(int(last) + 1, size) if last else size
-    return int(first), end, True
+        return (max(size - int(last), 0), size, True) if int(last) else (size, size, True)
+    start, end = int(first), min(int(last) + 1, size) if last else size
+    return (start, end, True) if start < end or start >= size else (0, size, False)
+
+
+def _digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 2 * LONGEST_NUMBER
 
 
 async def _pieces(stream: BinaryIO, start: int, end: int) -> AsyncIterator[bytes]:

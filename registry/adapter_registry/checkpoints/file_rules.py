@@ -214,6 +214,12 @@ def _case_problems(files: Sequence[Named]) -> Iterator[Problem]:
             expected = "names that differ in more than case"
             fix = "Remove or rename it, and push again."
             yield Problem("names-differ-in-case", file.path, "", expected, found, fix)
+    for file in files:
+        for folder in PurePosixPath(unicodedata.normalize("NFC", file.path).casefold()).parents:
+            if taken := folded.get(str(folder)):
+                fix = "Remove or rename one of them, and push again."
+                yield Problem("bad-file-name", taken, "", "a file or a folder of that name", f"also {file.path}", fix)
+                break
 
 
 def _settings_notices(file: Named) -> Iterator[Notice]:

@@ -52,7 +52,7 @@ class Grant:
 
     def covers(self, verb: str, adapter: str | None) -> bool:
         """Whether it allows `verb` on `namespace/name`, or on the registry as a whole (None)."""
-        return self.reaches(adapter) and any(v in (EVERYTHING, verb, verb.partition(":")[0]) for v in self.verbs)
+        return self.reaches(adapter) and _covers(self, verb)
 
     def reaches(self, adapter: str | None) -> bool:
         """Whether the scope covers an adapter; the registry as a whole is covered by `*` alone."""
@@ -95,6 +95,13 @@ class Principal:
         scopes = {g.scope for g in (*self.grants, *(self.limits or ()))}
         return any(self.may(verb, None if scope == EVERYTHING else scope.replace("*", "a")) for scope in scopes)
 
+    def may_throughout(self, verb: str, pattern: str) -> bool:
+        """Whether they may do `verb` to everything that a pattern means: `namespace/name` with `*` in it, or `*`."""
+        namespace, _, name = pattern.partition("/")
+        scope = EVERYTHING if "*" in namespace else f"{namespace}/*" if "*" in name else pattern
+        held = (self.grants,) if self.limits is None else (self.grants, self.limits)
+        return all(any(_narrower(scope, g.scope) == scope and _covers(g, verb) for g in grants) for grants in held)
+
     def sees(self, adapter: str) -> bool:
         """Whether an adapter exists for them."""
         return self.may("read", adapter)
@@ -123,6 +130,10 @@ def within(wanted: Iterable[Grant], limits: Iterable[Grant]) -> bool:
 
 def _verbs_within(grant: Grant, bound: Grant) -> bool:
     return all(EVERYTHING in bound.verbs or {verb, verb.partition(":")[0]} & set(bound.verbs) for verb in grant.verbs)
+
+
+def _covers(grant: Grant, verb: str) -> bool:
+    return any(held in (EVERYTHING, verb, verb.partition(":")[0]) for held in grant.verbs)
 
 
 def _covered(grants: Iterable[Grant], verb: str, adapter: str | None) -> bool:

@@ -147,6 +147,7 @@ class RegisteredBase:
         tensors: number of tensors in its table.
         added_by: who registered it under this name.
         added_at: when, ISO 8601 in UTC.
+        served_as: ids it is served under, because its bytes are stored here; empty when they are not.
     """
 
     name: str
@@ -154,6 +155,7 @@ class RegisteredBase:
     tensors: int
     added_by: str
     added_at: str
+    served_as: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:

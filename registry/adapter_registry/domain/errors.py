@@ -209,6 +209,36 @@ class TooLarge(RegistryError):
     code, status, exit_code = "too-large", 413, 1
 
 
+class UntrustedPointer(RegistryError):
+    """What a server says that a stage points to cannot be believed: forged, replayed or expired."""
+
+    code, status, exit_code = "untrusted-pointer", 409, 7
+
+
+class TooSlow(RegistryError):
+    """A request whose bytes stopped coming."""
+
+    code, status, exit_code = "too-slow", 408, 1
+
+
+class Misdirected(RegistryError):
+    """A request to a name that this server is not known by."""
+
+    code, status, exit_code = "misdirected", 421, 1
+
+
+class NotAllowed(RegistryError):
+    """A method that an address does not have."""
+
+    code, status, exit_code = "method-not-allowed", 405, 1
+
+
+class Defect(RegistryError):
+    """A mistake of this program; its operator finds the cause in the log, by the request's id."""
+
+    code, status, exit_code = "defect", 500, 1
+
+
 class ServerUnreachable(RegistryError):
     """The server that ADAPTERS_URL names does not answer, or answers something else."""
 

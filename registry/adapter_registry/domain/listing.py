@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import Event
+from adapter_registry.domain.webhook import Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,14 @@ class EventPage:
     """Some events in order; `next` as in AdapterPage."""
 
     items: tuple[Event, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPage:
+    """Some deliveries of a webhook, newest first; `next` as in AdapterPage."""
+
+    items: tuple[Delivery, ...]
     next: int | None
 
 

@@ -5,10 +5,10 @@ Each Protocol has one contract suite under tests/contract that every implementat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from adapter_registry.domain.access import SYSTEM, Grant, Principal
 from adapter_registry.domain.account import Account, Token
@@ -20,9 +20,15 @@ from adapter_registry.domain.event import Entry, Event
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports_blobs import BlobStore as BlobStore
+from adapter_registry.domain.ports_blobs import Incoming as Incoming
+from adapter_registry.domain.ports_blobs import Location as Location
+from adapter_registry.domain.ports_blobs import Partial as Partial
 from adapter_registry.domain.ports_identity import IdentityRows
+from adapter_registry.domain.ports_webhooks import WebhookRows
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.stored_base import StoredBaseRows
 
 
 class BaseRows(Protocol):
@@ -121,6 +127,9 @@ class StageRows(Protocol):
     def move(self, promotion: Promotion) -> None:
         """Append the promotion and move the pointer to it."""
 
+    def current(self, adapter: str, stage: str) -> Promotion | None:
+        """The move that the pointer stands where it does by; None when it never moved."""
+
     def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
         """Newest first."""
 
@@ -136,6 +145,9 @@ class EventRows(Protocol):
 
     def append(self, entry: Entry) -> Event: ...
 
+    def newest(self) -> int:
+        """The sequence of the newest; 0 when there is none."""
+
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         """In order, beginning after sequence `after`; `subject` keeps those about it and about its versions."""
 
@@ -144,6 +156,9 @@ class BlobRows(Protocol):
     """Which blobs versions refer to."""
 
     def known(self, digests: Iterable[Digest]) -> frozenset[Digest]: ...
+
+    def referenced(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of `digests` that a version refers to."""
 
     def unreferenced(self) -> tuple[Digest, ...]: ...
 
@@ -205,6 +220,8 @@ class AccountRows(Protocol):
     def drop_answer(self, account: str, key: str) -> None:
         """Forget a write that did not come to an answer."""
 
+    def forget_answers(self, *, before: str) -> None: ...
+
 
 class BranchRows(Protocol):
     """Branches and drafts, who owns which bytes, defaults of namespaces, uploads in pieces."""
@@ -225,10 +242,13 @@ class BranchRows(Protocol):
     def remove(self, adapter: str, name: str) -> bool: ...
 
     def own(self, namespace: str, digests: Iterable[Digest], *, at: str) -> None:
-        """Record that these bytes were received in a namespace."""
+        """Record that these bytes were received in a namespace, or asked for there again."""
 
-    def owned(self, namespace: str, digests: Iterable[Digest]) -> frozenset[Digest]:
-        """Those of `digests` that were received in the namespace."""
+    def owned(self, namespace: str, digests: Iterable[Digest]) -> dict[Digest, str]:
+        """Those of `digests` that were received in the namespace, and when they were last asked for."""
+
+    def reserved(self, digests: Iterable[Digest], *, since: str) -> frozenset[Digest]:
+        """Those of `digests` that were received or asked for after `since`, in any namespace or in pieces."""
 
     def holders(self, digest: Digest) -> tuple[str, ...]:
         """Adapters with a version that holds these bytes."""
@@ -270,6 +290,10 @@ class Transaction(Protocol):
     @property
     def branches(self) -> BranchRows: ...
     @property
+    def webhooks(self) -> WebhookRows: ...
+    @property
+    def stored_bases(self) -> StoredBaseRows: ...
+    @property
     def identities(self) -> IdentityRows: ...
 
 
@@ -281,69 +305,6 @@ class Catalog(Protocol):
 
     def writing(self) -> AbstractContextManager[Transaction]:
         """Commits on leaving, rolls back on an exception."""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A path on this machine (`local`), or a URL that is good for a short while."""
-
-    address: str
-    local: bool
-
-
-class Incoming(Protocol):
-    """Bytes on their way into a BlobStore: hashed as they are written, nothing until they are published."""
-
-    def write(self, *pieces: bytes) -> None: ...
-
-    def publish(self, digest: Digest) -> int:
-        """Store what was written under `digest`; its size. Durable when it returns.
-
-        Raises:
-            DigestMismatch: it is something else; nothing is kept.
-        """
-
-
-class BlobStore(Protocol):
-    """Bytes addressed by their digest."""
-
-    def incoming(self, *, name: str) -> AbstractContextManager[Incoming]:
-        """A place to write bytes whose digest is known at the end; `name` is for errors."""
-
-    def location(self, digest: Digest) -> Location | None:
-        """Where the bytes can be read without going through `open`; None when nowhere."""
-
-    def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
-        """Store the bytes of `source` under `digest`; their number.
-
-        Durable when it returns. The same bytes again are a success and are stored once.
-
-        Args:
-            digest: what the caller says they are.
-            source: read to its end.
-            name: the file's name, for the error.
-
-        Raises:
-            DigestMismatch: they are not; nothing is kept.
-            StoreFull: no space; nothing is kept.
-        """
-
-    def open(self, digest: Digest) -> BinaryIO:
-        """A seekable stream; raises NotFound when the store lost the bytes."""
-
-    def size(self, digest: Digest) -> int | None:
-        """Bytes stored under `digest`; None when there are none."""
-
-    def holds(self, digest: Digest, size: int) -> bool:
-        """Whether sound bytes of this size are there; if so, they count as asked for now."""
-
-    def delete(self, digest: Digest) -> None: ...
-
-    def each(self) -> Iterator[tuple[Digest, float]]:
-        """(digest, age in seconds since it was last stored or asked for)."""
-
-    def sweep(self, *, older_than: float) -> int:
-        """Remove what interrupted writes left behind more than `older_than` seconds ago; how many files."""
 
 
 Clock = Callable[[], str]

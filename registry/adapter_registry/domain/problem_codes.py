@@ -69,6 +69,7 @@ NOTICES: dict[str, str] = {
     "packed-base": "The base is quantised, so sizes were checked only as far as packed weights tell.",
     "prefix": "Module names and the checkpoint's tensor names differ in one consistent way.",
     "revision-resolved": "A branch or tag of the Hub was resolved to its commit.",
+    "sent-through-server": "Files travelled through the server because its bucket could not be reached from here.",
     "slow-load": "PEFT computes something for each layer when it loads this.",
     "template-dunder": "A chat template reaches for Python's inner attributes.",
     "unknown-fields": "Fields that no PEFT release writes.",

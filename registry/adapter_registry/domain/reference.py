@@ -13,11 +13,11 @@ from adapter_registry.domain import digest, names
 from adapter_registry.domain.errors import InvalidReference
 
 _NUMBER = re.compile(r"v([1-9][0-9]{0,8})")
-_SEMVER = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?")
-_RANGE = re.compile(r"[\^~><=*]|^[0-9]+(\.([0-9]+|x|\*))?(\.(x|\*))?$")
-_COMPARATOR = re.compile(
-    r"(\^|~|>=|<=|>|<|=)?\s*([0-9]+|x|\*)(?:\.([0-9]+|x|\*))?(?:\.([0-9]+|x|\*))?(-[0-9A-Za-z.-]+)?"
-)
+_DIGITS = "[0-9]{1,9}"
+_SEMVER = re.compile(rf"{_DIGITS}\.{_DIGITS}\.{_DIGITS}([-+][0-9A-Za-z.+-]{{1,100}})?")
+_RANGE = re.compile(rf"[\^~><=*]|^{_DIGITS}(\.({_DIGITS}|x|\*))?(\.(x|\*))?$")
+_PART = rf"({_DIGITS}|x|\*)"
+_COMPARATOR = re.compile(rf"(\^|~|>=|<=|>|<|=)?\s*{_PART}(?:\.{_PART})?(?:\.{_PART})?(-[0-9A-Za-z.-]{{1,100}})?")
 
 
 class Kind(StrEnum):

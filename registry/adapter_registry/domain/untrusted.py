@@ -56,6 +56,15 @@ def words(value: object) -> str:
     return line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
 
 
+def has_nul(value: object) -> bool:
+    """Whether there is a NUL character anywhere in a JSON value: PostgreSQL cannot hold one, and no text needs one."""
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(has_nul(key) or has_nul(each) for key, each in value.items())
+    return isinstance(value, list) and any(has_nul(each) for each in value)
+
+
 def fingerprint(value: object) -> str:
     """12 hex digits that equal values share, whatever the order of their keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

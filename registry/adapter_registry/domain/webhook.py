@@ -1,16 +1,10 @@
-"""Webhooks: who is told of which event, what the message says, how it is signed, and when it is tried again.
+"""Webhooks: who is told of which event, what the message says, and when it is tried again.
 
-Signatures follow Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks, spec 1.0.0): HMAC-SHA256
-over `id.timestamp.body`, in the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`. A message keeps its
-id through every attempt and replay, so that receivers recognise duplicates by it.
+A message keeps its id through every attempt and replay, so that receivers recognise duplicates by it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from adapter_registry.domain.digest import canonical_json
-from adapter_registry.domain.errors import InvalidInput, Unauthorised
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.event import Entry, Event, Outcome
 
 TYPES: Mapping[tuple[str, Outcome], str] = {
@@ -48,18 +42,13 @@ _OF_THE_REGISTRY = ("base.", "policy.")
 _TOLD = ("stage", "tag", "digest", "base", "semver", "decision", "blockers", "revision")
 _BACKOFF_SECONDS = (5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600, 12 * 3_600)
 JITTER = 0.2
-WINDOW_SECONDS = 300
 LONGEST_URL = 2_048
-SECRET_BYTES = range(24, 65)
 GONE = 410
 
-_SECRET_PREFIX = "whsec_"  # noqa: S105 - the public mark of a secret, not one
 _SCOPE_PART = re.compile(r"[A-Za-z0-9._-]{0,96}\*?[A-Za-z0-9._-]{0,96}")
 _URL = re.compile(r"[!#$%&'()*+,./0-9:;=?@A-Z\[\]_a-z~-]+")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _VERSION = re.compile(r"v[1-9][0-9]*")
-_TIMESTAMP = re.compile(r"[0-9]{1,12}")
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +95,9 @@ class Delivery:
         state: pending, delivered, or dead: given up, and sent again only by hand (`replayed`).
         status: HTTP status of the last answer; None when there was none.
         error: why the last attempt failed; empty when it did not.
+        kind: what happened, of EVENTS.
+        about: the adapter, base or stage it happened to; messages about the same one arrive in order.
+        attempted_at: when it was last sent, ISO 8601 in UTC; None when never.
     """
 
     id: str
@@ -116,6 +108,9 @@ class Delivery:
     state: State
     status: int | None = None
     error: str = ""
+    kind: str = ""
+    about: str = ""
+    attempted_at: str | None = None
 
 
 def check_url(text: str) -> str:
@@ -237,86 +232,17 @@ def message_id(webhook: str, sequence: int) -> str:
 def scheduled(webhook: Webhook, event: Event) -> Delivery:
     """The delivery that `event` causes, due at once."""
     identity = message_id(webhook.id, event.sequence)
-    return Delivery(identity, webhook.id, event.sequence, 0, event.entry.at, State.PENDING)
-
-
-def new_secret(random: bytes) -> str:
-    """A signing secret, `whsec_` and base64, of 24 to 64 random bytes (32 are plenty)."""
-    if len(random) not in SECRET_BYTES:
-        raise InvalidInput(f"a webhook's secret is made of 24 to 64 random bytes, not {len(random)}.")
-    return _SECRET_PREFIX + base64.b64encode(random).decode()
-
-
-def _key(secret: str) -> bytes:
-    """The secret's bytes; refusals never repeat any of it."""
-    try:
-        key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not secret.startswith(_SECRET_PREFIX) or len(key) not in SECRET_BYTES:
-        raise InvalidInput("the webhook's secret must be whsec_ and the base64 of 24 to 64 bytes.")
-    return key
-
-
-def signature(secret: str, *, id: str, timestamp: int, body: bytes) -> str:
-    """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`.
-
-    Args:
-        secret: as `new_secret` makes it.
-        id: the message's id; no dot, so that the three parts can be told apart.
-        timestamp: when it is sent, whole seconds since 1970.
-        body: the bytes that are posted.
-
-    Raises:
-        InvalidInput: a secret or an id of another form.
-    """
-    if not _ID.fullmatch(id):
-        raise InvalidInput(f"{id[:80]!r} is not a message's id: 1 to 64 letters, digits, '_' or '-'.")
-    signed = b".".join((id.encode(), str(timestamp).encode(), body))
-    return f"v1,{base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()}"
-
-
-def headers(secrets: Sequence[str], *, id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """What is sent along with `body`; with two live secrets (a rotation) both signatures, so either verifies."""
-    if not secrets:
-        raise InvalidInput("the webhook has no secret, and messages are never sent unsigned; give it one.")
-    signatures = [signature(secret, id=id, timestamp=timestamp, body=body) for secret in secrets]
-    return {
-        "content-type": "application/json",
-        "webhook-id": id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(signatures),
-    }
-
-
-def verify(headers: Mapping[str, str], body: bytes, *, secrets: Sequence[str], now: float) -> str:
-    """The id of a message that is genuine and fresh; for receivers, who then drop ids they have seen.
-
-    Args:
-        headers: as received; names in any case.
-        body: as received, before any JSON is read.
-        secrets: those that are live: one, or two during a rotation.
-        now: seconds since 1970.
-
-    Raises:
-        Unauthorised: a header is missing or malformed, the message is more than WINDOW_SECONDS old or early, or no
-            signature is of any secret.
-    """
-    given = {name.lower(): value for name, value in headers.items()}
-    id, sent, signatures = (given.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature"))
-    if not (_ID.fullmatch(id) and _TIMESTAMP.fullmatch(sent) and signatures):
-        raise Unauthorised("the message lacks a well-formed webhook-id, webhook-timestamp or webhook-signature.")
-    if abs(now - int(sent)) > WINDOW_SECONDS:
-        raise Unauthorised(
-            f"the message was sent {abs(now - int(sent)):,.0f} seconds {'ago' if now > int(sent) else 'from now'}; "
-            f"more than {WINDOW_SECONDS} is a replay or a wrong clock."
-        )
-    expected = [signature(secret, id=id, timestamp=int(sent), body=body).encode() for secret in secrets]
-    found = [each.encode() for each in signatures.split(" ")]
-    # Every pair is compared, each in constant time: how long it takes says nothing about which one was near.
-    if not any([hmac.compare_digest(ours, theirs) for ours in expected for theirs in found]):
-        raise Unauthorised("the message's signature is of another secret, or the message was changed on the way.")
-    return id
+    entry = event.entry
+    return Delivery(
+        identity,
+        webhook.id,
+        event.sequence,
+        0,
+        entry.at,
+        State.PENDING,
+        kind=type_of(entry) or "",
+        about=adapter_of(entry) or entry.subject,
+    )
 
 
 def backoff(attempt: int, *, jitter: float) -> float | None:
@@ -343,13 +269,13 @@ def attempted(delivery: Delivery, *, status: int | None, error: str, at: str, ji
         jitter: see `backoff`.
     """
     attempts = delivery.attempts + 1
-    after = replace(delivery, attempts=attempts, status=status, error=error)
+    after = replace(delivery, attempts=attempts, status=status, error=error, attempted_at=at)
     if status is not None and 200 <= status < 300:
         return replace(after, state=State.DELIVERED, error="")
     wait = None if status == GONE else backoff(attempts, jitter=jitter)
     if wait is None:
         return replace(after, state=State.DEAD)
-    return replace(after, state=State.PENDING, due_at=_later(at, wait))
+    return replace(after, state=State.PENDING, due_at=later(at, wait))
 
 
 def replayed(delivery: Delivery, *, at: str) -> Delivery:
@@ -357,6 +283,7 @@ def replayed(delivery: Delivery, *, at: str) -> Delivery:
     return replace(delivery, attempts=0, due_at=at, state=State.PENDING)
 
 
-def _later(at: str, seconds: float) -> str:
+def later(at: str, seconds: float) -> str:
+    """A moment `seconds` after another, both ISO 8601 in UTC."""
     moment = datetime.fromisoformat(at).astimezone(UTC) + timedelta(seconds=seconds)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

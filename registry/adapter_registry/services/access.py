@@ -222,11 +222,30 @@ def bootstrap(backend: Backend) -> str | None:
     with backend.catalog.writing() as tx:
         if tx.accounts.all():
             return None
-        grants = (grant_of("*", ("admin",)),)
-        tx.accounts.add(Account(ADMIN, AccountKind.PERSON, grants, SYSTEM.name, backend.clock()), password=None)
-        made = issued(backend, tx, ADMIN, "first start", None, None)
-        tx.events.append(_entry(backend, "account.create", ADMIN, {"kind": "person", "token": made.token.id}))
+        made = _first_admin(backend, tx, label="first start")
     return made.secret
+
+
+def rescue(backend: Backend) -> NewToken:
+    """A token of the administrator for who can reach the store itself, so for nobody through a server.
+
+    The account is made where there is none, and gets its rights and its way in back where they were taken.
+    """
+    with backend.catalog.writing() as tx:
+        if tx.accounts.get(ADMIN) is None:
+            return _first_admin(backend, tx, label="adapters admin token")
+        tx.accounts.change(ADMIN, grants=(grant_of("*", ("admin",)),), disabled_at="")
+        made = issued(backend, tx, ADMIN, "adapters admin token", None, None)
+        tx.events.append(_entry(backend, "token.create", ADMIN, {"token": made.token.id, "label": made.token.label}))
+    return made
+
+
+def _first_admin(backend: Backend, tx: Transaction, *, label: str) -> NewToken:
+    grants = (grant_of("*", ("admin",)),)
+    tx.accounts.add(Account(ADMIN, AccountKind.PERSON, grants, SYSTEM.name, backend.clock()), password=None)
+    made = issued(backend, tx, ADMIN, label, None, None)
+    tx.events.append(_entry(backend, "account.create", ADMIN, {"kind": "person", "token": made.token.id}))
+    return made
 
 
 def server_secret(backend: Backend, *, name: str) -> str:

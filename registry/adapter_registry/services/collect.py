@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from adapter_registry.domain.digest import Digest, hex_of
 from adapter_registry.domain.event import Entry, Outcome, broken_link
@@ -13,6 +14,13 @@ from adapter_registry.domain.ports import Backend, BlobStore, Transaction
 GRACE_SECONDS = 2 * 3600.0
 """How long bytes that nothing refers to are safe: longer than any push takes between upload and commit."""
 
+ANSWER_SECONDS = 2 * 24 * 3600.0
+"""How long the answer to an idempotency key is kept."""
+BATCH = 20
+"""Blobs that are removed while writers wait."""
+READ_BATCH = 10_000
+BEGINNING = ""
+"""Before any time."""
 BLOCK = 1 << 20
 
 
@@ -24,7 +32,7 @@ class Damage:
         what: `missing`, `damaged` or `log`.
         digest: of the blob concerned; None for the log.
         text: what it is and what to do.
-        affected: versions that need it, `namespace/name@v3`.
+        affected: what needs it: versions, `namespace/name@v3`, and stored bases, `base NAME`.
     """
 
     what: str
@@ -92,6 +100,9 @@ def _users(tx: Transaction) -> dict[Digest, list[str]]:
         for version in tx.versions.all_of(line.adapter):
             for file in version.files:
                 users.setdefault(file.digest, []).append(version.reference)
+    for stored in tx.stored_bases.all():
+        for file in stored.files:
+            users.setdefault(file.digest, []).append(f"base {stored.name}")
     return users
 
 
@@ -111,38 +122,73 @@ def _state(blobs: BlobStore, digest: Digest, size: int, *, read_data: bool) -> s
 
 
 def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False) -> Collected:
-    """Remove what no version refers to and nobody touched for `grace_seconds`.
+    """Remove what no version and no stored base refers to and nobody sent or asked for within `grace_seconds`.
 
-    Rows go first, in a transaction of their own. Bytes go in a second one, which holds off every commit: only those
-    that still have no row and that no push touched meanwhile. A crash in between leaves bytes without a row, which
-    the next collection removes; never a row without bytes.
+    The store is listed outside of any transaction. Then, a few at a time: rows and claims go in one transaction, so
+    that no commit that began before can go on; bytes go in a second one, unless somebody received or asked for them
+    meanwhile. A crash in between leaves bytes without a row, which the next collection removes; never a version without
+    bytes.
     """
+    cutoff = _before(backend, grace_seconds)
     if not dry_run:
-        _forget_rows(backend, grace_seconds)
-    with backend.catalog.writing() as tx:
-        unreferenced = set(tx.blobs.unreferenced())
-        ages = dict(backend.blobs.each())
-        known = tx.blobs.known(ages) | tx.branches.drafted()
-        doomed = [
-            d for d, age in ages.items() if age >= grace_seconds and (d not in known or (dry_run and d in unreferenced))
-        ]
-        size = sum(backend.blobs.size(digest) or 0 for digest in doomed)
-        if dry_run:
-            return Collected(len(doomed), size, 0)
-        for digest in doomed:
-            tx.branches.disown(digest)
-            backend.blobs.delete(digest)
-        leftovers = backend.blobs.sweep(older_than=grace_seconds)
-        if doomed or leftovers:
-            detail = {"blobs": len(doomed), "bytes": size, "leftovers": leftovers}
+        _forget_old(backend, cutoff)
+    old = {digest: age >= grace_seconds for digest, age in backend.blobs.each()}
+    with backend.catalog.reading() as tx:
+        candidates = [digest for digest, is_old in old.items() if is_old]
+        candidates += [digest for digest in tx.blobs.unreferenced() if digest not in old]
+    if dry_run:
+        with backend.catalog.reading() as tx:
+            doomed = [d for some in _batches(candidates, READ_BATCH) for d in _unneeded(tx, some, cutoff) if d in old]
+        return Collected(len(doomed), sum(backend.blobs.size(digest) or 0 for digest in doomed), 0)
+    blobs = size = 0
+    for some in _batches(candidates, BATCH):
+        sizes = _removed(backend, some, cutoff)
+        blobs, size = blobs + len(sizes), size + sum(sizes)
+    leftovers = backend.blobs.sweep(older_than=grace_seconds)
+    if blobs or leftovers:
+        with backend.catalog.writing() as tx:
+            detail = {"blobs": blobs, "bytes": size, "leftovers": leftovers}
             tx.events.append(Entry("collect", "store", Outcome.DONE, backend.actor, backend.clock(), detail))
-    return Collected(len(doomed), size, leftovers)
+    return Collected(blobs, size, leftovers)
 
 
-def _forget_rows(backend: Backend, grace_seconds: float) -> None:
+def _forget_old(backend: Backend, cutoff: str) -> None:
+    """Forget pieces of uploads that were never put together, and answers that nobody asks for again."""
     with backend.catalog.writing() as tx:
-        ages = dict(backend.blobs.each())
-        drafted = tx.branches.drafted()
-        for digest in tx.blobs.unreferenced():
-            if digest not in drafted and ages.get(digest, grace_seconds) >= grace_seconds:
-                tx.blobs.forget(digest)
+        tx.branches.forget_xorbs(before=cutoff)
+        tx.accounts.forget_answers(before=_before(backend, ANSWER_SECONDS))
+
+
+def _removed(backend: Backend, digests: Sequence[Digest], cutoff: str) -> list[int]:
+    """Remove those that are not needed; the sizes of those that were there."""
+    with backend.catalog.reading() as tx:
+        doomed = _unneeded(tx, digests, cutoff)
+    sizes = {digest: backend.blobs.size(digest) for digest in doomed}
+    if not sizes:
+        return []
+    with backend.catalog.writing() as tx:
+        doomed = _unneeded(tx, sizes, cutoff)
+        for digest in doomed:
+            tx.blobs.forget(digest)
+            tx.branches.disown(digest)
+    with backend.catalog.writing() as tx:
+        doomed = [digest for digest in _unneeded(tx, doomed, BEGINNING) if sizes[digest] is not None]
+        for digest in doomed:
+            backend.blobs.delete(digest)
+    return [sizes[digest] or 0 for digest in doomed]
+
+
+def _unneeded(tx: Transaction, digests: Iterable[Digest], cutoff: str) -> list[Digest]:
+    """Those that no version, stored base or draft refers to, and that nobody received or asked for after `cutoff`."""
+    wanted = list(digests)
+    needed = tx.blobs.referenced(wanted) | tx.branches.drafted() | tx.branches.reserved(wanted, since=cutoff)
+    return [digest for digest in wanted if digest not in needed]
+
+
+def _batches(digests: Sequence[Digest], size: int) -> Iterator[Sequence[Digest]]:
+    return (digests[start : start + size] for start in range(0, len(digests), size))
+
+
+def _before(backend: Backend, seconds: float) -> str:
+    """The time `seconds` ago, as ports.Clock writes it."""
+    return (datetime.fromisoformat(backend.clock()) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

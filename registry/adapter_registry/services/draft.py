@@ -17,7 +17,7 @@ from adapter_registry.domain.names import check_tag
 from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.services.push import StoredFile, Wish, store
-from adapter_registry.services.references import base_of, no_adapter
+from adapter_registry.services.references import base_of, no_adapter, refuse_base_name
 
 ATTEMPTS = 20
 """How often a commit is tried on a branch that others move meanwhile."""
@@ -60,6 +60,8 @@ def create(backend: Backend, *, adapter: str) -> bool:
         spelled = tx.versions.spelled(adapter)
         if spelled not in (None, adapter):
             raise Conflict(f"{adapter} differs only in upper and lower case from {spelled}, which exists.")
+        if spelled is None:
+            refuse_base_name(tx, adapter)
         fresh = tx.branches.create_adapter(adapter, by=backend.actor, at=backend.clock())
         if fresh:
             tx.events.append(Entry("adapter.create", adapter, Outcome.DONE, backend.actor, backend.clock()))

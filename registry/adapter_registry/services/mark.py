@@ -33,9 +33,11 @@ def tag(backend: Backend, *, reference: str, name: str) -> tuple[Version, Versio
 def untag(backend: Backend, *, adapter: str, name: str) -> None:
     """Remove a tag; raises NotFound when the adapter has none of that name."""
     with backend.catalog.writing() as tx:
+        before = tx.versions.tagged(adapter, name)
         if not tx.versions.remove_tag(adapter, name):
             raise NotFound(f"{adapter} has no tag {name!r}.")
-        entry = Entry("tag.remove", adapter, Outcome.DONE, backend.actor, backend.clock(), {"tag": name})
+        detail = {"tag": name, "from": before.reference if before else None}
+        entry = Entry("tag.remove", adapter, Outcome.DONE, backend.actor, backend.clock(), detail)
         tx.events.append(entry)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -12,7 +12,7 @@ from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.draft import MAIN, Branch
-from adapter_registry.domain.errors import Conflict, InvalidReference, Notice, PushRefused
+from adapter_registry.domain.errors import Conflict, InvalidReference, NotFound, Notice, PushRefused
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest
@@ -20,9 +20,13 @@ from adapter_registry.domain.names import check_label
 from adapter_registry.domain.ports import Backend, BlobStore, Incoming, Transaction
 from adapter_registry.domain.reference import split_adapter
 from adapter_registry.domain.versioning import Bump, next_semver
-from adapter_registry.services.base import find
+from adapter_registry.services.base import KnownBase, find
+from adapter_registry.services.references import refuse_base_name
 
 LONGEST_MESSAGE = 10_000
+BLOCK = 1 << 20
+ATTEMPTS = 10
+"""How often a commit is tried while others ask for the same bytes, or a collection removes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +74,26 @@ def missing(backend: Backend, *, adapter: str, files: Sequence[File]) -> tuple[D
     Bytes count as there when they were received in the adapter's namespace, or are in a version that whoever asks may
     read: nobody learns from an answer that somebody else has them.
     """
-    name = _named(backend, adapter)
+    name = named(backend, adapter)
+    digests = {file.digest for file in files}
     with backend.catalog.reading() as tx:
-        known = _obtainable(backend, tx, name, files)
+        known = _claims(backend, tx, name, digests).keys()
+    if known:
+        # Before looking whether they are there: a collection leaves alone what was asked for.
+        received(backend, adapter=name, digests=sorted(known))
     there = {f.digest for f in files if f.digest in known and backend.blobs.holds(f.digest, f.size)}
-    return tuple(sorted({f.digest for f in files} - there))
+    return tuple(sorted(digests - there))
 
 
 @contextmanager
 def receiving(backend: Backend, *, adapter: str, name: str) -> Iterator[Incoming]:
     """A place for bytes as they arrive; `publish` stores them and gives them to the adapter's namespace."""
     with backend.blobs.incoming(name=name) as incoming:
-        yield _Owned(backend, _named(backend, adapter), incoming)
+        yield Owned(backend, named(backend, adapter), incoming)
 
 
 @dataclass(frozen=True, slots=True)
-class _Owned:
+class Owned:
     """See ports.Incoming."""
 
     backend: Backend
@@ -96,23 +104,28 @@ class _Owned:
         """See ports.Incoming.write."""
         self.incoming.write(*pieces)
 
+    def check(self, digest: Digest) -> None:
+        """See ports.Incoming.check."""
+        self.incoming.check(digest)
+
     def publish(self, digest: Digest) -> int:
         """See ports.Incoming.publish."""
-        size = self.incoming.publish(digest)
+        # They are the namespace's before they are stored: from then on no collection takes what was there already.
+        self.incoming.check(digest)
         received(self.backend, adapter=self.adapter, digests=(digest,))
-        return size
+        return self.incoming.publish(digest)
 
 
 def receive(backend: Backend, *, adapter: str, file: File, source: BinaryIO) -> int:
     """Store the bytes of one File; see ports.BlobStore.put. They now belong to the adapter's namespace."""
-    name = _named(backend, adapter)
-    size = backend.blobs.put(file.digest, source, name=file.path)
-    received(backend, adapter=name, digests=(file.digest,))
-    return size
+    with receiving(backend, adapter=adapter, name=file.path) as incoming:
+        while block := source.read(BLOCK):
+            incoming.write(block)
+        return incoming.publish(file.digest)
 
 
 def received(backend: Backend, *, adapter: str, digests: Sequence[Digest]) -> None:
-    """Record that bytes which are in the store were received for an adapter."""
+    """Record that bytes which are in the store were received for an adapter, or are asked for again."""
     with backend.catalog.writing() as tx:
         tx.branches.own(adapter.partition("/")[0], digests, at=backend.clock())
 
@@ -161,56 +174,68 @@ def store(
     after: Callable[[Transaction, Version], None],
 ) -> Pushed:
     """As `commit`; `after` runs in the transaction that makes the Version, or finds that it exists."""
-    name = _named(backend, adapter)
+    name = named(backend, adapter)
     if len(wish.message) > LONGEST_MESSAGE:
         found = f"{len(wish.message):,}"
         raise InvalidReference(f"the message has {found} characters; at most {LONGEST_MESSAGE:,} are kept.")
     locked = find(backend, reference=base)
-    with backend.catalog.reading() as tx:
-        _refuse_other_case(tx, name)
-        _require_obtainable(backend, tx, name, files)
-    _require_blobs(backend.blobs, files)
+    _require_there(backend, name, files)
     description = _examined(backend, name, locked.base, files)
-    document = manifest(files, lock=Lock(locked.base.digest))
+    for _ in range(ATTEMPTS):
+        claims = _require_there(backend, name, files)
+        with backend.catalog.writing() as tx:
+            if _claims(backend, tx, name, claims) == claims:
+                return _made(backend, tx, Making(name, locked, tuple(files), wish, description), after)
+    raise Conflict(f"{name}: its files keep being asked for or removed by others; nothing was stored. Try again.")
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """All that a Version is made of, checked."""
+
+    adapter: str
+    locked: KnownBase
+    files: tuple[File, ...]
+    wish: Wish
+    description: Description
+
+
+def _made(backend: Backend, tx: Transaction, making: Making, after: Callable[[Transaction, Version], None]) -> Pushed:
+    name, base, wish, description = making.adapter, making.locked.base.digest, making.wish, making.description
+    document = manifest(making.files, lock=Lock(base))
     digest = of_bytes(document)
-    with backend.catalog.writing() as tx:
-        _refuse_other_case(tx, name)
-        number, taken = tx.versions.used(name)
-        known = tx.versions.with_digest(name, digest)
-        if known is not None:
-            after(tx, known)
-            return Pushed(known, created=False, because="the same bytes on the same base", notices=description.notices)
-        chosen = next_semver(
-            description,
-            base=locked.base.digest,
-            previous=tx.versions.latest(name),
-            taken=taken,
-            exact=wish.semver,
-            bump=wish.bump,
-        )
-        _require_blobs(backend.blobs, files)
-        version = Version(
-            adapter=name,
-            number=number + 1,
-            semver=chosen.semver,
-            digest=digest,
-            base=locked.base.digest,
-            base_name=locked.registered.name,
-            files=tuple(sorted(files, key=lambda file: file.path)),
-            description=description,
-            message=wish.message,
-            created_by=backend.actor,
-            created_at=backend.clock(),
-            labels=wish.labels,
-        )
-        tx.versions.add(version, manifest=document)
-        after(tx, version)
-        detail = {"digest": digest, "base": version.base, "semver": version.semver, "size": version.size}
-        tx.events.append(Entry("push", version.reference, Outcome.DONE, backend.actor, version.created_at, detail))
+    _refuse_other_case(tx, name)
+    number, taken = tx.versions.used(name)
+    known = tx.versions.with_digest(name, digest)
+    if known is not None:
+        after(tx, known)
+        return Pushed(known, created=False, because="the same bytes on the same base", notices=description.notices)
+    chosen = next_semver(
+        description, base=base, previous=tx.versions.latest(name), taken=taken, exact=wish.semver, bump=wish.bump
+    )
+    version = Version(
+        adapter=name,
+        number=number + 1,
+        semver=chosen.semver,
+        digest=digest,
+        base=base,
+        base_name=making.locked.registered.name,
+        files=tuple(sorted(making.files, key=lambda file: file.path)),
+        description=description,
+        message=wish.message,
+        created_by=backend.actor,
+        created_at=backend.clock(),
+        labels=wish.labels,
+    )
+    tx.versions.add(version, manifest=document)
+    after(tx, version)
+    detail = {"digest": digest, "base": base, "semver": version.semver, "size": version.size}
+    tx.events.append(Entry("push", version.reference, Outcome.DONE, backend.actor, version.created_at, detail))
     return Pushed(version, created=True, because=chosen.because, notices=description.notices)
 
 
-def _named(backend: Backend, adapter: str) -> str:
+def named(backend: Backend, adapter: str) -> str:
+    """`namespace/name` of an adapter's name."""
     return "/".join(split_adapter(adapter, namespace=backend.namespace))
 
 
@@ -219,25 +244,29 @@ def _advance_main(tx: Transaction, version: Version) -> None:
     tx.branches.put(version.adapter, Branch(MAIN, version.number, before.draft if before else None))
 
 
-def _obtainable(backend: Backend, tx: Transaction, adapter: str, files: Sequence[File]) -> frozenset[Digest]:
-    """Those of the files' digests that whoever asks may put into `adapter` without sending the bytes."""
-    digests = {file.digest for file in files}
-    owned = tx.branches.owned(adapter.partition("/")[0], digests)
-    readable = {d for d in digests - owned if any(backend.asks.sees(holder) for holder in tx.branches.holders(d))}
-    return owned | readable
+def _claims(backend: Backend, tx: Transaction, adapter: str, digests: Iterable[Digest]) -> dict[Digest, str]:
+    """Those of the digests that whoever asks may put into `adapter` without sending the bytes.
+
+    With each, when the namespace received or last asked for it; empty where it is in a version that they may read. As
+    long as a claim is the same, no collection took the bytes: it takes the claim first, and never what a version has.
+    """
+    wanted = set(digests)
+    claims = tx.branches.owned(adapter.partition("/")[0], wanted)
+    readable = (
+        d for d in wanted - claims.keys() if any(backend.asks.sees(holder) for holder in tx.branches.holders(d))
+    )
+    return {**claims, **dict.fromkeys(readable, "")}
 
 
-def _require_obtainable(backend: Backend, tx: Transaction, adapter: str, files: Sequence[File]) -> None:
-    known = _obtainable(backend, tx, adapter, files)
-    absent = [file.path for file in files if file.digest not in known]
+def _require_there(backend: Backend, adapter: str, files: Sequence[File]) -> dict[Digest, str]:
+    """The claims to all of the files, whose bytes are there."""
+    with backend.catalog.reading() as tx:
+        _refuse_other_case(tx, adapter)
+        claims = _claims(backend, tx, adapter, {file.digest for file in files})
+    absent = [f.path for f in files if f.digest not in claims or backend.blobs.size(f.digest) != f.size]
     if absent:
         raise _absent(absent, len(files))
-
-
-def _require_blobs(blobs: BlobStore, files: Sequence[File]) -> None:
-    absent = [file.path for file in files if blobs.size(file.digest) != file.size]
-    if absent:
-        raise _absent(absent, len(files))
+    return claims
 
 
 def _absent(paths: Sequence[str], of: int) -> Conflict:
@@ -248,7 +277,12 @@ def _absent(paths: Sequence[str], of: int) -> Conflict:
 
 
 def _examined(backend: Backend, adapter: str, base: Base, files: Sequence[File]) -> Description:
-    examination = examine([StoredFile(file, backend.blobs) for file in files], base)
+    try:
+        examination = examine([StoredFile(file, backend.blobs) for file in files], base)
+    except NotFound as gone:
+        raise Conflict(
+            f"bytes were collected while they were checked; nothing was stored. Push again: {gone.text}"
+        ) from gone
     try:
         refuse(examination)
     except PushRefused as refused:
@@ -268,5 +302,7 @@ def _record_refusal(backend: Backend, adapter: str, base: Base, refused: PushRef
 
 def _refuse_other_case(tx: Transaction, name: str) -> None:
     spelled = tx.versions.spelled(name)
+    if spelled is None:
+        refuse_base_name(tx, name)
     if spelled not in (None, name):
         raise Conflict(f"{name} differs only in upper and lower case from {spelled}, which exists; use that name.")

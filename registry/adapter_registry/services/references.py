@@ -8,8 +8,8 @@ from adapter_registry.domain import reference as grammar
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.base import RegisteredBase
 from adapter_registry.domain.digest import hex_of
-from adapter_registry.domain.errors import Ambiguous, InvalidReference, NotFound
-from adapter_registry.domain.names import check_base_name
+from adapter_registry.domain.errors import Ambiguous, Conflict, InvalidReference, NotFound
+from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_base_name
 from adapter_registry.domain.ports import Transaction
 from adapter_registry.domain.reference import Kind, Reference
 
@@ -61,6 +61,21 @@ def _unknown(tx: Transaction, reference: Reference) -> NotFound:
         + (f" and the names {', '.join(pointers)}" if pointers else "; no stage or tag points to any of them yet")
         + f", nothing that {reference.selector!r} selects. `adapters ls {reference.adapter}` lists them."
     )
+
+
+def refuse_base_name(tx: Transaction, adapter: str) -> None:
+    """Refuse to make an adapter under an id that a stored base is served under.
+
+    Raises:
+        Conflict: there is one.
+    """
+    ids = [adapter]
+    if adapter.startswith(f"{DEFAULT_NAMESPACE}/"):
+        ids.append(adapter.partition("/")[2])
+    for each in ids:
+        spelled = tx.stored_bases.spelled(each)
+        if spelled is not None:
+            raise Conflict(f"{spelled} is a stored base, served under that name; give the adapter another name.")
 
 
 def no_adapter(tx: Transaction, adapter: str) -> NotFound:

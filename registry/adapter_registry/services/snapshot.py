@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
-import yaml
-
+from adapter_registry.checkpoints.front_matter import MAX_BYTES, front_matter
 from adapter_registry.checkpoints.git_objects import blob_id, pointer_id
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import hex_of
 from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of, empty_commit
-from adapter_registry.domain.errors import InvalidReference, NotFound, RegistryError
+from adapter_registry.domain.errors import InvalidInput, InvalidReference, NotFound, RegistryError
+from adapter_registry.domain.names import DEFAULT_NAMESPACE
 from adapter_registry.domain.ports import Backend, BlobStore, Transaction
-from adapter_registry.domain.reference import parse
+from adapter_registry.domain.reference import parse, split_adapter
+from adapter_registry.domain.stored_base import StoredBase
 from adapter_registry.services.draft import head_of
 from adapter_registry.services.pull import served
 from adapter_registry.services.references import no_adapter, version_of
 
 LARGE = 1_000_000
 """Files above this size, and weights of any size, are what the Hub calls LFS files."""
-MAX_CARD = 64 * 1024
+MAX_CARD = MAX_BYTES + 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Snapshot:
         version: the Version it is; None for a draft.
         created_at: of the adapter.
         at: of this state.
+        base: the stored base it is instead; None for an adapter's.
     """
 
     adapter: str
@@ -44,6 +46,29 @@ class Snapshot:
     version: Version | None
     created_at: str
     at: str
+    base: StoredBase | None = None
+
+    @property
+    def title(self) -> str:
+        """Of the commit."""
+        if self.base is not None:
+            return "stored base"
+        return (self.version.message or "push") if self.version else "draft"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """What an id of the Hub's protocol means.
+
+    Attributes:
+        name: the adapter, `namespace/name`; of a stored base the id itself.
+        main: what `main` means where the id says it; None when it does not.
+        bases: stored bases, the newest first; empty for an adapter.
+    """
+
+    name: str
+    main: str | None = None
+    bases: tuple[StoredBase, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +79,51 @@ class Names:
     tags: tuple[tuple[str, str], ...]
 
 
-def locate(backend: Backend, *, written: str) -> tuple[str, str | None]:
-    """(adapter, what `main` means) of an id: `ns/name`, or `ns/name.prod` for clients that cannot name a revision.
+def locate(backend: Backend, *, written: str) -> Repository:
+    """What an id means: an adapter, else a stored base, else `ns/name.prod` for clients that cannot name a revision.
 
     Raises:
-        NotFound: neither exists, or whoever asks may not see it.
+        NotFound: nothing here, or whoever asks may not see it.
     """
+    adapter = _adapter(written)
     with backend.catalog.reading() as tx:
-        if backend.asks.sees(written) and tx.versions.spelled(written) == written:
-            return written, None
-        adapter, dot, selector = written.rpartition(".")
-        if dot and "/" in adapter and backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
+        if adapter and backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
+            return Repository(adapter)
+        bases = tx.stored_bases.named(written)
+        if bases:
+            return Repository(written, bases=bases)
+        stem, dot, selector = (adapter or "").rpartition(".")
+        if dot and "/" in stem and backend.asks.sees(stem) and tx.versions.spelled(stem) == stem:
             try:
-                version_of(tx, parse(f"{adapter}@{selector}"))
+                version_of(tx, parse(f"{stem}@{selector}"))
             except RegistryError:
                 pass
             else:
-                return adapter, selector
-        raise no_adapter(tx, written)
+                return Repository(stem, main=selector)
+    raise NotFound(f"there is no repository {written[:200]!r}.")
+
+
+def _adapter(written: str) -> str | None:
+    """The adapter an id names; a name alone is in the default namespace. None when it cannot be one's."""
+    try:
+        return "/".join(split_adapter(written, namespace=DEFAULT_NAMESPACE))
+    except InvalidReference:
+        return None
+
+
+def base_snapshot(repository: Repository, *, name: str) -> Snapshot:
+    """The state of a stored base that `main` or a 40-hex commit means.
+
+    Raises:
+        NotFound: no such state.
+    """
+    wanted = name.removeprefix("refs/heads/")
+    newest = repository.bases[0]
+    found = next((each for each in repository.bases if wanted in (each.commit, MAIN) or not wanted), None)
+    if found is None:
+        raise NotFound(f"{repository.name} is a base that is stored here at commit {newest.commit} (main) only.")
+    first = repository.bases[-1].stored_at
+    return Snapshot(repository.name, found.commit, found.files, None, first, found.stored_at, found)
 
 
 def snapshot(backend: Backend, *, adapter: str, name: str) -> Snapshot:
@@ -175,10 +227,7 @@ def card(blobs: BlobStore, files: tuple[File, ...]) -> dict[str, Any]:
 def _read_card(blobs: Any, digest: Any) -> dict[str, Any]:
     with blobs.open(digest) as stream:
         text = stream.read(MAX_CARD).decode("utf-8", "replace")
-    if not text.startswith("---"):
-        return {}
     try:
-        matter = yaml.safe_load(text[3:].partition("\n---")[0])
-    except (yaml.YAMLError, RecursionError, ValueError):
+        return front_matter(text)
+    except InvalidInput:
         return {}
-    return matter if isinstance(matter, dict) else {}

@@ -1,24 +1,27 @@
 """Blobs as plain files: written aside, hashed on the way, fsynced, then renamed to their digest.
 
 Order of a write: bytes to a temporary file, fsync, rename to `sha256/ab/<hex>`, fsync of the folders. A crash at any
-point leaves a complete blob or a temporary file that `sweep` removes; readers never see half a blob.
+point leaves a complete blob or a temporary file that `sweep` removes; readers never see half a blob. An upload that can
+be taken up again is written to `partial/<session>` instead, one writer at a time, and hashed from its beginning.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import RawIOBase
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import (
+    Conflict,
     DigestMismatch,
     InvalidReference,
     NotFound,
@@ -27,16 +30,20 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
 )
 from adapter_registry.domain.ports import Location
+from adapter_registry.storage.blobs_whole import BehindServer
 
 BLOCK = 1 << 20
+PARTIAL_SECONDS = 24 * 3600
+"""How long an upload that was cut off can be taken up again."""
 
 
-class LocalBlobs:
+class LocalBlobs(BehindServer):
     """A BlobStore in one folder of a local disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "sha256"
         self._incoming = folder / "incoming"
+        self._partial = folder / "partial"
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
         """See BlobStore.put. A stored blob that no longer hashes to its digest is replaced."""
@@ -52,12 +59,37 @@ class LocalBlobs:
         aside = self._incoming / secrets.token_hex(16)
         with _explained(name):
             self._incoming.mkdir(parents=True, exist_ok=True)
-            stream = aside.open("xb", buffering=0)
+            stream = _locked(aside)
         try:
             yield IncomingFile(self, stream, aside, name)
         finally:
             stream.close()
             aside.unlink(missing_ok=True)
+
+    def received(self, session: str) -> int:
+        """See BlobStore.received."""
+        with suppress(FileNotFoundError):
+            status = self._session(session).stat()
+            if not _expired(status):
+                return status.st_size
+        return 0
+
+    @contextmanager
+    def partial(self, session: str, *, name: str) -> Iterator[IncomingFile]:
+        """See BlobStore.partial. The lock is the kernel's, so a writer that died holds nobody off."""
+        path = self._session(session)
+        with _explained(name):
+            self._partial.mkdir(parents=True, exist_ok=True)
+            try:
+                stream = _locked(path, fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(f"{name}: another request is sending it now; go on from where that ends.") from error
+        with stream:
+            try:
+                yield IncomingFile(self, stream, path, name)
+            except StoreFull:
+                path.unlink(missing_ok=True)
+                raise
 
     def location(self, digest: Digest) -> Location | None:
         """See BlobStore.location."""
@@ -105,20 +137,27 @@ class LocalBlobs:
                 yield parse(path.name), now - path.stat().st_mtime
 
     def sweep(self, *, older_than: float) -> int:
-        """See BlobStore.sweep."""
-        removed = 0
-        now = time.time()
-        for path in self._incoming.glob("*"):
-            with suppress(FileNotFoundError):
-                if now - path.stat().st_mtime >= older_than:
-                    path.unlink()
-                    removed += 1
-        return removed
+        """See BlobStore.sweep. What somebody is writing is locked, and left alone however old it is."""
+        leftovers = [(path, older_than) for path in self._incoming.glob("*")]
+        leftovers += [(path, max(older_than, PARTIAL_SECONDS)) for path in self._partial.glob("*")]
+        return sum(_left_over(path, age) for path, age in leftovers)
+
+    def reachable(self) -> None:
+        """See BlobStore.reachable."""
+        with _explained("the folder of blobs"):
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._incoming, os.W_OK | os.X_OK) or not os.access(
+                self._folder.parent, os.R_OK | os.X_OK
+            ):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def path(self, digest: Digest) -> Path:
         """Where the bytes of a digest are, or would be."""
         name = hex_of(parse(digest))
         return self._folder / name[:2] / name
+
+    def _session(self, session: str) -> Path:
+        return self._partial / hex_of(parse(session))
 
     def publish(self, aside: Path, digest: Digest) -> None:
         """Give a complete, synced file its place."""
@@ -132,33 +171,88 @@ class LocalBlobs:
 
 
 class IncomingFile:
-    """See ports.Incoming: a file aside, hashed as it is written."""
+    """See ports.Incoming and ports.Partial: a file aside, hashed as it is written."""
 
-    def __init__(self, store: LocalBlobs, stream: RawIOBase, aside: Path, name: str) -> None:
+    def __init__(self, store: LocalBlobs, stream: FileIO, aside: Path, name: str) -> None:
         self._store, self._stream, self._aside, self._name = store, stream, aside, name
-        self._hasher, self._size = hashlib.sha256(), 0
+        self._hasher, self.received = hashlib.sha256(), 0
+        with _explained(name):
+            while block := stream.read(BLOCK):
+                self._hasher.update(block)
+                self.received += len(block)
 
     def write(self, *pieces: bytes) -> None:
         """See Incoming.write."""
         with _explained(self._name):
             for piece in pieces:
                 self._hasher.update(piece)
-                self._size += len(piece)
                 left = memoryview(piece)
                 while left:
                     left = left[self._stream.write(left) or 0 :]
+                self.received += len(piece)
+
+    def check(self, digest: Digest) -> None:
+        """See Incoming.check."""
+        received = self._hasher.hexdigest()
+        if received != hex_of(digest):
+            self._aside.unlink(missing_ok=True)
+            raise DigestMismatch(self._name, declared=digest, received=received, size=self.received)
 
     def publish(self, digest: Digest) -> int:
         """See Incoming.publish."""
-        received = self._hasher.hexdigest()
-        if received != hex_of(digest):
-            raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
-        if not self._store.holds(digest, self._size):
+        self.check(digest)
+        if not self._store.holds(digest, self.received):
             with _explained(self._name):
                 os.fsync(self._stream.fileno())
                 os.fchmod(self._stream.fileno(), 0o444)
                 self._store.publish(self._aside, digest)
-        return self._size
+        else:
+            self._aside.unlink(missing_ok=True)
+        return self.received
+
+
+def _locked(path: Path, how: int = 0) -> FileIO:
+    """A file to write to, for this process alone; made when there is none, or one that was left too long ago."""
+    while True:
+        stream = FileIO(path, "a+")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | how)
+        except BlockingIOError:
+            stream.close()
+            raise
+        status = os.fstat(stream.fileno())
+        if _expired(status):
+            path.unlink(missing_ok=True)
+        elif _is_at(path, status):
+            os.utime(stream.fileno())
+            stream.seek(0)
+            return stream
+        # Published or swept before we held it: the name means another file by now, or none.
+        stream.close()
+
+
+def _is_at(path: Path, status: os.stat_result) -> bool:
+    try:
+        return path.stat().st_ino == status.st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _left_over(path: Path, age: float) -> bool:
+    """Remove a file that nobody has written to for `age` seconds and that nobody writes now; whether it was one."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            old = time.time() - os.fstat(stream.fileno()).st_mtime >= age
+            if old:
+                path.unlink()
+            return old
+    except (FileNotFoundError, BlockingIOError):
+        return False
+
+
+def _expired(status: os.stat_result) -> bool:
+    return time.time() - status.st_mtime >= PARTIAL_SECONDS
 
 
 @contextmanager

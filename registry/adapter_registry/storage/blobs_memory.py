@@ -10,10 +10,11 @@ from typing import BinaryIO
 
 from adapter_registry.domain.digest import Digest, of_bytes, parse
 from adapter_registry.domain.errors import DigestMismatch, NotFound
+from adapter_registry.storage.blobs_whole import BehindServer, StartsOver
 from adapter_registry.storage.spooled import SpooledIncoming, spooled
 
 
-class MemoryBlobs:
+class MemoryBlobs(StartsOver, BehindServer):
     """A BlobStore in a dictionary; safe for several threads, because each step is one operation on it."""
 
     def __init__(self) -> None:
@@ -70,6 +71,9 @@ class MemoryBlobs:
         now = time.monotonic()
         for digest in sorted(dict(self._blobs)):
             yield digest, now - self._asked.get(digest, now)
+
+    def reachable(self) -> None:
+        """See BlobStore.reachable."""
 
     def sweep(self, *, older_than: float) -> int:  # noqa: ARG002  nothing is ever half written
         """See BlobStore.sweep."""

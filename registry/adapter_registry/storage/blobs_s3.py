@@ -11,14 +11,13 @@ import base64
 import errno
 import hashlib
 import io
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, BinaryIO
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]  # it has no types
 
@@ -30,30 +29,28 @@ from adapter_registry.domain.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from adapter_registry.domain.ports import Location
-from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_taken, s3_client
+from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_taken, no_bucket, s3_client
+from adapter_registry.storage.blobs_s3_direct import CONTENT_TYPE, LARGEST_COPY, DirectAccess, checksum_of, sound
 from adapter_registry.storage.blobs_s3_reading import RemoteBlob, lost
+from adapter_registry.storage.blobs_whole import StartsOver
 
 BLOCK = 1 << 20
 READ_AHEAD = 1 << 20
 IN_MEMORY = 1 << 20
-LOCATION_SECONDS = 900
 SINGLE_PUT = 64 << 20
 """Bytes up to which one request carries a blob."""
 PART = 16 << 20
 MOST_PARTS = 10_000
-LARGEST_COPY = 5 << 30
-"""Bytes that S3 copies, or takes in one presigned PUT, at most."""
 COPY_PART = 1 << 30
 YOUNG_SECONDS = 30 * 60
-CONTENT_TYPE = "application/octet-stream"
 
 
-def open_s3(url: str, **options: Any) -> S3Blobs:
+def open_s3(url: str, *, public_url: str | None = None, **options: Any) -> S3Blobs:
     """The blobs under `s3://bucket/prefix`; nothing is asked of the bucket yet.
 
     Args:
         url: the prefix may be empty or have several parts.
+        public_url: what clients reach the store by, where that is not what this process reaches it by.
         options: see `s3_client`.
 
     Raises:
@@ -61,21 +58,15 @@ def open_s3(url: str, **options: Any) -> S3Blobs:
     """
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
-        raise InvalidInput(f"{url!r} names no bucket: expected s3://bucket or s3://bucket/prefix, without credentials.")
+        shown = "an address with credentials or a query" if "@" in url or "?" in url else repr(url)
+        raise InvalidInput(f"{shown} names no bucket: expected s3://bucket or s3://bucket/prefix, without credentials.")
     prefix = parts.path.strip("/")
-    return S3Blobs(parts.netloc, s3_client(**options), prefix=f"{prefix}/" if prefix else "")
+    signer = s3_client(**{**options, "endpoint_url": public_url}) if public_url else None
+    return S3Blobs(parts.netloc, s3_client(**options), prefix=f"{prefix}/" if prefix else "", signer=signer)
 
 
-class S3Blobs:
+class S3Blobs(StartsOver, DirectAccess):
     """A BlobStore in one bucket."""
-
-    def __init__(self, bucket: str, client: Any, prefix: str = "") -> None:
-        self._bucket, self._client, self._prefix = bucket, client, prefix
-
-    @property
-    def url_style(self) -> str:
-        """How presigned URLs name the bucket: `path` (host/bucket/key) or `virtual` (bucket.host/key)."""
-        return str(self._client.meta.config.s3["addressing_style"])
 
     def put(self, digest: Digest, source: BinaryIO, *, name: str) -> int:
         """See BlobStore.put. Written aside first, so that nothing is sent that has another digest."""
@@ -94,7 +85,7 @@ class S3Blobs:
     def publish(self, digest: Digest, aside: IO[bytes], *, size: int, name: str) -> None:
         """Send `size` bytes that have this digest, unless the bucket holds them; durable when it returns."""
         found = self._head(digest)
-        if found is not None and _sound(found, digest, size) and self.holds(digest, size):
+        if found is not None and sound(found, digest, size) and self.holds(digest, size):
             return
         condition = {} if found else {"IfNoneMatch": "*"}
         aside.seek(0)
@@ -105,10 +96,6 @@ class S3Blobs:
                 self._put_parts(digest, aside, size, condition)
         if self.size(digest) != size:
             raise StoreUnavailable(f"{name}: the bucket {self._bucket} took the bytes and lost them. Try again.")
-
-    def location(self, digest: Digest) -> Location | None:
-        """See BlobStore.location: an address that is good for 15 minutes."""
-        return Location(self.presigned_get(digest, seconds=LOCATION_SECONDS), local=False)
 
     def open(self, digest: Digest) -> BinaryIO:
         """See BlobStore.open. Reading in order costs one request; the first read after a seek costs another."""
@@ -126,7 +113,7 @@ class S3Blobs:
     def holds(self, digest: Digest, size: int) -> bool:
         """See BlobStore.holds. Sound means: this size, and this SHA-256 where the bucket knows one for the whole."""
         found = self._head(digest)
-        if found is None or not _sound(found, digest, size):
+        if found is None or not sound(found, digest, size):
             return False
         if _age(found["LastModified"], _now(found)) < YOUNG_SECONDS:
             return True
@@ -172,85 +159,15 @@ class S3Blobs:
                         removed += 1
         return removed
 
-    def presigned_get(self, digest: Digest, *, seconds: int, filename: str | None = None) -> str:
-        """A URL that reads the blob for `seconds`, whoever has it; saved as `filename` by a browser.
-
-        Nothing is asked of the bucket: the URL of a blob that is not there answers 404.
-        """
-        wanted = {"Bucket": self._bucket, "Key": self._key(digest), "ResponseContentType": CONTENT_TYPE}
-        if filename is not None:
-            wanted["ResponseContentDisposition"] = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
-        with explained(self._bucket, filename or str(digest)):
-            return str(self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
-
-    def presigned_put(self, digest: Digest, *, size: int, seconds: int) -> tuple[str, dict[str, str]]:
-        """(URL, headers to send with it) that store exactly these bytes for `seconds`, whoever has them.
-
-        The signature covers size and SHA-256: the bucket refuses other bytes, and the uploader cannot drop the
-        checksum. The uploader sends these headers and no other content type.
-
-        Raises:
-            InvalidInput: more than the 5 GiB that S3 takes in one request.
-        """
-        if size > LARGEST_COPY:
-            raise InvalidInput(f"{digest}: {size:,} bytes are more than one upload may have ({LARGEST_COPY:,}).")
-        wanted = {
-            "Bucket": self._bucket,
-            "Key": self._key(digest),
-            "ContentLength": size,
-            "ContentType": CONTENT_TYPE,
-            "ChecksumSHA256": _checksum(digest),
-        }
-        with explained(self._bucket, str(digest)):
-            url = str(self._client.generate_presigned_url("put_object", Params=wanted, ExpiresIn=seconds))
-        return url, {
-            "content-length": str(size),
-            "content-type": CONTENT_TYPE,
-            "x-amz-checksum-sha256": _checksum(digest),
-        }
-
-    def verify_conditional(self) -> None:
-        """Prove that the bucket can be written and refuses to create a key twice; a server asks once, at its start.
-
-        Raises:
-            StoreUnavailable: it cannot be reached or written, or it ignores `If-None-Match`.
-        """
-        wanted = {"Bucket": self._bucket, "Key": f"{self._prefix}incoming/probe-{secrets.token_hex(16)}"}
-        with explained(self._bucket, "the trial at the start"):
-            self._client.put_object(**wanted, Body=b"probe", IfNoneMatch="*")
+    def reachable(self) -> None:
+        """See BlobStore.reachable."""
+        with explained(self._bucket, "the bucket"):
             try:
-                refused = self._is_taken(wanted)
-            finally:
-                self._client.delete_object(**wanted)
-        if not refused:
-            raise StoreUnavailable(
-                f"the store of the bucket {self._bucket} ignores If-None-Match: it overwrote a key that was to be "
-                "created once. Use a store that honours conditional writes (AWS S3, MinIO, Ceph, SeaweedFS do)."
-            )
-
-    def _is_taken(self, wanted: dict[str, Any]) -> bool:
-        try:
-            self._client.put_object(**wanted, Body=b"other", IfNoneMatch="*")
-        except ClientError as error:
-            if not is_taken(error):
+                self._client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if is_missing(error):
+                    raise no_bucket(self._bucket) from error
                 raise
-            return True
-        return False
-
-    def _key(self, digest: Digest) -> str:
-        name = hex_of(parse(digest))
-        return f"{self._prefix}sha256/{name[:2]}/{name}"
-
-    def _head(self, digest: Digest) -> dict[str, Any] | None:
-        wanted = {"Bucket": self._bucket, "Key": self._key(digest), "ChecksumMode": "ENABLED"}
-        try:
-            with explained(self._bucket, str(digest)):
-                found: dict[str, Any] = self._client.head_object(**wanted)
-                return found
-        except ClientError as error:
-            if is_missing(error):
-                return None
-            raise
 
     def _listed(self, folder: str) -> Iterator[tuple[str, float]]:
         pages = self._client.get_paginator("list_objects_v2")
@@ -268,7 +185,7 @@ class S3Blobs:
                 Body=aside,
                 ContentLength=size,
                 ContentType=CONTENT_TYPE,
-                ChecksumSHA256=_checksum(digest),
+                ChecksumSHA256=checksum_of(digest),
                 **condition,
             )
         except ClientError as error:
@@ -352,11 +269,15 @@ class IncomingObject:
                 self._size += len(piece)
                 self._aside.write(piece)
 
-    def publish(self, digest: Digest) -> int:
-        """See Incoming.publish."""
+    def check(self, digest: Digest) -> None:
+        """See Incoming.check."""
         received = self._hasher.hexdigest()
         if received != hex_of(digest):
             raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
+
+    def publish(self, digest: Digest) -> int:
+        """See Incoming.publish."""
+        self.check(digest)
         with _explained_disk(self._name):
             self._aside.flush()
         self._store.publish(parse(digest), self._aside, size=self._size, name=self._name)
@@ -377,17 +298,6 @@ def _explained_disk(name: str) -> Iterator[None]:
         raise StoreUnavailable(
             f"{name}: cannot be written aside in {folder} ({error.strerror}); nothing was stored."
         ) from error
-
-
-def _sound(found: dict[str, Any], digest: Digest, size: int) -> bool:
-    """Whether an object has this size and, where its checksum is one of the whole, this SHA-256."""
-    checksum = str(found.get("ChecksumSHA256", ""))
-    composite = "-" in checksum or found.get("ChecksumType") == "COMPOSITE"
-    return found["ContentLength"] == size and (not checksum or composite or checksum == _checksum(digest))
-
-
-def _checksum(digest: Digest) -> str:
-    return base64.b64encode(bytes.fromhex(hex_of(digest))).decode()
 
 
 def _now(answer: dict[str, Any]) -> datetime:

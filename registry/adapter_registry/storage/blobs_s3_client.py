@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3  # type: ignore[import-untyped]  # it has no types
 from botocore.config import Config  # type: ignore[import-untyped]
@@ -17,7 +18,8 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 
 from adapter_registry.domain.errors import InvalidInput, RegistryError, StoreFull, StoreUnavailable
 
-CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 5, 60, 4
+CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 60, 3
+"""A store that is down is told of within 5 seconds: the pauses between three attempts are 3 s at most."""
 
 _MISSING = {"NoSuchKey", "NotFound", "404"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "InsufficientCapacity", "507"}
@@ -51,12 +53,34 @@ def s3_client(
         access_key: None for boto3's own search: environment, profile, role of the machine.
         secret_key: goes with `access_key`.
         session_token: of temporary credentials.
-        url_style: `path` or `virtual`; None means `path` when `endpoint_url` is given, else `virtual`.
+        url_style: `path` or `virtual`; None means what AWS's own configuration file says (`addressing_style`), else
+            `virtual` for AWS and `path` for any other store, wherever its address came from.
     """
-    style = url_style or ("path" if endpoint_url else "virtual")
-    if style not in ("path", "virtual"):
-        raise InvalidInput(f"{style!r} is no way to write a bucket into a URL: expected `path` or `virtual`.")
     session = boto3.session.Session()
+    configured = (session._session.get_scoped_config().get("s3") or {}).get("addressing_style")
+    style = url_style or (configured if configured in ("path", "virtual") else None)
+    if style not in (None, "path", "virtual"):
+        raise InvalidInput(f"{style!r} is no way to write a bucket into a URL: expected `path` or `virtual`.")
+
+    def client(style: str) -> Any:
+        return _client(session, style, endpoint_url, region, access_key, secret_key, session_token)
+
+    if style is not None:
+        return client(style)
+    made = client("virtual")
+    at_aws = (urlsplit(made.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return made if at_aws else client("path")
+
+
+def _client(
+    session: Any,
+    style: str,
+    endpoint_url: str | None,
+    region: str | None,
+    access_key: str | None,
+    secret_key: str | None,
+    session_token: str | None,
+) -> Any:
     return session.client(
         "s3",
         endpoint_url=endpoint_url,
@@ -116,7 +140,7 @@ def is_taken(error: ClientError) -> bool:
 def _refused(bucket: str, name: str, error: ClientError) -> RegistryError:
     code, status = refusal(error)
     if code == "NoSuchBucket":
-        return StoreUnavailable(f"the bucket {bucket} does not exist. Create it, or name another.")
+        return no_bucket(bucket)
     if code in _FULL or status == 507:
         return StoreFull(f"{name}: the bucket {bucket} is full ({code}); nothing was stored. Free some space in it.")
     if code in _FORBIDDEN:
@@ -130,6 +154,11 @@ def _refused(bucket: str, name: str, error: ClientError) -> RegistryError:
         )
     told = error.response.get("Error", {}).get("Message", "")
     return StoreUnavailable(f"{name}: the bucket {bucket} answered {status} {code} {told}".rstrip() + ". Try again.")
+
+
+def no_bucket(bucket: str) -> StoreUnavailable:
+    """The error for a bucket that is not there."""
+    return StoreUnavailable(f"the bucket {bucket} does not exist. Create it, or name another.")
 
 
 def silent(bucket: str, error: Exception) -> StoreUnavailable:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
+from adapter_registry.domain.event import Entry
 from adapter_registry.storage.catalog_accounts import AccountTable
 from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_identities import IdentityTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
+from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
 from adapter_registry.storage.catalog_versions import VersionTable
+from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.database import transaction
 
 
@@ -30,14 +33,16 @@ class SqlTransaction:
     blobs: BlobTable
     accounts: AccountTable
     branches: BranchTable
+    webhooks: WebhookTable
+    stored_bases: StoredBaseTable
     identities: IdentityTable
 
 
 class SqlCatalog:
-    """See ports.Catalog."""
+    """See ports.Catalog; `heard` is told of each event once it is committed."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, heard: Callable[[Entry], None] | None = None) -> None:
+        self._engine, self._heard = engine, heard
 
     @contextmanager
     def reading(self) -> Iterator[SqlTransaction]:
@@ -49,7 +54,11 @@ class SqlCatalog:
     def writing(self) -> Iterator[SqlTransaction]:
         """See ports.Catalog.writing."""
         with transaction(self._engine, writes=True) as connection:
-            yield _rows(connection)
+            rows = _rows(connection)
+            yield rows
+        if self._heard is not None:
+            for entry in rows.events.appended:
+                self._heard(entry)
 
 
 def _rows(connection: Connection) -> SqlTransaction:
@@ -62,5 +71,7 @@ def _rows(connection: Connection) -> SqlTransaction:
         blobs=BlobTable(connection),
         accounts=AccountTable(connection),
         branches=BranchTable(connection),
+        webhooks=WebhookTable(connection),
+        stored_bases=StoredBaseTable(connection),
         identities=IdentityTable(connection),
     )

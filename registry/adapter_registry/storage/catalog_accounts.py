@@ -137,7 +137,7 @@ class AccountTable:
 
     def keep_answer(self, account: str, key: str, answer: KeptAnswer, *, at: str, forget_before: str) -> bool:
         """See ports.AccountRows.keep_answer."""
-        self._connection.execute(delete(answers).where(answers.c.at < forget_before))
+        self.forget_answers(before=forget_before)
         before = self.answer(account, key)
         here = (answers.c.account == account) & (answers.c.key == key)
         values = {"request": answer.request, "status": answer.status, "body": answer.body}
@@ -151,6 +151,10 @@ class AccountTable:
         """See ports.AccountRows.drop_answer."""
         here = (answers.c.account == account) & (answers.c.key == key) & answers.c.status.is_(None)
         self._connection.execute(delete(answers).where(here))
+
+    def forget_answers(self, *, before: str) -> None:
+        """See ports.AccountRows.forget_answers."""
+        self._connection.execute(delete(answers).where(answers.c.at < before))
 
 
 def _account(row: Any) -> Account:

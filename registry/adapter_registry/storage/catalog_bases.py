@@ -11,7 +11,7 @@ from adapter_registry.domain.base import Base, RegisteredBase, Tensor, files_roo
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import base_names, bases, equivalences
+from adapter_registry.storage.tables import base_names, bases, equivalences, stored_bases
 
 
 class BaseTable:
@@ -49,10 +49,26 @@ class BaseTable:
             .join(bases, bases.c.digest == base_names.c.digest)
             .order_by(base_names.c.name, base_names.c.added_at)
         )
+        served = self._served()
         return tuple(
-            RegisteredBase(row.name, from_text(row.document, Base), row.tensor_count, row.added_by, row.added_at)
+            RegisteredBase(
+                row.name,
+                from_text(row.document, Base),
+                row.tensor_count,
+                row.added_by,
+                row.added_at,
+                tuple(served.get(row.digest, ())),
+            )
             for row in self._connection.execute(query)
         )
+
+    def _served(self) -> dict[Digest, list[str]]:
+        """Digest -> the ids under which its stored bytes are served."""
+        found: dict[Digest, list[str]] = {}
+        query = select(stored_bases.c.base, stored_bases.c.name).order_by(stored_bases.c.name)
+        for row in self._connection.execute(query):
+            found.setdefault(row.base, []).append(row.name)
+        return found
 
     def with_weights_of(self, base: Base) -> tuple[Digest, ...]:
         """See ports.BaseRows.with_weights_of."""

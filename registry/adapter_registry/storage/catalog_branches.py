@@ -68,15 +68,23 @@ class BranchTable:
 
     def own(self, namespace: str, digests: Iterable[Digest], *, at: str) -> None:
         """See ports.BranchRows.own."""
-        rows = [{"namespace": namespace, "digest": digest, "at": at} for digest in sorted(set(digests))]
-        insert_missing(self._connection, owned_blobs, rows)
+        for digest in sorted(set(digests)):
+            upsert(self._connection, owned_blobs, {"namespace": namespace, "digest": digest, "at": at})
 
-    def owned(self, namespace: str, digests: Iterable[Digest]) -> frozenset[Digest]:
+    def owned(self, namespace: str, digests: Iterable[Digest]) -> dict[Digest, str]:
         """See ports.BranchRows.owned."""
-        query = select(owned_blobs.c.digest).where(
+        query = select(owned_blobs.c.digest, owned_blobs.c.at).where(
             owned_blobs.c.namespace == namespace, owned_blobs.c.digest.in_(list(digests))
         )
-        return frozenset(self._connection.execute(query).scalars())
+        return {row.digest: row.at for row in self._connection.execute(query)}
+
+    def reserved(self, digests: Iterable[Digest], *, since: str) -> frozenset[Digest]:
+        """See ports.BranchRows.reserved."""
+        wanted, found = list(digests), set[Digest]()
+        for table in (owned_blobs, staged_xorbs):
+            query = select(table.c.digest).where(table.c.digest.in_(wanted), table.c.at > since)
+            found.update(self._connection.execute(query).scalars())
+        return frozenset(found)
 
     def holders(self, digest: Digest) -> tuple[str, ...]:
         """See ports.BranchRows.holders."""

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sqlalchemy import Connection, delete, insert, or_, select
+from sqlalchemy import Connection, delete, func, insert, or_, select, union
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import GENESIS, Entry, Event, chained
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.rows import from_text, to_text
-from adapter_registry.storage.tables import blobs, events, scores, version_files
+from adapter_registry.storage.tables import blobs, events, scores, stored_base_files, version_files
 
 BATCH = 10_000
 """Digests of one question: SQLite takes 32,766 values at once, PostgreSQL 65,535."""
@@ -56,20 +57,30 @@ class ScoreTable:
 
 
 class EventTable:
-    """See ports.EventRows."""
+    """See ports.EventRows; `appended` is what this transaction added."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.appended: list[Entry] = []
 
     def append(self, entry: Entry) -> Event:
-        """The entry as the next event; two writers cannot take the same place (unique `previous`)."""
+        """The entry as the next event, and a delivery to each webhook that is to be told of it.
+
+        Two writers cannot take the same place (unique `previous`).
+        """
         newest = select(events.c.sequence, events.c.digest).order_by(events.c.sequence.desc()).limit(1)
         last = self._connection.execute(newest).one_or_none()
         sequence, previous = (last.sequence + 1, last.digest) if last else (1, GENESIS)
         event = chained(entry, sequence=sequence, previous=previous)
         row = {"sequence": sequence, "subject": entry.subject, "entry": to_text(entry)}
         self._connection.execute(insert(events), [{**row, "previous": previous, "digest": event.digest}])
+        WebhookTable(self._connection).told(event)
+        self.appended.append(entry)
         return event
+
+    def newest(self) -> int:
+        """See ports.EventRows.newest."""
+        return self._connection.execute(select(func.max(events.c.sequence))).scalar() or 0
 
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         """See ports.EventRows.all."""
@@ -97,9 +108,17 @@ class BlobTable:
             found.update(self._connection.execute(query).scalars())
         return frozenset(found)
 
+    def referenced(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """See ports.BlobRows.referenced."""
+        wanted = list(digests)
+        used = (
+            select(table.c.digest).where(table.c.digest.in_(wanted)) for table in (version_files, stored_base_files)
+        )
+        return frozenset(self._connection.execute(union(*used)).scalars())
+
     def unreferenced(self) -> tuple[Digest, ...]:
-        """Blobs no version refers to."""
-        used = select(version_files.c.digest)
+        """Blobs that no version and no stored base refers to."""
+        used = union(select(version_files.c.digest), select(stored_base_files.c.digest))
         return tuple(self._connection.execute(select(blobs.c.digest).where(blobs.c.digest.not_in(used))).scalars())
 
     def forget(self, digest: Digest) -> None:

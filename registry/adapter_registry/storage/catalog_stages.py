@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Select, func, insert, select
+from sqlalchemy import Connection, Select, bindparam, func, insert, select
 
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.storage.rows import from_text, to_text, upsert
 from adapter_registry.storage.tables import adapters, policies, promotions, stages, versions
+
+# Asked by everybody who waits for a stage to move.
+_CURRENT = (
+    select(promotions.c.document)
+    .join(adapters, adapters.c.id == promotions.c.adapter_id)
+    .where(adapters.c.name == bindparam("wanted_adapter"), promotions.c.stage == bindparam("wanted_stage"))
+    .order_by(promotions.c.sequence.desc())
+    .limit(1)
+)
 
 
 class StageTable:
@@ -34,6 +43,12 @@ class StageTable:
         appended = {**row, "version_id": version_id, "at": promotion.at, "document": to_text(promotion)}
         self._connection.execute(insert(promotions), [appended])
         upsert(self._connection, stages, {**row, "version_id": version_id})
+
+    def current(self, adapter: str, stage: str) -> Promotion | None:
+        """See ports.StageRows.current."""
+        given = {"wanted_adapter": adapter, "wanted_stage": stage}
+        text = self._connection.execute(_CURRENT, given).scalar()
+        return from_text(text, Promotion) if text else None
 
     def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
         """See ports.StageRows.history."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -60,6 +60,7 @@ def open_sqlite(path: Path, *, pooled: bool = False) -> Engine:
         f"sqlite:///{path}",
         **(_SERVER_POOL if pooled else {"poolclass": NullPool}),
         connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")
@@ -75,21 +76,28 @@ def open_sqlite(path: Path, *, pooled: bool = False) -> Engine:
     return engine
 
 
-def open_postgres(url: str, *, pooled: bool = True) -> Engine:
+def open_postgres(url: str, *, pooled: bool = True, password: str | None = None) -> Engine:
     """An engine for a PostgreSQL URL, `postgresql+psycopg://...`, for any number of processes on any number of hosts.
 
     Writers take turns, as on SQLite: each appends to the one hash chain of events anyway, and read-modify-write without
     turns lost 344 of 400 updates in silence. Readers see one moment and hold nobody off.
+
+    Args:
+        url: of the database.
+        pooled: keep connections.
+        password: in place of one in the URL.
 
     Raises:
         InvalidInput: a URL of something else.
         Unsupported: the `postgres` extra is not installed.
     """
     parsed = _postgres_url(url)
+    if password is not None:
+        parsed = parsed.set(password=password)
     watched = {name: value for name, value in _WATCHED.items() if name not in parsed.query}
     try:
         pool = {**_SERVER_POOL, "pool_pre_ping": True} if pooled else {"poolclass": NullPool}
-        engine = create_engine(parsed, **pool, connect_args=watched)
+        engine = create_engine(parsed, **pool, connect_args=watched, hide_parameters=True)
     except ImportError as error:
         raise Unsupported(f"PostgreSQL needs {error.name}: pip install 'adapter-registry[postgres]'.") from error
 
@@ -110,8 +118,11 @@ def open_postgres(url: str, *, pooled: bool = True) -> Engine:
 def _postgres_url(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise InvalidInput("ADAPTERS_DATABASE_URL is no URL: expected postgresql+psycopg://user@host/name.") from error
+    except (ArgumentError, ValueError) as error:
+        raise InvalidInput(
+            "ADAPTERS_DATABASE_URL is no URL: expected postgresql+psycopg://user@host/name. In a password, write "
+            "@ : / # ? and % as %40 %3A %2F %23 %3F and %25, or name a file in ADAPTERS_DATABASE_PASSWORD_FILE."
+        ) from error
     if parsed.drivername not in ("postgresql+psycopg", "postgresql", "postgres"):
         raise InvalidInput(
             f"ADAPTERS_DATABASE_URL names {parsed.drivername}: expected postgresql+psycopg://user@host/name. "
@@ -128,6 +139,9 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
             yield connection
     except PoolTimeout as error:
         raise _busy() from error
+    except (DataError, OverflowError, UnicodeEncodeError) as error:
+        # Numbers beyond 64 bits, halves of characters, NUL: what no column holds.
+        raise InvalidInput("a number or text of the request cannot be stored; nothing was changed.") from error
     except DBAPIError as error:
         if isinstance(error, OperationalError) or _speaks_of_store(error):
             raise _explained(error) from error

@@ -36,10 +36,14 @@ class SpooledIncoming:
             self._size += len(piece)
             self._file.write(piece)
 
-    def publish(self, digest: Digest) -> int:
-        """See Incoming.publish."""
+    def check(self, digest: Digest) -> None:
+        """See Incoming.check."""
         received = self._hasher.hexdigest()
         if received != hex_of(digest):
             raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
+
+    def publish(self, digest: Digest) -> int:
+        """See Incoming.publish."""
+        self.check(digest)
         self._file.seek(0)
         return self._put(digest, self._file, self._name)

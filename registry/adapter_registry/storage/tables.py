@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The Alembic revision this code reads and writes; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -115,6 +116,29 @@ version_files = Table(
     Column("path", String(512), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("digest", ForeignKey("blobs.digest"), nullable=False, index=True),
+)
+
+stored_bases = Table(
+    "stored_bases",
+    metadata,
+    Column("name", String(193), primary_key=True),
+    Column("base", ForeignKey("bases.digest"), primary_key=True, index=True),
+    Column("folded", String(193), nullable=False, index=True),
+    Column("commit", String(40), nullable=False),
+    Column("model_type", String(100)),
+    Column("stored_by", String(200), nullable=False),
+    Column("stored_at", String(32), nullable=False),
+)
+
+stored_base_files = Table(
+    "stored_base_files",
+    metadata,
+    Column("name", String(193), primary_key=True),
+    Column("base", String(71), primary_key=True),
+    Column("path", String(512), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("digest", ForeignKey("blobs.digest"), nullable=False, index=True),
+    ForeignKeyConstraint(["name", "base"], ["stored_bases.name", "stored_bases.base"]),
 )
 
 labels = Table(
@@ -316,7 +340,7 @@ webhooks = Table(
     Column("id", String(12), primary_key=True),
     Column("scope", String(200), nullable=False),
     Column("document", Text, nullable=False),
-    Column("secret", Text, nullable=False),
+    Column("secrets", Text, nullable=False),
     Column("active", Integer, nullable=False),
 )
 
@@ -331,8 +355,9 @@ deliveries = Table(
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("due_at", String(32), nullable=False),
-    Column("answer", Text, nullable=False),
+    Column("document", Text, nullable=False),
     CheckConstraint("state IN ('pending', 'delivered', 'dead')", name="state_known"),
 )
 Index("ix_deliveries_state_due_at", deliveries.c.state, deliveries.c.due_at)
 Index("ix_deliveries_webhook_event", deliveries.c.webhook, deliveries.c.event)
+Index("ix_deliveries_webhook_subject_event", deliveries.c.webhook, deliveries.c.subject, deliveries.c.event)

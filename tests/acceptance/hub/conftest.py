@@ -31,6 +31,10 @@ class HubServer:
     folder: Path
     cli: Cli
 
+    def log(self) -> str:
+        """What the server wrote to standard error."""
+        return (self.folder / "server.log").read_text()
+
     def api(self, token: str | None = None) -> HfApi:
         """The Hub's own client on it."""
         return HfApi(endpoint=self.url, token=token or self.token)
@@ -77,13 +81,15 @@ def large_hub(tmp_path_factory, llama_folder, lora_folder, postgres_server, s3_s
 def serving(folder: Path, settings: dict[str, str], *options: str) -> Iterator[HubServer]:
     """A fresh server on these settings."""
     cli = Cli(folder / "home", folder)
-    server = subprocess.Popen(
-        [*cli.command, "serve", "--port", "0", *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**cli.environment, **settings},
-        cwd=folder,
-    )
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [*cli.command, "serve", "--port", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**cli.environment, **settings},
+            cwd=folder,
+        )
     try:
         lines = server.stdout.readline() + server.stdout.readline()
         url, token = re.search(r"ADAPTERS_URL=(\S+)", lines)[1], re.search(r"ADAPTERS_TOKEN=(\S+)", lines)[1]

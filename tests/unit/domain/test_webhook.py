@@ -20,17 +20,14 @@ from adapter_registry.domain.webhook import (
     check_events,
     check_scope,
     check_url,
-    headers,
     matches,
     message_id,
-    new_secret,
     payload,
     replayed,
     scheduled,
-    signature,
     type_of,
-    verify,
 )
+from adapter_registry.domain.webhook_signature import headers, new_secret, signature, verify
 
 AT = "2026-01-01T10:00:00.000000Z"
 NOW = 1_767_261_600
@@ -284,7 +281,7 @@ class TestChecks:
 class TestDelivery:
     def test_the_same_event_has_the_same_id_for_one_webhook_and_another_for_the_next(self):
         delivery = scheduled(HOOK, event())
-        assert delivery == Delivery("msg_k3x9_7", "k3x9", 7, 0, AT, State.PENDING)
+        assert delivery == Delivery("msg_k3x9_7", "k3x9", 7, 0, AT, State.PENDING, kind="stage.moved", about="acme/sql")
         assert message_id("other", 7) != delivery.id
         assert len(message_id("w" * 12, 10**14)) <= 32
 

@@ -1,0 +1,20 @@
+"""An error in the form that whoever asked reads: a problem document below /api/v1, the Hub's form elsewhere."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.types import Scope
+
+from adapter_registry.api.hub_answers import told
+from adapter_registry.api.problems import problem
+from adapter_registry.domain.errors import RegistryError
+
+
+def is_native(scope: Scope) -> bool:
+    """Whether a request is one of the native API."""
+    return bool(scope["path"].startswith("/api/v1/"))
+
+
+def refusal(scope: Scope, error: RegistryError) -> Response:
+    """The answer to a request that was turned away before any route read it."""
+    return problem(error) if is_native(scope) else told(error).answer()

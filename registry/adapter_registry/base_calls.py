@@ -1,0 +1,124 @@
+"""The client's calls about bases: registering, finding, storing their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapter_registry.asking import Asking
+from adapter_registry.checkpoints.adapter_files import FolderFile
+from adapter_registry.domain.adapter import File
+from adapter_registry.domain.base import Base, RegisteredBase
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.errors import InvalidInput, Notice
+from adapter_registry.domain.lock import Equivalence
+from adapter_registry.domain.stored_base import StoredBase, receiver
+from adapter_registry.folders import hashed, is_folder
+from adapter_registry.services import base as base_service
+from adapter_registry.services import stored_base as storing
+from adapter_registry.services.base import KnownBase, Registration
+from adapter_registry.services.stored_base import Storing
+
+if TYPE_CHECKING:
+    from adapter_registry.checkpoints.base_copy import Copy
+
+Progress = Callable[[int], None]
+
+
+class BaseCalls(Asking):
+    """Bases of the embedded registry or a server."""
+
+    def add_base(self, name: str, source: str | Path, *, progress: Progress | None = None) -> Registration:
+        """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
+        return self._ask(base_service.register, name=name, base=self._read(source, progress))
+
+    def copy_of(self, source: str | Path) -> Copy:
+        """The files of a checkpoint's folder that storing it would store.
+
+        Raises:
+            InvalidInput: not a folder with a sound checkpoint.
+            PushRefused: files that cannot be stored, all at once.
+        """
+        if str(source).startswith("hf://"):
+            raise InvalidInput(
+                f"{source}: storing takes the checkpoint's files. Download it (`hf download`) and name its folder."
+            )
+        from adapter_registry.checkpoints.base_copy import read_copy  # noqa: PLC0415  numpy and blake3 are slow
+
+        return read_copy(Path(source).expanduser())
+
+    def store_base(self, registration: Registration, copy: Copy, *, progress: Progress | None = None) -> Storing:
+        """Store a registered checkpoint's files, so that Hub clients load it from here.
+
+        It is served as the name it is registered under, and as its Hub repository where that is known. Only bytes
+        that the registry lacks travel.
+
+        Args:
+            registration: what `add_base` answered for the folder.
+            copy: the folder's files, from `copy_of`.
+            progress: called with the bytes of each file as it is stored.
+
+        Raises:
+            InvalidInput: the folder is not, file by file, what is registered.
+            Conflict: an adapter has the name, or other files of the base are stored.
+        """
+        registered = registration.base
+        if registration.resharded:
+            raise InvalidInput(
+                f"{registered.reference} is registered with its tensors in other files than this folder's; stored are "
+                f"the registered ones: {', '.join(file.path for file in registered.base.files[:3])}."
+            )
+        known = {f.path: Digest(f"sha256:{f.sha256}") for f in registered.base.files}
+        files = [
+            File(each.path, each.size, known[each.path]) if each.path in known else hashed(each) for each in copy.files
+        ]
+        names = tuple(dict.fromkeys([registered.name, *([copy.repository] if copy.repository else [])]))
+        self._send(receiver(names[0]), files, copy.files, progress or _silent)
+        exact = f"{registered.name}@{registered.base.digest}"
+        return self._ask(storing.store, base=exact, files=tuple(files), names=names, commit=copy.commit)
+
+    def stored_base(self, base: str) -> tuple[StoredBase, ...]:
+        """The stored files of a registered base, under every id it is served under."""
+        return self._ask(storing.stored, base=base)
+
+    def unstore_base(self, name: str) -> tuple[StoredBase, ...]:
+        """Stop serving what is stored as `name`, or `name@prefix` of several; it stays registered."""
+        return self._ask(storing.unstore, name=name)
+
+    def _send(
+        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress
+    ) -> tuple[Notice, ...]:
+        raise NotImplementedError
+
+    def bases(self) -> tuple[RegisteredBase, ...]:
+        """Every Base under every name."""
+        return self._ask(base_service.known)
+
+    def base(self, text: str, *, progress: Progress | None = None) -> KnownBase:
+        """The registered Base that a name, `name@prefix`, a digest or a checkpoint folder means."""
+        if not is_folder(text):
+            return self._ask(base_service.find, reference=text)
+        return self._ask(base_service.recognise, base=self._read(text, progress))
+
+    def equivalences(self, digest: Digest) -> tuple[Equivalence, ...]:
+        """Stand-ins declared for the Base with this digest."""
+        return self._ask(base_service.find, reference=digest).equivalences
+
+    def declare_equivalent(self, base: str, other: str, *, because: str) -> Equivalence:
+        """Record that `other` may stand in for `base`."""
+        return self._ask(base_service.declare_equivalent, base=base, other=other, because=because)
+
+    def _read(self, source: str | Path, progress: Progress | None) -> Base:
+        text = str(source)
+        if text.startswith("hf://"):
+            from adapter_registry.checkpoints.hub_base import read_hub_base  # noqa: PLC0415  huggingface_hub is slow
+
+            return read_hub_base(text)
+        from adapter_registry.checkpoints.base_folder import read_base  # noqa: PLC0415  numpy and blake3 are slow
+
+        return read_base(Path(text).expanduser(), cache=self._settings.cache, progress=progress or _silent)
+
+
+def _silent(_bytes: int) -> None:
+    return

@@ -1,0 +1,56 @@
+"""The client's calls about what a stage points to: believed only when signed, newer than what was seen, and fresh."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from adapter_registry.asking import Asking
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.digest import hex_of
+from adapter_registry.domain.errors import UntrustedPointer
+from adapter_registry.domain.pointer import Pointer
+from adapter_registry.domain.reference import Kind, Reference, parse
+from adapter_registry.domain.stage import STAGES
+from adapter_registry.pointers import Pointers
+from adapter_registry.services import pointer, show
+
+
+class PointerCalls(Asking):
+    """Pointers, of the embedded registry or a server."""
+
+    def pointer(self, adapter: str, stage: str, *, after: int | None = None, wait_seconds: float = 0.0) -> Pointer:
+        """What a stage points to now, or as soon as it moved on.
+
+        Args:
+            adapter: `namespace/name`.
+            stage: `prod`.
+            after: wait for a move above this sequence.
+            wait_seconds: how long, up to 60; what is true then is answered, moved or not.
+
+        Raises:
+            NotFound: the stage points to nothing.
+            UntrustedPointer: the server's answer is forged, expired, or older than one seen before.
+        """
+        given = self._ask(pointer.pointer, adapter=adapter, stage=stage, after=after, wait_seconds=wait_seconds)
+        if not self._settings.url:
+            return given.pointer
+        known = Pointers(self._settings.pointers, server=self._settings.url, key=self._settings.pointer_key)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return known.believe(given, adapter=adapter, stage=stage, now=now)
+
+    def pointer_key(self) -> str:
+        """The public key, in hex, that the registry signs pointers with."""
+        return self._ask(pointer.key)
+
+    def _resolved(self, wanted: Reference) -> Version:
+        """The Version a reference selects; a stage of a server by its pointer."""
+        exact = wanted
+        if self._settings.url and wanted.kind is Kind.NAME and wanted.selector in STAGES:
+            exact = parse(self.pointer(wanted.adapter, wanted.selector).reference)
+        version = self._ask(show.resolve, reference=str(exact))
+        if exact.kind is Kind.DIGEST and not hex_of(version.digest).startswith(hex_of(exact.selector)):
+            raise UntrustedPointer(
+                f"{wanted}: {exact.selector} was asked for, and the server answers with {version.digest}; nothing was "
+                "pulled. Somebody may stand between you and the registry."
+            )
+        return version

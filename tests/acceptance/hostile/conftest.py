@@ -1,0 +1,142 @@
+"""A server with a victim's adapter, an attacker who has rights elsewhere, and tokens of every bad kind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from adapter_registry.domain.access import Grant
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.score import Direction, Score
+from tests.acceptance.hostile.routes import Places
+from tests.acceptance.hostile.wire import Answer, ask, head, proper
+from tests.acceptance.hub.conftest import HubServer, serving
+from tests.acceptance.test_life import retrained
+from tests.adapter_builders import changed_config
+
+CANARY = "canary-7f3a-of-the-victim"
+VICTIM, NOBODY, MINE = "victim/secret", "victim/secreu", "mallory/own"
+"""Somebody else's adapter, one that does not exist with as long a name, and the attacker's own."""
+_CHANGES_BY_READING = {"tokens": ("last_used_at",)}
+_NOT_STATE = {"events", "answers", "alembic_version"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running server and who is known there.
+
+    Attributes:
+        hub: the server.
+        tokens: admin, mallory (maintainer of mallory/*), reader (of mallory/*), victim, expired, revoked, disabled.
+        version: v1 of the victim's adapter.
+        own: v1 of the attacker's.
+    """
+
+    hub: HubServer
+    tokens: dict[str, str] = field(repr=False)
+    version: Version
+    own: Version
+
+    @property
+    def url(self) -> str:
+        return self.hub.url
+
+    def ask(self, method: str, target: str | bytes, *, by: str = "mallory", **given) -> Answer:
+        """A request whose answer is a proper one, whatever it says."""
+        return proper(ask(self.url, method, target, token=self.tokens[by], **given), method, target)
+
+    def head(self, first: str, *headers: str) -> bytes:
+        """The head of a request by mallory, written as it is."""
+        return head(self.url, self.tokens["mallory"], first, *headers)
+
+    def places(self, repo: str = MINE, **changes: str) -> Places:
+        """Values for the places of addresses."""
+        version = self.version if repo == VICTIM else self.own
+        commit = version.digest.removeprefix("sha256:")[:40]
+        known = {"digest": version.digest.removeprefix("sha256:"), "rev": "main", "selector": "v1", "commit": commit}
+        return Places(repo, {**known, **changes})
+
+    def state(self) -> dict[str, str]:
+        """A digest of every table that a refused request must leave alone."""
+        found = {}
+        with sqlite3.connect(f"file:{self.hub.cli.home / 'registry.db'}?mode=ro", uri=True) as connection:
+            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for table in sorted(set(tables) - _NOT_STATE):
+                cursor = connection.execute(f'SELECT * FROM "{table}"')
+                skipped = _CHANGES_BY_READING.get(table, ())
+                kept = [i for i, column in enumerate(cursor.description) if column[0] not in skipped]
+                rows = sorted(repr([row[i] for i in kept]) for row in cursor)
+                found[table] = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        connection.close()
+        return found
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, llama_folder, lora_folder) -> Iterator[Site]:
+    """One server for everything that must not get in."""
+    folder = tmp_path_factory.mktemp("site")
+    with serving(folder, {}) as running:
+        yield filled(running, folder, llama_folder, lora_folder)
+
+
+def filled(running: HubServer, folder: Path, llama_folder: Path, lora_folder: Path) -> Site:
+    """The Site on a fresh server."""
+    registry = running.registry
+    registry.add_base("org/llama", llama_folder)
+    secret = retrained(lora_folder, folder / "secret", 2.0)
+    (secret / "README.md").write_text(f"---\ntags: [a]\n---\n{CANARY}\n")
+    registry.push(secret, base="org/llama", name=VICTIM, message=CANARY, labels={"who": CANARY})
+    registry.tag(f"{VICTIM}@v1", "good")
+    registry.attempt(f"{VICTIM}@v1", "dev")
+    registry.add_scores(f"{VICTIM}@v1", (Score(f"x/{CANARY}", 0.5, Direction.HIGHER, n=1000),))
+    own = retrained(lora_folder, folder / "own", 3.0)
+    changed_config(own, base_model_name_or_path="org/llama")
+    registry.push(own, base="org/llama", name=MINE)
+    registry.tag(f"{MINE}@v1", "good")
+    registry.push(own, base="org/llama", name="mallory/play")
+    registry.create_account("toy")
+    tokens = {
+        "nobody": "",
+        "admin": running.token,
+        "mallory": running.token_of("mallory", ("mallory/*", "maintainer")),
+        "reader": running.token_of("rita", ("mallory/*", "reader")),
+        "narrow": running.token_of("nora", (MINE, "maintainer")),
+        "victim": running.token_of("victor", ("victim/*", "maintainer")),
+        "garbage": "adapters_" + "x" * 43,
+        **_spent(running),
+    }
+    return Site(running, tokens, registry.resolve(f"{VICTIM}@v1"), registry.resolve(f"{MINE}@v1"))
+
+
+def _spent(running: HubServer) -> dict[str, str]:
+    """Tokens that were good once."""
+    registry = running.registry
+    registry.create_account("late")
+    expired = registry.create_token(account="late", expires_in_seconds=1).secret
+    revoked = registry.create_token(account="late", limits=(Grant("victim/*", ("reader",)),))
+    registry.revoke_token(revoked.token.id)
+    disabled = running.token_of("shut-out", ("victim/*", "maintainer"))
+    registry.disable("shut-out")
+    time.sleep(1.1)
+    return {"expired": expired, "revoked": revoked.secret, "disabled": disabled}
+
+
+@pytest.fixture
+def unchanged(site) -> Iterator[None]:
+    """Nothing that the test asks changes the catalog."""
+    before = site.state()
+    yield
+    after = site.state()
+    assert before == after, [table for table in before if before[table] != after[table]]
+
+
+def as_json(document: object) -> bytes:
+    """JSON with everything that is not ASCII escaped, lone surrogates included."""
+    return json.dumps(document).encode()

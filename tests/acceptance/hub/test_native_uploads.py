@@ -1,0 +1,359 @@
+"""Only what is missing travels, from where it was cut off, straight to the bucket where there is one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapter_registry import sending
+from adapter_registry.client import Registry
+from adapter_registry.domain.adapter import File
+from adapter_registry.domain.digest import Digest, of_bytes
+from adapter_registry.domain.errors import Conflict, DigestMismatch, ServerUnreachable
+from adapter_registry.domain.upload import Sent
+from adapter_registry.remote import Remote
+from adapter_registry.services import push, upload
+from adapter_registry.settings import read_settings
+from tests.acceptance.hub.conftest import HubServer
+from tests.acceptance.test_life import retrained
+from tests.adapter_builders import copied
+from tests.cutting_proxy import cutting
+
+MIB = 1 << 20
+BIG = 12 * MIB
+
+
+@pytest.fixture
+def heavy(lora_folder, tmp_path) -> Path:
+    """An adapter with a file that takes a while to travel, unlike any other test's."""
+    folder = copied(lora_folder, tmp_path / "heavy")
+    (folder / "train.log").write_text(os.urandom(BIG // 2).hex())
+    return folder
+
+
+def client(hub: HubServer, folder: Path, url: str = "", token: str = "") -> Registry:
+    given = {"ADAPTERS_HOME": str(folder / "home"), "ADAPTERS_CACHE": str(folder / "cache")}
+    return Registry(read_settings({**given, "ADAPTERS_URL": url or hub.url, "ADAPTERS_TOKEN": token or hub.token}))
+
+
+def ask(hub: HubServer, method: str, path: str, body=None, *, token: str = "", **headers: str):
+    connection = http.client.HTTPConnection(hub.url.removeprefix("http://"), timeout=20)
+    given = {"Authorization": f"Bearer {token or hub.token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    connection.request(method, path, body, given)
+    response = connection.getresponse()
+    data = response.read()
+    connection.close()
+    return response.status, response.headers, data
+
+
+def pulled(registry: Registry, name: str, folder: Path, out: Path) -> None:
+    """Every file of the adapter comes back as it went."""
+    registry.pull(f"{name}@v1", out)
+    for path in folder.iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+class TestThroughTheServer:
+    @pytest.mark.parametrize(
+        "cuts",
+        [
+            [500],
+            [3 * MIB],
+            [5 * MIB + 1, 2 * MIB, 100],
+            [BIG - 1],
+            [BIG // 2, BIG // 2 - 2 * MIB],
+            [70_000] * 4,
+        ],
+        ids=str,
+    )
+    def test_a_connection_that_breaks_is_taken_up_where_it_broke(self, hub, heavy, tmp_path, cuts):
+        name, told = f"team/cut-{'-'.join(map(str, cuts))}", []
+        with cutting(hub.url, cuts) as proxy:
+            client(hub, tmp_path, proxy.url).push(heavy, base="org/llama", name=name, progress=told.append)
+            assert proxy.cuts_left == 0
+            assert proxy.sent < BIG + 2 * MIB
+        assert sum(told) == sum(path.stat().st_size for path in heavy.iterdir())
+        pulled(hub.registry, name, heavy, tmp_path / "out")
+
+    def test_the_command_again_goes_on_where_it_was_given_up(self, hub, heavy, tmp_path, monkeypatch):
+        monkeypatch.setattr(sending, "FIRST_PAUSE", 0.01)
+        with cutting(hub.url, [5 * MIB]) as proxy:
+            registry, done = client(hub, tmp_path, proxy.url), threading.Event()
+
+            def refuse_after_the_cut() -> None:
+                while proxy.cuts_left and not done.wait(0.001):
+                    pass
+                proxy.refusing = True
+
+            watcher = threading.Thread(target=refuse_after_the_cut)
+            watcher.start()
+            with pytest.raises(ServerUnreachable, match="Run the same command again"):
+                registry.push(heavy, base="org/llama", name="team/given-up")
+            done.set()
+            watcher.join()
+        with cutting(hub.url, []) as proxy:
+            client(hub, tmp_path, proxy.url).push(heavy, base="org/llama", name="team/given-up")
+            assert proxy.sent < BIG - 5 * MIB + 2 * MIB
+        pulled(hub.registry, "team/given-up", heavy, tmp_path / "out")
+
+    def test_what_is_there_does_not_travel(self, hub, heavy, tmp_path):
+        client(hub, tmp_path).push(heavy, base="org/llama", name="team/once")
+        other = retrained(heavy, tmp_path / "other", 3.0)
+        with cutting(hub.url, []) as proxy:
+            client(hub, tmp_path, proxy.url).push(other, base="org/llama", name="team/once")
+            assert proxy.sent < MIB
+
+    def test_two_who_push_the_same_files_at_once_both_succeed(self, hub, heavy, tmp_path):
+        found: list[str] = []
+
+        def go(i: int) -> None:
+            registry = client(hub, tmp_path / str(i))
+            found.append(registry.push(heavy, base="org/llama", name="team/twice").version.digest)
+
+        threads = [threading.Thread(target=go, args=(i,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 3
+        assert len(set(found)) == 1
+        pulled(hub.registry, "team/twice", heavy, tmp_path / "out")
+
+    def test_a_file_that_changes_while_it_is_sent_is_refused_and_nothing_of_it_is_kept(
+        self,
+        hub,
+        heavy,
+        tmp_path,
+        monkeypatch,
+    ):
+        real = Remote.send_rest
+
+        def changed(self, adapter, file, source, *, offset):
+            with (heavy / "train.log").open("r+b") as log:
+                log.write(b"other bytes")
+            return real(self, adapter, file, source, offset=offset)
+
+        monkeypatch.setattr(Remote, "send_rest", changed)
+        with pytest.raises(DigestMismatch, match="nothing was stored"):
+            client(hub, tmp_path).push(heavy, base="org/llama", name="team/changed")
+        assert len(list((hub.cli.home / "blobs" / "incoming").iterdir())) == 0
+
+
+ADDRESS = "/api/v1/adapters/team/pieces/blobs/{digest}"
+
+
+class TestPieces:
+    @pytest.fixture
+    def data(self) -> bytes:
+        return os.urandom(3 * MIB)
+
+    def append(self, hub, data, offset, piece, **more):
+        path = ADDRESS.format(digest=of_bytes(data))
+        return ask(hub, "PATCH", path, piece, Upload_Offset=str(offset), Upload_Length=str(len(data)), **more)
+
+    def state(self, hub, data, **more):
+        status, headers, _ = ask(hub, "HEAD", ADDRESS.format(digest=of_bytes(data)), **more)
+        return status, headers["Upload-Offset"]
+
+    def test_pieces_make_a_blob(self, hub, data):
+        assert self.state(hub, data) == (200, "0")
+        assert self.append(hub, data, 0, data[:MIB])[0] == 200
+        assert self.state(hub, data) == (200, str(MIB))
+        status, headers, answer = self.append(hub, data, MIB, data[MIB:])
+        assert (status, headers["Upload-Offset"]) == (201, str(len(data)))
+        assert json.loads(answer) == {"digest": of_bytes(data), "size": len(data), "received": len(data)}
+        assert self.state(hub, data) == (200, "0")
+
+    def test_a_piece_for_another_place_changes_nothing(self, hub, data):
+        self.append(hub, data, 0, data[:MIB])
+        for offset in (0, MIB - 1, MIB + 1):
+            assert self.append(hub, data, offset, b"x")[0] == 409
+        assert self.state(hub, data) == (200, str(MIB))
+
+    def test_pieces_that_make_something_else_are_not_kept(self, hub, data):
+        self.append(hub, data, 0, data[:MIB])
+        status, _, answer = self.append(hub, data, MIB, b"\0" * (2 * MIB))
+        assert (status, json.loads(answer)["code"]) == (422, "digest-mismatch")
+        assert self.state(hub, data) == (200, "0")
+
+    def test_more_than_was_announced_is_refused(self, hub, data):
+        self.append(hub, data, 0, data[:MIB])
+        assert self.append(hub, data, MIB, data[MIB:] + b"x")[0] == 413
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Upload_Offset": "0"},
+            {"Upload_Offset": "-1", "Upload_Length": "5"},
+            {"Upload_Offset": "0", "Upload_Length": "9" * 40},
+            {"Upload_Offset": "²", "Upload_Length": "5"},
+            {"Upload_Offset": "0", "Upload_Length": str(1 << 40)},
+            {"Upload_Offset": "7", "Upload_Length": "5"},
+        ],
+        ids=str,
+    )
+    def test_headers_that_make_no_sense_are_refused(self, hub, data, headers):
+        sent = {name: value.encode("latin-1", "replace").decode("latin-1") for name, value in headers.items()}
+        status, _, answer = ask(hub, "PATCH", ADDRESS.format(digest=of_bytes(data)), b"x", **sent)
+        assert status in (409, 413, 422)
+        assert json.loads(answer)["detail"]
+
+    def test_nobody_sees_or_goes_on_with_the_upload_of_another_account_or_namespace(self, hub, data):
+        self.append(hub, data, 0, data[:MIB])
+        colleague = hub.token_of(f"u-colleague-{of_bytes(data)[7:19]}", ("team/*", "writer"))
+        assert self.state(hub, data, token=colleague) == (200, "0")
+        assert self.append(hub, data, MIB, data[MIB:], token=colleague)[0] == 409
+        elsewhere = "/api/v1/adapters/other/pieces/blobs/" + of_bytes(data)
+        assert ask(hub, "HEAD", elsewhere)[1]["Upload-Offset"] == "0"
+
+    def test_readers_send_nothing(self, hub, data):
+        reader = hub.token_of(f"u-reader-{of_bytes(data)[7:19]}", ("team/*", "reader"))
+        assert self.state(hub, data, token=reader)[0] == 403
+        assert self.append(hub, data, 0, data, token=reader)[0] == 403
+        stranger = hub.token_of(f"u-stranger-{of_bytes(data)[7:19]}", ("other/*", "writer"))
+        assert self.append(hub, data, 0, data, token=stranger)[0] == 404
+
+    def test_a_bucket_takes_up_no_upload_and_says_so(self, large_hub, data):
+        assert self.state(large_hub, data) == (404, None)
+        status, _, answer = self.append(large_hub, data, 0, data[:MIB])
+        assert (status, json.loads(answer)["code"]) == (422, "unsupported")
+
+
+class TestStraightToTheBucket:
+    @pytest.fixture
+    def direct_only(self, monkeypatch) -> None:
+        def refuse(*_arguments, **_given):
+            raise AssertionError("bytes went through the server")
+
+        monkeypatch.setattr(Remote, "send", refuse)
+        monkeypatch.setattr(Remote, "send_rest", refuse)
+
+    @pytest.fixture
+    def remote(self, large_hub) -> Iterator[Remote]:
+        return Remote(large_hub.url, large_hub.token)
+
+    def begin(self, remote: Remote, adapter: str, data: bytes):
+        [found] = remote.call(upload.begin, {"adapter": adapter, "files": [file_of(data)]})
+        return found
+
+    def finish(self, remote: Remote, adapter: str, data: bytes, ticket: str) -> tuple[Digest, ...]:
+        sent = Sent(of_bytes(data), len(data), ticket)
+        return remote.call(upload.finish, {"adapter": adapter, "sent": [sent]})
+
+    def put(self, found, data: bytes) -> int:
+        import io
+
+        return sending._put(found.direct, io.BytesIO(data))[0]
+
+    def owned(self, remote: Remote, adapter: str, data: bytes) -> bool:
+        return remote.call(push.missing, {"adapter": adapter, "files": [file_of(data)]}) == ()
+
+    def test_no_byte_of_a_push_goes_through_the_server(self, large_hub, heavy, tmp_path, direct_only):
+        told: list[int] = []
+        pushed = client(large_hub, tmp_path).push(heavy, base="org/llama", name="team/direct", progress=told.append)
+        assert "sent-through-server" not in [notice.code for notice in pushed.notices]
+        assert sum(told) == sum(path.stat().st_size for path in heavy.iterdir())
+        pulled(large_hub.registry, "team/direct", heavy, tmp_path / "out")
+
+    def test_bytes_of_another_namespace_have_to_be_sent_for_real(self, remote):
+        data = os.urandom(MIB)
+        first = self.begin(remote, "team/a", data)
+        assert self.put(first, data) == 200
+        assert self.finish(remote, "team/a", data, first.ticket) == (of_bytes(data),)
+        other = self.begin(remote, "other/a", data)
+        assert self.finish(remote, "other/a", data, other.ticket) == ()
+        assert self.finish(remote, "other/a", data, first.ticket) == ()
+        assert not self.owned(remote, "other/a", data)
+        with pytest.raises(Conflict, match="not in the store"):
+            remote.call(push.commit, {"adapter": "other/a", "base": "org/llama", "files": [file_of(data)]})
+        assert self.put(other, data) == 200
+        assert self.finish(remote, "other/a", data, other.ticket) == (of_bytes(data),)
+        assert self.owned(remote, "other/a", data)
+
+    def test_an_upload_counts_for_whom_it_was_begun_and_only_when_it_is_there(self, large_hub, remote):
+        data = os.urandom(MIB)
+        found = self.begin(remote, "team/b", data)
+        assert self.finish(remote, "team/b", data, found.ticket) == ()
+        assert self.put(found, data[::-1]) == 400
+        assert self.finish(remote, "team/b", data, found.ticket) == ()
+        assert self.put(found, data) == 200
+        colleague = Remote(large_hub.url, large_hub.token_of("d-colleague", ("team/*", "writer")))
+        assert self.finish(colleague, "team/b", data, found.ticket) == ()
+        for ticket in ("", "0" * 32, "../" * 10, found.direct.headers["x-amz-meta-proof"]):
+            assert self.finish(remote, "team/b", data, ticket) == ()
+        assert not self.owned(remote, "team/b", data)
+        assert self.finish(remote, "team/b", data, found.ticket) == (of_bytes(data),)
+        assert self.finish(remote, "team/b", data, found.ticket) == (of_bytes(data),)
+
+    def test_two_who_send_the_same_new_bytes_at_once_both_succeed(self, large_hub, heavy, tmp_path):
+        found: list[str] = []
+
+        def go(i: int) -> None:
+            registry = client(large_hub, tmp_path / str(i))
+            found.append(registry.push(heavy, base="org/llama", name=f"team{i}/both").version.digest)
+
+        threads = [threading.Thread(target=go, args=(i,)) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 2
+        assert len(set(found)) == 1
+
+    @pytest.mark.parametrize("failure", ["silence", "refusal"])
+    def test_a_bucket_that_cannot_be_reached_from_here_is_gone_around_and_that_is_said(
+        self,
+        large_hub,
+        heavy,
+        tmp_path,
+        monkeypatch,
+        failure,
+    ):
+        def put(_address, _body):
+            if failure == "silence":
+                raise OSError("no route to host")
+            return 403, "AccessDenied"
+
+        monkeypatch.setattr(sending, "_put", put)
+        monkeypatch.setattr(sending, "FIRST_PAUSE", 0.01)
+        pushed = client(large_hub, tmp_path).push(heavy, base="org/llama", name=f"team/around-{failure}")
+        [notice] = [notice for notice in pushed.notices if notice.code == "sent-through-server"]
+        assert "no route to host" in str(notice) or "403 AccessDenied" in str(notice)
+        pulled(large_hub.registry, f"team/around-{failure}", heavy, tmp_path / "out")
+
+    def test_a_file_that_changes_while_it_is_sent_is_refused(
+        self,
+        large_hub,
+        heavy,
+        tmp_path,
+        monkeypatch,
+    ):
+        real = sending._put
+
+        def changed(address, body):
+            with (heavy / "train.log").open("r+b") as log:
+                log.write(b"other bytes")
+            return real(address, body)
+
+        monkeypatch.setattr(sending, "_put", changed)
+        with pytest.raises(DigestMismatch, match="nothing was stored"):
+            client(large_hub, tmp_path).push(heavy, base="org/llama", name="team/changed")
+
+    @pytest.mark.parametrize(
+        "document", [{"files": [{"path": "a", "size": -1, "digest": "0" * 64}]}, {"files": [{"path": "a"}]}, {}]
+    )
+    def test_an_upload_that_makes_no_sense_is_refused_with_a_reason(self, large_hub, document):
+        status, _, answer = ask(large_hub, "POST", "/api/v1/adapters/team/a/uploads", json.dumps(document))
+        assert status == 422
+        assert json.loads(answer)["detail"]
+
+
+def file_of(data: bytes) -> File:
+    return File("train.log", len(data), of_bytes(data))
