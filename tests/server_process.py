@@ -21,7 +21,7 @@ BACK = 10
 class Server:
     """`adapters serve` and requests to it."""
 
-    def __init__(self, folder: Path, settings: dict[str, str], *options: str) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str], *options: str, token: str = "") -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADAPTERS_", "AWS_"))}
         self.environment = {**kept, "ADAPTERS_HOME": f"{folder}/home", "ADAPTERS_CACHE": f"{folder}/cache", **settings}
         self.log = folder / "log"
@@ -33,10 +33,13 @@ class Server:
                 stderr=log,
                 text=True,
             )
-        lines = self.process.stdout.readline() + self.process.stdout.readline()
-        found = re.search(r"URL=http://(\S+) ADAPTERS_TOKEN=(\S+)", lines)
-        assert found, lines + self.log.read_text()
-        self.host, self.token = found[1], found[2]
+        self.printed = self.process.stdout.readline()
+        if "--no-token" not in options:
+            self.printed += self.process.stdout.readline()
+        found = re.search(r" at http://(\S+)", self.printed)
+        assert found, self.printed + self.log.read_text()
+        told = re.search(r"ADAPTERS_TOKEN=(\S+)", self.printed)
+        self.host, self.token = found[1], token or (told[1] if told else "")
         assert servers._answers(self.process, f"http://{self.host}/health")
 
     def ask(self, method: str, path: str, body: bytes | None = None, *, seconds: float = 30, token: str = ""):
@@ -63,8 +66,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, settings: dict[str, str], *options: str) -> Iterator[Server]:
-    server = Server(folder, settings, *options)
+def serving(folder: Path, settings: dict[str, str], *options: str, token: str = "") -> Iterator[Server]:
+    """A server, gone afterwards; its first token is told unless another is given."""
+    server = Server(folder, settings, *options, token=token)
     try:
         yield server
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,7 +21,11 @@ from adapter_cli.output import (
     progress_bar,
     say,
 )
-from adapter_registry.client import KnownBase, Registered, Registration, Storing, connect
+from adapter_registry.client import KnownBase, Registered, Registration, Registry, Storing, connect
+from adapter_registry.domain.errors import RegistryError
+
+if TYPE_CHECKING:
+    from adapter_registry.checkpoints.base_copy import Copy
 
 
 @click.group()
@@ -40,7 +45,8 @@ def add(name: str, source: str, store: bool, as_json: bool, quiet: bool) -> None
     weights). Every byte of a local folder is hashed, once: the second time is instant.
 
     With --store, weights, config, tokenizer and what else is safe are stored, and served to Hugging Face clients as
-    NAME and, where the folder says it, as its Hub repository. Pickles and programs are left out.
+    NAME and, where the folder says it, as its Hub repository. Pickles and programs are left out. What hf:// names is
+    downloaded first, into the Hub's cache.
 
     \b
     Examples:
@@ -49,14 +55,14 @@ def add(name: str, source: str, store: bool, as_json: bool, quiet: bool) -> None
       adapters base add mistralai/Mistral-7B-v0.3 ~/models/mistral-7b --store
     """
     registry = connect()
-    copy = registry.copy_of(source) if store else None
+    source = str(registry.fetch_base(source)) if store else source
+    copy = registry.copy_of(source, name=name) if store else None
     total = _bytes_in(Path(source).expanduser())
     with progress_bar(f"hashing {source}", total) as progress:
         registration = registry.add_base(name, source, progress=progress)
     storing = None
     if copy is not None:
-        with progress_bar(f"storing {source}", sum(file.size for file in copy.files)) as progress:
-            storing = registry.store_base(registration, copy, progress=progress)
+        storing = _stored(registry, registration, copy, source)
         names = {*registration.base.served_as, *(each.name for each in storing.stored)}
         served = replace(registration.base, served_as=tuple(sorted(names)))
         registration = replace(registration, base=served)
@@ -67,15 +73,27 @@ def add(name: str, source: str, store: bool, as_json: bool, quiet: bool) -> None
     else:
         _print_registration(registration)
         if storing is not None and copy is not None:
-            _print_storing(storing)
+            _print_storing(storing, copy)
             print_notices(copy.notices)
 
 
-def _print_storing(storing: Storing) -> None:
+def _stored(registry: Registry, registration: Registration, copy: Copy, source: str) -> Storing:
+    try:
+        with progress_bar(f"storing {source}", sum(file.size for file in copy.files)) as progress:
+            return registry.store_base(registration, copy, progress=progress)
+    except RegistryError:
+        note(f"{registration.base.reference} is registered; its bytes are not stored")
+        raise
+
+
+def _print_storing(storing: Storing, copy: Copy) -> None:
     stored = storing.stored[0]
     what = "stored" if storing.created else "already stored"
     say(f"{what} {len(stored.files)} files, {human_bytes(stored.size)}", style="green")
-    print_facts([("served as", ", ".join(each.name for each in storing.stored)), ("at commit", stored.commit)])
+    names = [each.name for each in storing.stored]
+    print_facts([("served as", ", ".join(names)), ("at commit", stored.commit)])
+    if copy.repository not in (None, *names):
+        note(f"not served as {copy.repository}: that takes the verb push on it")
 
 
 @base.command("unstore")

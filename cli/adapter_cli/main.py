@@ -113,7 +113,7 @@ def main() -> None:
         print_error(error)
         sys.exit(error.exit_code)
     except click.Abort:
-        click.echo("stopped; nothing half done was kept.", err=True)
+        click.echo("stopped; nothing half done counts.", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

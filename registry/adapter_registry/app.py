@@ -83,6 +83,7 @@ def _backend(
         actor=settings.actor,
         namespace=settings.namespace,
         asks=replace(SYSTEM, name=settings.actor),
+        at_hand=settings.database_url is None and settings.blobs_url is None,
     )
 
 

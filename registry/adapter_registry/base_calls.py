@@ -13,8 +13,9 @@ from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput, Notice
 from adapter_registry.domain.lock import Equivalence
-from adapter_registry.domain.stored_base import StoredBase, receiver
+from adapter_registry.domain.stored_base import StoredBase, check_served, receiver
 from adapter_registry.folders import hashed, is_folder
+from adapter_registry.services import access
 from adapter_registry.services import base as base_service
 from adapter_registry.services import stored_base as storing
 from adapter_registry.services.base import KnownBase, Registration
@@ -33,17 +34,29 @@ class BaseCalls(Asking):
         """Register the checkpoint in a folder, a Hub cache folder or at `hf://org/repo@commit` under `name`."""
         return self._ask(base_service.register, name=name, base=self._read(source, progress))
 
-    def copy_of(self, source: str | Path) -> Copy:
-        """The files of a checkpoint's folder that storing it would store.
+    def fetch_base(self, source: str | Path) -> Path:
+        """A folder with the checkpoint: `source` itself, or the Hub's cache of `hf://org/repo@commit`, downloaded now.
 
         Raises:
+            NotFound, HubUnreachable: see `hub_base.read_hub_base`.
+        """
+        if not str(source).startswith("hf://"):
+            return Path(source)
+        from adapter_registry.checkpoints.hub_base import download  # noqa: PLC0415  huggingface_hub is slow
+
+        return download(str(source))
+
+    def copy_of(self, source: str | Path, *, name: str) -> Copy:
+        """The files of a checkpoint's folder that storing it as `name` would store.
+
+        Raises:
+            InvalidReference: no name that a base can be served under.
             InvalidInput: not a folder with a sound checkpoint.
             PushRefused: files that cannot be stored, all at once.
         """
+        check_served(name)
         if str(source).startswith("hf://"):
-            raise InvalidInput(
-                f"{source}: storing takes the checkpoint's files. Download it (`hf download`) and name its folder."
-            )
+            raise InvalidInput(f"{source}: storing takes the checkpoint's files; `fetch_base` downloads them.")
         from adapter_registry.checkpoints.base_copy import read_copy  # noqa: PLC0415  numpy and blake3 are slow
 
         return read_copy(Path(source).expanduser())
@@ -51,8 +64,8 @@ class BaseCalls(Asking):
     def store_base(self, registration: Registration, copy: Copy, *, progress: Progress | None = None) -> Storing:
         """Store a registered checkpoint's files, so that Hub clients load it from here.
 
-        It is served as the name it is registered under, and as its Hub repository where that is known. Only bytes
-        that the registry lacks travel.
+        It is served as the name it is registered under, and as its Hub repository where that is known and whoever
+        asks may push to it. Only bytes that the registry lacks travel.
 
         Args:
             registration: what `add_base` answered for the folder.
@@ -60,23 +73,26 @@ class BaseCalls(Asking):
             progress: called with the bytes of each file as it is stored.
 
         Raises:
-            InvalidInput: the folder is not, file by file, what is registered.
+            InvalidInput: the folder is not what is registered.
             Conflict: an adapter has the name, or other files of the base are stored.
         """
         registered = registration.base
-        if registration.resharded:
-            raise InvalidInput(
-                f"{registered.reference} is registered with its tensors in other files than this folder's; stored are "
-                f"the registered ones: {', '.join(file.path for file in registered.base.files[:3])}."
-            )
-        known = {f.path: Digest(f"sha256:{f.sha256}") for f in registered.base.files}
+        as_registered = () if registration.resharded else registered.base.files
+        known = {f.path: Digest(f"sha256:{f.sha256}") for f in as_registered}
         files = [
             File(each.path, each.size, known[each.path]) if each.path in known else hashed(each) for each in copy.files
         ]
-        names = tuple(dict.fromkeys([registered.name, *([copy.repository] if copy.repository else [])]))
+        names = tuple(dict.fromkeys((registered.name, *self._repository(copy))))
         self._send(receiver(names[0]), files, copy.files, progress or _silent)
         exact = f"{registered.name}@{registered.base.digest}"
         return self._ask(storing.store, base=exact, files=tuple(files), names=names, commit=copy.commit)
+
+    def _repository(self, copy: Copy) -> tuple[str, ...]:
+        repository = copy.repository
+        if repository is None:
+            return ()
+        scope = repository if "/" in repository else None
+        return (repository,) if self._ask(access.may, verb="push", scope=scope) else ()
 
     def stored_base(self, base: str) -> tuple[StoredBase, ...]:
         """The stored files of a registered base, under every id it is served under."""

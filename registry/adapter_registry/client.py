@@ -32,7 +32,7 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
-from adapter_registry.folders import hashed, is_folder, name_of
+from adapter_registry.folders import hashing, is_folder, name_of
 from adapter_registry.in_use import InUse
 from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
@@ -125,10 +125,11 @@ class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
         """
         path = Path(folder)
         adapter = self.adapter(name or self.in_use.pushed_from(path) or name_of(path))
-        known = self.base(base)
-        sources, examination = examine_folder(path, known.base)
-        refuse(examination)
-        files = [hashed(source) for source in sources]
+        with hashing(path) as results:
+            known = self.base(base)
+            sources, examination = examine_folder(path, known.base)
+            refuse(examination)
+            files = results(sources)
         travelled = self._send(adapter, files, sources, progress or _silent)
         pushed = self._ask(
             pushing.commit,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-from adapter_registry.checkpoints.adapter_files import FolderFile
+from adapter_registry.checkpoints.adapter_files import FolderFile, survey
 from adapter_registry.domain import reference
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
+
+BLOCK = 1 << 18
+HASHERS = 2
 
 
 def is_folder(text: str) -> bool:
@@ -29,5 +36,33 @@ def name_of(folder: Path) -> str:
 
 def hashed(source: FolderFile) -> File:
     """A file of the folder with its digest."""
+    return _hashed(source, threading.Event())
+
+
+@contextmanager
+def hashing(folder: Path) -> Iterator[Callable[[Sequence[FolderFile]], list[File]]]:
+    """Begin to hash the files of a folder; what is given tells those of `sources`, in order, when they are hashed.
+
+    Leaving ends what still runs: a folder may turn out to be none that anybody wanted hashed.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(HASHERS, thread_name_prefix="hash") as pool:
+        found = survey(folder).files if folder.is_dir() else ()
+        running = {source: pool.submit(_hashed, source, stop) for source in found}
+
+        def results(sources: Sequence[FolderFile]) -> list[File]:
+            return [running[each].result() if each in running else hashed(each) for each in sources]
+
+        try:
+            yield results
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _hashed(source: FolderFile, stop: threading.Event) -> File:
+    hasher, buffer = hashlib.sha256(), bytearray(BLOCK)
     with source.open() as stream:
-        return File(source.path, source.size, Digest(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"))
+        while not stop.is_set() and (size := stream.readinto(buffer)):
+            hasher.update(memoryview(buffer)[:size])
+    return File(source.path, source.size, Digest(f"sha256:{hasher.hexdigest()}"))

@@ -61,6 +61,7 @@ class Operation:
         verb: what it takes; `{stage}` stands for that argument; empty for whoever is signed in.
         anywhere: whether holding the verb on any scope is enough, because what is asked for belongs to no adapter.
         repeatable: whether asking twice is the same as asking once, so that no answer is kept for a key.
+        small: whether it reads a few rows, however much is stored.
         secret: whether question or answer holds a secret: neither is ever kept, so an idempotency key does nothing.
     """
 
@@ -72,6 +73,7 @@ class Operation:
     anywhere: bool = False
     secret: bool = False
     repeatable: bool = False
+    small: bool = False
 
     @property
     def writes(self) -> bool:
@@ -133,7 +135,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("upload.begin", "POST", "/adapters/{adapter}/uploads", upload.begin, "push", repeatable=True),
     Operation("upload.finish", "POST", "/adapters/{adapter}/uploads/sent", upload.finish, "push", repeatable=True),
     Operation("push.commit", "POST", "/adapters/{adapter}/versions", push.commit, "push"),
-    Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read"),
+    Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read", small=True),
     Operation("mark.remove", "DELETE", "/adapters/{reference}", mark.remove, "remove"),
     Operation("mark.revoke", "POST", "/adapters/{reference}/revocation", mark.revoke, "revoke"),
     Operation("show.scores", "GET", "/adapters/{reference}/scores", show.scores, "read"),
@@ -172,7 +174,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("show.events", "GET", "/events", show.events, "audit"),
     Operation("collect.check", "POST", "/store/check", collect.check, "maintain"),
     Operation("collect.collect", "POST", "/store/collect", collect.collect, "maintain"),
-    Operation("access.who", "GET", "/whoami", access.who, ANYONE),
+    Operation("access.who", "GET", "/whoami", access.who, ANYONE, small=True),
     Operation("access.may", "GET", "/can", access.may, ANYONE),
     Operation("access.accounts", "GET", "/accounts", access.accounts, "access"),
     Operation("access.create-account", "POST", "/accounts", access.create_account, "access", secret=True),

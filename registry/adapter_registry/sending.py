@@ -43,7 +43,7 @@ DIRECT_TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 RESUMABLE = 4 << 20
 """Bytes from which on an upload is worth taking up where it was cut off."""
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 5
 LONGEST_REASON = 200
 
 Task: TypeAlias = Callable[[], Sent | None]
@@ -133,6 +133,9 @@ class _Sender:
             try:
                 with outgoing.open() as stream:
                     status, said = _put(upload.direct, self._watch.reading(stream, outgoing.file))
+            except _NotReached as error:
+                self._around = str(error)
+                break
             except (OSError, http.client.HTTPException) as error:
                 status, said = 0, str(error) or type(error).__name__
             # 412: the bytes are there already: our own, sent before a connection broke, or somebody else's.
@@ -206,13 +209,20 @@ class _Sender:
         return (Notice("sent-through-server", "", "", text[: 2 * LONGEST_REASON]),)
 
 
+class _NotReached(Exception):
+    """There is no way to the bucket from here, as opposed to a connection that broke."""
+
+
 def _put(address: Destination, body: BinaryIO) -> tuple[int, str]:
     """(status, start of what it said) of the bucket that gets the bytes."""
     parts = urlsplit(address.url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=CONNECT_SECONDS, blocksize=BLOCK)
     try:
-        connection.connect()
+        try:
+            connection.connect()
+        except OSError as error:
+            raise _NotReached(f"{parts.netloc} is not reached: {error}") from error
         connection.sock.settimeout(TIMEOUT_SECONDS)
         try:
             connection.request("PUT", f"{parts.path}?{parts.query}", body, address.headers)

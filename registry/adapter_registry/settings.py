@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -131,13 +131,13 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             provider, or a damaged file of `adapters login`.
     """
     given = os.environ if environment is None else environment
-    login = _folder(given.get("ADAPTERS_HOME"), platformdirs.user_config_path("adapters")) / "login.json"
+    login = _folder(given, "ADAPTERS_HOME", platformdirs.user_config_path) / "login.json"
     url, token = _reached(given, login)
     namespace = check_namespace(given.get("ADAPTERS_NAMESPACE") or DEFAULT_NAMESPACE)
     in_use = given.get("ADAPTERS_ADAPTER")
     return Settings(
-        home=_folder(given.get("ADAPTERS_HOME"), platformdirs.user_data_path("adapters")),
-        cache=_folder(given.get("ADAPTERS_CACHE"), platformdirs.user_cache_path("adapters")),
+        home=_folder(given, "ADAPTERS_HOME", platformdirs.user_data_path),
+        cache=_folder(given, "ADAPTERS_CACHE", platformdirs.user_cache_path),
         namespace=namespace,
         adapter="/".join(split_adapter(in_use, namespace=namespace)) if in_use else None,
         actor=given.get("ADAPTERS_ACTOR") or _login(),
@@ -189,7 +189,7 @@ def read_login(path: Path) -> Login | None:
     try:
         document = json.loads(path.read_bytes())
         return Login(str(document["url"]), str(document["token"]), document["made"] is True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
@@ -219,8 +219,12 @@ def _on(given: Mapping[str, str], name: str) -> bool:
     return given.get(name, "").lower() in ("1", "true", "yes")
 
 
-def _folder(given: str | None, default: Path) -> Path:
-    return Path(given).expanduser().absolute() if given else default
+def _folder(given: Mapping[str, str], name: str, default: Callable[[str], Path]) -> Path:
+    text = given.get(name)
+    try:
+        return Path(text).expanduser().absolute() if text else default("adapters")
+    except RuntimeError as error:  # a user of a container has neither HOME nor a line in /etc/passwd
+        raise InvalidInput(f"this user has no home folder: set {name} to a folder that it may write to.") from error
 
 
 def _secret(given: Mapping[str, str], name: str) -> str | None:

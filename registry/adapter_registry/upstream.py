@@ -145,15 +145,17 @@ class Upstream:
             method: of HTTP.
             target: path below the hub's address, encoded, with query.
             headers: sent to every host on the way: no secrets.
-            via: the `Via` header that the request came with.
+            via: the `Via` header that the request came with; how many registries it names is passed on.
             content: the body.
 
         Raises:
             UpstreamFailed: no answer in time, a redirect to where none may lead, a circle.
         """
-        if via.count(VIA) >= MOST_HUBS:
+        passed = via.count(VIA)
+        if passed >= MOST_HUBS:
             raise UpstreamFailed("the request goes in a circle: one of these registries has another's address.")
-        sent = {**headers, "Accept-Encoding": "identity", "Via": f"{via}, 1.1 {VIA}".lstrip(", "), "User-Agent": VIA}
+        own = {"Accept-Encoding": "identity", "User-Agent": VIA, "Via": ", ".join([f"1.1 {VIA}"] * (passed + 1))}
+        sent = {**headers, **own}
         try:
             with anyio.fail_after(HEADERS_SECONDS):
                 return await self._followed(method, f"{self.url}{target}", sent, content)
@@ -216,15 +218,16 @@ class Upstream:
         Raises:
             UpstreamFailed: nowhere that may be asked.
         """
-        target = urljoin(url, location)
         try:
+            target = urljoin(url, location)
             parts = urlsplit(target)
             downgraded = urlsplit(url).scheme == "https" and parts.scheme != "https"
             if not location or parts.scheme not in ("http", "https") or not parts.hostname or downgraded:
                 raise UpstreamFailed(f"it redirects to {target[:100]!r}, which is not followed.")
+            outside = _origin(target) != _origin(self.url)
         except ValueError as error:
-            raise UpstreamFailed(f"it redirects to {target[:100]!r}, which is no address.") from error
-        if _origin(target) != _origin(self.url):
+            raise UpstreamFailed(f"it redirects to {location[:100]!r}, which is no address.") from error
+        if outside:
             await self._require_allowed(parts)
         return target
 

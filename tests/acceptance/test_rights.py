@@ -134,6 +134,7 @@ def test_the_public_routes_are_these_and_no_others():
         r"/api/v1/tokens/exchange",
         r"/api/agent-harnesses",
         r"/api/telemetry/.*",
+        r"/api/validate-yaml",
         r"/v1/telemetry",
         r"/api/v1/uploads/[^/]+",
         r"/xet/.*",

@@ -315,3 +315,13 @@ class TestFolder:
 def test_the_digest_is_that_of_any_sha256_tool(local, tmp_path):
     local.put(DIGEST, io.BytesIO(DATA), name="w")
     assert hashlib.sha256(stored_path(tmp_path, DIGEST).read_bytes()).hexdigest() == DIGEST[7:]
+
+
+class TestReachable:
+    def test_a_store_that_answers_is_silent(self, store):
+        store.reachable()
+
+    def test_a_folder_that_cannot_be_used_is_said(self, tmp_path):
+        (tmp_path / "blobs").write_text("a file where the folder should be")
+        with pytest.raises(StoreUnavailable):
+            LocalBlobs(tmp_path / "blobs").reachable()

@@ -412,3 +412,31 @@ class TestTrialAtTheStart:
         with pytest.raises(StoreUnavailable, match="does not answer"):
             silent.verify_conditional()
         assert time.monotonic() - started < 10
+
+
+class TestReachable:
+    def test_a_bucket_that_is_not_there_is_said(self, s3_server):
+        with pytest.raises(StoreUnavailable, match="does not exist"):
+            open_s3("s3://never-made", **s3_server.options()).reachable()
+
+    def test_credentials_that_are_refused_are_said(self, s3_server):
+        url = f"s3://{s3_server.fresh_bucket()}"
+        with pytest.raises(StoreUnavailable, match="refuses these credentials"):
+            open_s3(url, **{**s3_server.options(), "secret_key": "another"}).reachable()
+
+
+def test_addresses_for_clients_name_the_store_as_clients_reach_it(s3_server):
+    public = s3_server.endpoint.replace("127.0.0.1", "localhost")
+    bucket = s3_server.fresh_bucket()
+    store = open_s3(f"s3://{bucket}", public_url=public, **s3_server.options())
+    store.put(DIGEST, io.BytesIO(DATA), name="w")
+    address = store.location(DIGEST).address
+    assert address.startswith(f"{public}/{bucket}/")
+    with urllib.request.urlopen(address) as answer:
+        assert answer.read() == DATA
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://"])
+def test_an_endpoint_that_is_none_is_refused(url):
+    with pytest.raises(InvalidInput, match="AWS_ENDPOINT_URL_S3"):
+        open_s3("s3://bucket", endpoint_url=url).reachable()

@@ -243,6 +243,21 @@ def test_upkeep_dumps_backs_up_and_restores(stack, registry, postgres_here):
     assert report["blobs"] == copied["blobs"]
 
 
+def test_the_dump_of_the_manifests_is_one_that_restore_reads(stack, registry, postgres_here, tmp_path):
+    jobs = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "upkeep.yaml").read_text()))
+    [job] = [each for each in jobs if (each["kind"], each["metadata"]["name"]) == ("CronJob", "adapters-backup")]
+    [dump] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["initContainers"]
+    words = [word.replace("/backup", str(tmp_path)) for word in [*dump["command"], *dump["args"]]]
+    environment = {"PATH": f"{postgres_here.programs}:/usr/bin:/bin"}
+    url = postgres_here.url("adapters", user="adapters", password=PASSWORD)
+    subprocess.run(words, env={**environment, "ADAPTERS_DATABASE_URL": url}, check=True)
+    listed = subprocess.run(
+        [postgres_here.programs / "pg_restore", "--list", tmp_path / "registry.dump"], capture_output=True, text=True
+    )
+    assert "TABLE DATA public versions adapters" in listed.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["registry.dump"]
+
+
 def test_what_a_container_may_not_write_to_is_not_written_to(stack, server):
     if not stack.confinement():
         pytest.skip("NOT CONFINED: that takes root, unshare and setpriv")

@@ -8,6 +8,7 @@ import random
 import select
 import signal
 import sqlite3
+import time
 from pathlib import Path
 
 import numpy as np
@@ -88,13 +89,20 @@ def variant(source: Path, target: Path, i: int) -> Path:
     return target
 
 
+def seconds_of_a_push(home: Path, folder: Path) -> float:
+    """How long one takes on this machine now, so that kills fall before, into and after it."""
+    started = time.perf_counter()
+    connect(home).push(folder, base="llama", name="measured")
+    return time.perf_counter() - started
+
+
 def test_a_push_is_whole_or_absent_whenever_it_is_killed(home, lora_folder, tmp_path):
-    chance = random.Random(7)
+    chance, took = random.Random(7), seconds_of_a_push(home, lora_folder)
     acknowledged = 0
     for i in range(TRIALS):
         folder = variant(lora_folder, tmp_path / f"v{i}", i)
         push = lambda folder=folder: connect(home).push(folder, base="llama", name="a").version.digest  # noqa: E731
-        answer = killed(push, after=chance.uniform(0, 0.15)).decode()
+        answer = killed(push, after=chance.uniform(0, 2 * took)).decode()
         versions = verify(home)
         if answer:
             acknowledged += 1

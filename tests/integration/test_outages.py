@@ -220,11 +220,13 @@ class TestToldToStop:
             up.endheaders()
             up.send(data[: 1 << 20])
             time.sleep(0.3)
-            server.process.terminate()
+            for pid in (server.process.pid, *children(server.process.pid)):
+                os.kill(pid, signal.SIGTERM)  # as systemd does: all of them, and the parent tells its children again
             deadline = time.monotonic() + 10
             while server.ask("GET", "/ready")[0] == 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+            time.sleep(1)
             # Not ready, and still taking requests: whoever balances the load has not seen it yet.
             assert server.ask("GET", "/api/v1/adapters")[0] == 200
             deadline = time.monotonic() + 20
@@ -256,6 +258,10 @@ class TestToldToStop:
             up.close()
         assert not list(tmp_path.glob("home/blobs/sha256/*/*"))
         assert not list(tmp_path.glob("home/blobs/incoming/*"))
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def finish(connection: http.client.HTTPConnection, rest: bytes) -> bytes:

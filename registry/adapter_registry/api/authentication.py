@@ -15,6 +15,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_registry.api.problems import problem
+from adapter_registry.api.threads import asked
+from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import RegistryError, Unauthorised
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import access
@@ -32,19 +34,22 @@ PUBLIC = (
     # What Hub clients ask before they have a token, answered with nothing of the registry's.
     ("GET", r"/api/agent-harnesses"),
     ("HEAD", r"/api/telemetry/.*"),
+    # A card says nothing of the registry's either: `ModelCard.push_to_hub` asks about it without the token it has.
+    ("POST", r"/api/validate-yaml"),
     ("POST", r"/v1/telemetry"),
     # These carry a permission of their own, signed by this server and good for a short while.
     ("PUT", r"/api/v1/uploads/[^/]+"),
     ("(GET|POST)", r"/xet/.*"),
 )
 """(method, path) of every route that answers without a token, as regular expressions."""
+_PUBLIC = tuple((re.compile(verb), re.compile(pattern)) for verb, pattern in PUBLIC)
 
 WRONG_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105  the text that Hub clients know a bad token by
 
 
 def is_public(method: str, path: str) -> bool:
     """Whether a request needs no token."""
-    return any(re.fullmatch(verb, method) and re.fullmatch(pattern, path) for verb, pattern in PUBLIC)
+    return any(verb.fullmatch(method) and pattern.fullmatch(path) for verb, pattern in _PUBLIC)
 
 
 class Authenticated:
@@ -64,7 +69,7 @@ class Authenticated:
         # A public route answers whatever token comes with it, and without the database: /health may not need it.
         if secret and not public:
             try:
-                principal = await run_in_threadpool(access.authenticate, self._backend, secret=secret)
+                principal = await self._authenticated(secret)
             except RegistryError as error:
                 await problem(error)(scope, receive, send)
                 return
@@ -73,6 +78,15 @@ class Authenticated:
             await _turned_away(scope, presented=bool(secret))(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    async def _authenticated(self, secret: str) -> Principal | None:
+        found = await asked(self._backend, access.authenticate, self._backend, secret=secret)
+        if found is None:
+            return None
+        principal, unnoted = found
+        if unnoted and principal.token is not None:
+            await run_in_threadpool(access.note_use, self._backend, token=principal.token)
+        return principal
 
 
 def _secret(header: str) -> str:

@@ -69,9 +69,10 @@ def _unavailable(reason: str) -> Response:
 
 @contextmanager
 def draining(readiness: Readiness, *, seconds: float, ending: Callable[[], None]) -> Iterator[None]:
-    """On the first SIGTERM, be not ready for `seconds` and only then stop; on a second one, or on Ctrl-C, stop at once.
+    """On SIGTERM, be not ready for `seconds`, then stop; told again meanwhile, change nothing. Ctrl-C stops at once.
 
-    Whoever balances the load needs the time to see it: until then it sends requests that a closed port would refuse.
+    Whoever balances the load needs the time to see it: until then it sends requests that a closed port would refuse. A
+    second signal is no impatience: systemd tells every process, and the parent tells its own again.
     Entered where the server has its own handlers set already, in the main thread.
 
     Args:
@@ -93,10 +94,10 @@ def draining(readiness: Readiness, *, seconds: float, ending: Callable[[], None]
 
     def told(number: int, frame: FrameType | None) -> None:
         first, readiness.stopping = not readiness.stopping, True
-        if first and seconds and number == signal.SIGTERM:
-            loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
-        else:
+        if not seconds or number == signal.SIGINT:
             stop(number, frame)
+        elif first:
+            loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
 
     for number in before:
         signal.signal(number, told)

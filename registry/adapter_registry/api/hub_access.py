@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from starlette.requests import Request
 
 from adapter_registry.api.hub_answers import HubError, no_repo, no_revision, nowhere
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import backend_of
+from adapter_registry.api.requests import backend_of, server_of
+from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.draft import MAIN
 from adapter_registry.domain.errors import InvalidReference, NotFound, Revoked
 from adapter_registry.domain.names import DEFAULT_NAMESPACE
@@ -14,6 +18,8 @@ from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.reference import split_adapter
 from adapter_registry.services import snapshot
 from adapter_registry.services.snapshot import Repository
+
+T = TypeVar("T")
 
 
 def adapter_of(repo: str) -> str:
@@ -40,17 +46,28 @@ def state_of(request: Request, path: HubPath, revision: str) -> tuple[Backend, s
     Raises:
         HubError: no such repository or revision.
     """
-    backend, found = readable(request, path)
-    main = path.channel or found.main
-    name = main if main and revision in (MAIN, "", "refs/heads/main") else revision or MAIN
-    try:
-        if found.bases:
-            return backend, snapshot.base_snapshot(found, name=revision)
-        return backend, snapshot.snapshot(backend, adapter=found.name, name=name)
-    except Revoked as error:
-        raise no_revision(revision, error.text) from error
-    except NotFound as error:
-        raise no_revision(revision or MAIN, error.text) from error
+    backend = backend_of(request)
+    with backend.catalog.reading() as tx:
+        try:
+            found = snapshot.located(tx, backend, path.repo)
+        except (NotFound, InvalidReference) as error:
+            raise nowhere(path.repo) from error
+        main = path.channel or found.main
+        name = main if main and revision in (MAIN, "", "refs/heads/main") else revision or MAIN
+        try:
+            if found.bases:
+                return backend, snapshot.base_snapshot(found, name=revision)
+            return backend, snapshot.state(tx, found.name, name)
+        except Revoked as error:
+            raise no_revision(revision, error.text) from error
+        except NotFound as error:
+            raise no_revision(revision or MAIN, error.text) from error
+
+
+async def looked_up(request: Request, path: HubPath, find: Callable[[Request, HubPath], T]) -> T:
+    """What `find` finds at the revision of `path`."""
+    carried_out = asked if is_plain(path.revision) else in_thread
+    return await carried_out(server_of(request).backend, find, request, path)
 
 
 def writable(request: Request, path: HubPath, verb: str = "push") -> tuple[Backend, str]:

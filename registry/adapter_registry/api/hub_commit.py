@@ -17,6 +17,8 @@ from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import backend_of, base_url, body, is_size, json_body, read_object
 from adapter_registry.checkpoints.file_rules import name_problem
 from adapter_registry.checkpoints.front_matter import front_matter
+from adapter_registry.checkpoints.ignored import ignored
+from adapter_registry.checkpoints.patterns import PatternTooExpensive
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, hex_of, of_bytes, parse
 from adapter_registry.domain.draft import MAIN
@@ -28,6 +30,7 @@ from adapter_registry.services.draft import Committed
 from adapter_registry.services.snapshot import git_id, is_large
 
 MAX_OPERATIONS = 5_000
+MAX_CARD = 6_000_000
 MAX_COMMIT = 128_000_000
 """Bytes of a commit's body: files sent inside it are written in base64."""
 
@@ -64,7 +67,7 @@ def _create_repo(request: Request, path: HubPath, document: dict[str, Any]) -> R
 
 async def validate_yaml(request: Request, _path: HubPath) -> Response:
     """`POST /api/validate-yaml`: whether a card's front matter can be read."""
-    document = await json_body(request, limit=10_000_000)
+    document = await json_body(request, limit=MAX_CARD)
     try:
         front_matter(str(document.get("content", "")))
     except InvalidInput as error:
@@ -84,14 +87,31 @@ def _preupload(request: Request, path: HubPath, document: dict[str, Any]) -> dic
     files = document.get("files")
     if not isinstance(files, list) or not all(isinstance(each, dict) for each in files):
         raise HubError(400, "preupload takes a list of files.")
-    return {"files": [_plan(backend, each, there) for each in files]}
+    if len(files) > MAX_OPERATIONS:
+        raise HubError(413, f"at most {MAX_OPERATIONS:,} files are asked about at once.")
+    left_out = _left_out(document.get("gitIgnore"), [str(each.get("path", "")) for each in files])
+    return {"files": [_plan(backend, each, there, left_out) for each in files]}
 
 
-def _plan(backend: Backend, each: dict[str, Any], there: Mapping[str, File]) -> dict[str, Any]:
+def _left_out(gitignore: Any, paths: list[str]) -> frozenset[str]:
+    """Those of `paths` that the pusher's `.gitignore` leaves out."""
+    if not isinstance(gitignore, str) or not gitignore.strip():
+        return frozenset()
+    try:
+        return ignored(gitignore, paths)
+    except InvalidInput as error:
+        raise HubError(400, error.text) from error
+    except PatternTooExpensive as error:
+        raise HubError(400, ".gitignore takes too long to match; leave it out of the push.") from error
+
+
+def _plan(
+    backend: Backend, each: dict[str, Any], there: Mapping[str, File], left_out: frozenset[str]
+) -> dict[str, Any]:
     path, size = str(each.get("path", "")), each.get("size")
     wanted = File(path, size if is_size(size) else 0, Digest(""))
     mode = "lfs" if is_large(wanted) else "regular"
-    plan = {"path": path, "uploadMode": mode, "shouldIgnore": False}
+    plan = {"path": path, "uploadMode": mode, "shouldIgnore": path in left_out}
     if path in there:
         known = there[path]
         plan["oid"] = hex_of(known.digest) if mode == "lfs" else _git_oid(backend, known)

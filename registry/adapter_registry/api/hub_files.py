@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from adapter_registry.api.hub_access import state_of
+from adapter_registry.api.hub_access import looked_up, state_of
 from adapter_registry.api.hub_answers import no_entry
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import file_answer
@@ -20,7 +19,7 @@ from adapter_registry.services import snapshot
 
 async def resolve(request: Request, path: HubPath) -> Response:
     """HEAD and GET of one file at a revision."""
-    backend, file, headers = await run_in_threadpool(_found, request, path)
+    backend, file, headers = await looked_up(request, path, _found)
     if headers["etag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return await file_answer(request, backend, file, headers)

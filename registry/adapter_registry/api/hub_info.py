@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from adapter_registry.api.hub_access import state_of
+from adapter_registry.api.hub_access import looked_up, state_of
 from adapter_registry.api.hub_answers import HubError, no_entry
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import base_url, body, read_object
@@ -40,7 +40,7 @@ def several(request: Request, name: str) -> list[str]:
 
 async def info(request: Request, path: HubPath) -> Response:
     """`GET /api/models/{id}[/revision/{rev}]`."""
-    return JSONResponse(await run_in_threadpool(_info, request, path))
+    return JSONResponse(await looked_up(request, path, _info))
 
 
 def _info(request: Request, path: HubPath) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import anyio
 import httpx2
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from adapter_registry.api.hub_answers import HubError, Nowhere, nowhere
@@ -28,7 +28,7 @@ from adapter_registry.upstream import Reply, Upstream, UpstreamErred, UpstreamFa
 PASSED = frozenset(
     (
         *(("GET", "info"), ("GET", "revision"), ("GET", "tree"), ("GET", "refs"), ("GET", "commits")),
-        *(("POST", "paths-info"), ("HEAD", "resolve"), ("GET", "resolve")),
+        *(("POST", "paths-info"), ("GET", "auth-check"), ("HEAD", "resolve"), ("GET", "resolve")),
     )
 )
 KINDS = ("models", "datasets")
@@ -52,7 +52,8 @@ async def elsewhere(request: Request, path: HubPath, missing: Nowhere) -> Respon
         HubError: `missing` itself where nothing is passed on; else what the hub said, or why it said nothing.
     """
     upstream = server_of(request).upstream
-    if upstream is None or (request.method, path.action) not in PASSED or path.kind not in KINDS:
+    reads = (request.method, path.action) in PASSED and path.kind in KINDS
+    if upstream is None or not reads or (path.action == "auth-check" and path.revision):
         raise missing
     target = _target(path)
     if target is None or await run_in_threadpool(local_names.is_ours, backend_of(request), repo=path.repo):
@@ -177,15 +178,16 @@ async def _document(request: Request, path: HubPath, upstream: Upstream, target:
     query = request.url.query
     content = request.scope["state"].get("body") if request.method == "POST" else None
     headers = {"Content-Type": request.headers.get("content-type", NO_TYPE)} if content is not None else {}
-    whole = f"{target}?{query}" if query else target
-    reply = await upstream.ask(
-        request.method, whole, headers=headers, via=request.headers.get("via", ""), content=content
-    )
+    whole, via = f"{target}?{query}" if query else target, request.headers.get("via", "")
+    reply = await upstream.ask(request.method, whole, headers=headers, via=via, content=content)
     if reply.status != 200:
         try:
             raise await _refusal(reply, upstream, path)
         finally:
             await reply.close()
+    if path.action == "auth-check":
+        await reply.close()
+        return JSONResponse({"ok": True})
     data = await reply.read(LARGEST_DOCUMENT)
     cleaned = await run_in_threadpool(_cleaned, data)
     return Response(cleaned, media_type="application/json", headers=_document_headers(request, reply))

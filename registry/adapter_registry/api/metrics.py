@@ -27,6 +27,7 @@ from starlette.responses import Response
 from adapter_registry.domain.event import Entry
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
+MEMORY = "/dev/shm"  # noqa: S108  of the system's own, and the folder in it is made for us alone
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0)
 
 REQUESTS = Counter("adapters_requests", "Requests answered", ["method", "route", "status"])
@@ -50,7 +51,9 @@ def shared_counts(*, workers: int) -> Iterator[None]:
     if workers == 1 or SHARED in os.environ:
         yield
         return
-    with TemporaryDirectory(prefix="adapters-counts-") as folder:
+    # In memory: the counts are mapped files, and a process that writes to one on a full disk is killed.
+    place = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with TemporaryDirectory(prefix="adapters-counts-", dir=place) as folder:
         os.environ[SHARED] = folder
         try:
             yield

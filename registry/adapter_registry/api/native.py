@@ -25,6 +25,7 @@ from adapter_registry.api.requests import (
     receive,
     server_of,
 )
+from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError, TooLarge
 from adapter_registry.domain.ports import Backend, KeptAnswer
@@ -67,7 +68,9 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         if key is not None and operation.once:
             identity = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + data
             return await run_in_threadpool(_once, operation, backend, given, key, identity)
-        status, answered = await run_in_threadpool(_called, operation, backend, given)
+        small = operation.small and is_plain(request.path_params.get("selector", ""))
+        carried_out = asked if small else in_thread
+        status, answered = await carried_out(backend, _called, operation, backend, given)
         return _tagged(request, Response(answered, status_code=status, media_type="application/json"))
 
     return answer

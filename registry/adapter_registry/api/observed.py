@@ -22,7 +22,8 @@ DEFECTS = logging.getLogger("adapters.defects")
 """Mistakes of this program, with a traceback; to standard error unless somebody wants them elsewhere."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _GIVEN = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_SIGNED = re.compile(r"(/api/v1/uploads/).*")
+_SECRET = re.compile(r"(?<=/api/v1/uploads/).*|(?<=adapters_)[A-Za-z0-9_-]{16,}")
+"""What a path may hold that lets somebody in: a signed permission, or a token where its id belongs."""
 
 
 class Observed:
@@ -109,7 +110,7 @@ class _Seen:
         line = {
             "request": self.identity,
             "method": method,
-            "path": _SIGNED.sub(r"\1...", scope["path"])[:500],
+            "path": _SECRET.sub("...", scope["path"])[:500],
             "route": route,
             "status": status,
             "seconds": round(time.perf_counter() - self._started, 4),

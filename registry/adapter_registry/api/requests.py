@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -182,10 +183,12 @@ async def _in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
 async def _written(request: Request, incoming: Incoming, *, most: int) -> int:
     """Write the body; its size. What came before the sender went away is written too.
 
-    The bytes are handed to a thread a mebibyte at a time: handing over each piece costs more than the work.
+    The bytes are handed to a thread a mebibyte at a time: handing over each piece costs more than the work. The next
+    ones arrive meanwhile.
     """
     pieces: list[bytes] = []
     held = size = 0
+    writing: asyncio.Future[None] | None = None
     try:
         async for chunk in request.stream():
             size += len(chunk)
@@ -195,8 +198,12 @@ async def _written(request: Request, incoming: Incoming, *, most: int) -> int:
             held += len(chunk)
             if held >= BLOCK:
                 full, pieces, held = pieces, [], 0
-                await run_in_threadpool(incoming.write, *full)
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(run_in_threadpool(incoming.write, *full))
     finally:
+        if writing is not None:
+            await writing
         await run_in_threadpool(incoming.write, *pieces)
     return size
 

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
 from starlette.datastructures import Headers
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+LONGEST_STATEMENT = 2_000
+_SPANS = "adapters.spans"
 MISSING = "OTEL_EXPORTER_OTLP_ENDPOINT is set, but nothing is traced: pip install 'adapter-registry[otel]'."
 
 
@@ -60,10 +63,30 @@ class Tracing:
             yield Span(span)
 
     def watch(self, engine: Engine) -> None:
-        """A span for each statement; its text has placeholders where values were."""
-        from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor  # noqa: PLC0415
+        """A span for each statement of a traced request; its text has placeholders where values were."""
+        from opentelemetry.trace import SpanKind, StatusCode, get_current_span  # noqa: PLC0415  an extra
 
-        SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=self._provider)
+        # OpenTelemetry's own package for SQLAlchemy refuses to watch 2.1 and later.
+        def begun(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+            span = None
+            if get_current_span().is_recording():
+                told = {"db.system.name": engine.dialect.name, "db.query.text": statement[:LONGEST_STATEMENT]}
+                span = self._tracer.start_span(statement.split(None, 1)[0], kind=SpanKind.CLIENT, attributes=told)
+            connection.info.setdefault(_SPANS, []).append(span)
+
+        def ended(connection: Connection, *_: Any) -> None:
+            if span := connection.info[_SPANS].pop():
+                span.end()
+
+        def failed(context: ExceptionContext) -> None:
+            running = context.connection.info.get(_SPANS) if context.connection is not None else None
+            if running and (span := running.pop()):
+                span.set_status(StatusCode.ERROR)
+                span.end()
+
+        event.listen(engine, "before_cursor_execute", begun)
+        event.listen(engine, "after_cursor_execute", ended)
+        event.listen(engine, "handle_error", failed)
 
     def close(self) -> None:
         """Send what is not sent yet."""
@@ -73,8 +96,7 @@ class Tracing:
 def is_installed() -> bool:
     """Whether the `otel` extra is there."""
     try:
-        import opentelemetry.exporter.otlp.proto.http  # noqa: PLC0415
-        import opentelemetry.instrumentation.sqlalchemy  # noqa: PLC0415
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: PLC0415
         import opentelemetry.sdk.trace  # noqa: F401, PLC0415
     except ImportError:
         return False

@@ -62,6 +62,8 @@ _TRAINING_LEFTOVERS = re.compile(
 _DROPPED_FOLDERS = re.compile(r"(checkpoint-\d+|global_step\d+|runs|wandb|logs|__pycache__|__MACOSX|\..+)")
 _DROPPED_FILES = {".gitattributes", ".gitignore", ".ds_store", "thumbs.db", "desktop.ini", LOCK_FILE}
 _OTHER_FORMATS = (".gguf", ".ggml", ".onnx", ".mlmodel", ".tflite")
+UNSAFE = (*_PICKLES, *_CODE, *_OTHER_FORMATS)
+"""How the names of files end that are never stored."""
 _WINDOWS_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _DIRECTIONS = ("RLO", "LRO", "RLE", "LRE", "PDF", "LRI", "RLI", "FSI", "PDI")
 _DUNDER = re.compile(r"__\w+__")

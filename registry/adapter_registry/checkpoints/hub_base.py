@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
-from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub import HfApi, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -28,6 +29,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 
 from adapter_registry.checkpoints.base_files import choose
 from adapter_registry.checkpoints.checkpoint import MAX_BASE_HEADER, MAX_BASE_TENSORS, Origin, sound
+from adapter_registry.checkpoints.file_rules import UNSAFE
 from adapter_registry.checkpoints.header import Header, HeaderRefused, parse
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.errors import InvalidInput, InvalidReference, NotFound, Notice, RegistryError
@@ -86,9 +88,7 @@ def read_hub_base(url: str, *, endpoint: str | None = None) -> Base:
         InvalidInput: no safetensors there, or unsound ones.
         HubUnreachable: the Hub did not answer, or not as the Hub does.
     """
-    found = _URL.fullmatch(url)
-    if not found:
-        raise InvalidReference(f"{url!r}: write hf://org/repo@<commit>; the commit pins what is registered.")
+    found = _match(url)
     with _explained(url):
         repository = _look(HfApi(endpoint=endpoint), found["repository"], found["revision"])
         base = _base(repository)
@@ -98,6 +98,26 @@ def read_hub_base(url: str, *, endpoint: str | None = None) -> Base:
         "revision-resolved", "", "", f"{found['revision']} is commit {repository.commit} now; that is recorded"
     )
     return replace(base, notices=(said, *base.notices))
+
+
+def download(url: str, *, endpoint: str | None = None) -> Path:
+    """The folder of the Hub's cache with what is at `hf://org/repo@<commit>`, downloaded; no pickles, no programs.
+
+    Raises:
+        InvalidReference, NotFound, HubUnreachable: as `read_hub_base`.
+    """
+    found = _match(url)
+    with _explained(url):
+        commit = _look(HfApi(endpoint=endpoint), found["repository"], found["revision"]).commit
+        skipped = [f"*{suffix}" for suffix in UNSAFE]
+        return Path(snapshot_download(found["repository"], revision=commit, endpoint=endpoint, ignore_patterns=skipped))
+
+
+def _match(url: str) -> re.Match[str]:
+    found = _URL.fullmatch(url)
+    if not found:
+        raise InvalidReference(f"{url!r}: write hf://org/repo@<commit>; the commit pins what is registered.")
+    return found
 
 
 def _look(api: HfApi, name: str, revision: str) -> _Repository:

@@ -11,6 +11,8 @@ from blake3 import blake3
 from adapter_registry.checkpoints.header import TensorEntry
 
 BLOCK = 4 << 20
+CACHED = 256 << 10
+"""Bytes that are looked at at a time, so that looking twice finds them in the processor's cache."""
 
 # dtype -> (unsigned integer of its width, mask of all exponent bits, mask of all bits but the sign).
 _FLOATS: dict[str, tuple[Any, int, int]] = {
@@ -55,17 +57,30 @@ def examine(stream: BinaryIO, entry: TensorEntry) -> Values:
     not_finite, zero, one = 0, True, True
     stream.seek(entry.start)
     left = entry.end - entry.start
+    buffer, largest = bytearray(min(CACHED, left)), np.empty(min(CACHED, left) // np.dtype(kind).itemsize, dtype=kind)
     while left:
-        block = stream.read(min(BLOCK, left))
-        if not block:
-            raise EOFError(entry.name)
-        left -= len(block)
-        bits = np.frombuffer(block, dtype=kind)
-        largest = bits & kind(magnitude)
-        not_finite += int(np.count_nonzero((largest & kind(exponent)) == kind(exponent)))
-        zero = zero and not largest.any()
-        one = one and bool((bits == kind(_ONES[entry.dtype])).all())
+        read = _filled(stream, memoryview(buffer)[: min(CACHED, left)], entry)
+        left -= read
+        bits = np.frombuffer(buffer, dtype=kind, count=read // largest.itemsize)
+        found = np.bitwise_and(bits, kind(magnitude), out=largest[: bits.size])
+        most = found.max()
+        # Patterns with all exponent bits are the largest there are: most blocks need no second look.
+        if most >= exponent:
+            not_finite += int(np.count_nonzero((found & kind(exponent)) == kind(exponent)))
+        zero = zero and not most
+        one = one and bool(bits[0] == _ONES[entry.dtype]) and bool((bits == kind(_ONES[entry.dtype])).all())
     return Values(not_finite, zero, one)
+
+
+def _filled(stream: BinaryIO, view: memoryview, entry: TensorEntry) -> int:
+    """Fill `view`; its length."""
+    done = 0
+    while done < len(view):
+        read = stream.readinto(view[done:])  # type: ignore[attr-defined]  # every stream of ours has it
+        if not read:
+            raise EOFError(entry.name)
+        done += read
+    return done
 
 
 def digest_as(stream: BinaryIO, entry: TensorEntry, dtype: str) -> str | None:

@@ -84,6 +84,15 @@ class VersionRows(Protocol):
 
     def staged(self, adapter: str, stage: str) -> Version | None: ...
 
+    def named(self, adapter: str, name: str) -> Version | None:
+        """What a stage or tag of this name points to; no tag bears the name of a stage."""
+
+    def semvers(self, adapter: str) -> tuple[str, ...]:
+        """Semantic versions that may be served."""
+
+    def pointers(self, adapter: str) -> tuple[str, ...]:
+        """Names of its stages and tags that point somewhere, by name; a hundred at most."""
+
     def latest(self, adapter: str) -> Version | None: ...
 
     def used(self, adapter: str) -> tuple[int, tuple[str, ...]]:
@@ -316,7 +325,8 @@ class Backend:
     """Everything a service may touch, and who asks.
 
     `asks` is who asks, as far as a listing or a hint may depend on it; whether they may do the thing at all is decided
-    before a service is called.
+    before a service is called. `at_hand` says that catalog and blobs are files of this machine: small reads never wait
+    for anybody.
     """
 
     catalog: Catalog
@@ -325,3 +335,4 @@ class Backend:
     actor: str
     namespace: str
     asks: Principal = SYSTEM
+    at_hand: bool = False

@@ -9,7 +9,7 @@ from typing import Protocol
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, hex_of, of_json
 from adapter_registry.domain.errors import InvalidReference
-from adapter_registry.domain.names import DEFAULT_NAMESPACE
+from adapter_registry.domain.names import DEFAULT_NAMESPACE, STAGE_NAMES, check_base_name
 from adapter_registry.domain.reference import split_adapter
 
 
@@ -67,6 +67,18 @@ class StoredBaseRows(Protocol):
 
     def local_namespace(self, namespace: str) -> bool:
         """Whether adapters or settings of the registry are in this namespace, in upper or lower case."""
+
+
+def check_served(name: str) -> str:
+    """A name that a base can be served under, as given.
+
+    Raises:
+        InvalidReference: no base's name, or one that reads as a stage of an adapter.
+    """
+    check_base_name(name)
+    if name.rpartition(".")[2] in STAGE_NAMES:
+        raise InvalidReference(f"{name!r} reads as a stage of an adapter: give the base another name.")
+    return name
 
 
 def derived_commit(files: Iterable[File]) -> str:

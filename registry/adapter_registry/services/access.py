@@ -168,7 +168,7 @@ def revoke_token(backend: Backend, *, token: str) -> Token:
     with backend.catalog.writing() as tx:
         found = next((t for t in tx.accounts.tokens() if t.id == token), None)
         if found is None or not _may_revoke(backend.asks, found):
-            raise NotFound(f"there is no token {token[:40]!r}; `adapters token ls` lists them.")
+            raise NotFound(f"there is no token with the id {token[:12]!r}; `adapters token ls` lists them.")
         tx.accounts.revoke_token(token, at=backend.clock())
         tx.events.append(_entry(backend, "token.revoke", found.account, {"token": token}))
         return next(t for t in tx.accounts.tokens(found.account) if t.id == token)
@@ -201,20 +201,21 @@ def may(backend: Backend, *, verb: str, scope: str | None = None) -> bool:
     return backend.asks.may(verb, scope)
 
 
-def authenticate(backend: Backend, *, secret: str) -> Principal | None:
-    """Who a token stands for; None when it is unknown, expired, revoked, or its account is shut out."""
+def authenticate(backend: Backend, *, secret: str) -> tuple[Principal, bool] | None:
+    """Who a token stands for, and whether this minute's use of it is to be noted yet, see `note_use`.
+
+    None when it is unknown, expired, revoked, or its account is shut out. Nothing is written.
+    """
     if not secret.startswith(TOKEN_PREFIX):
         return None
-    now = backend.clock()
     with backend.catalog.reading() as tx:
-        found = tx.accounts.principal(token_hash(secret), now=now)
-    if found is None:
-        return None
-    principal, unnoted = found
-    if unnoted and principal.token is not None:
-        with backend.catalog.writing() as tx:
-            tx.accounts.used_token(principal.token, at=now)
-    return principal
+        return tx.accounts.principal(token_hash(secret), now=backend.clock())
+
+
+def note_use(backend: Backend, *, token: str) -> None:
+    """Note that a token was used just now."""
+    with backend.catalog.writing() as tx:
+        tx.accounts.used_token(token, at=backend.clock())
 
 
 def bootstrap(backend: Backend) -> str | None:

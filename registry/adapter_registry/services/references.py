@@ -43,19 +43,17 @@ def _select(tx: Transaction, reference: Reference, kind: Kind) -> Version | None
     if kind is Kind.DIGEST:
         return rows.with_digest(adapter, selector)
     if kind is Kind.RANGE:
-        highest = grammar.highest_in_range(
-            selector, [v.semver for v in rows.all_of(adapter) if v.revoked_because is None]
-        )
+        highest = grammar.highest_in_range(selector, rows.semvers(adapter))
         return rows.labelled(adapter, highest) if highest else None
-    return rows.staged(adapter, selector) or rows.tagged(adapter, selector)
+    return rows.named(adapter, selector)
 
 
 def _unknown(tx: Transaction, reference: Reference) -> NotFound:
-    versions = tx.versions.all_of(reference.adapter)
-    if not versions:
+    latest = tx.versions.latest(reference.adapter)
+    if latest is None:
         return no_adapter(tx, reference.adapter)
-    pointers = sorted({name for version in versions for name in (*version.stages, *version.tags)})
-    known = f"v1 to v{versions[0].number}" if len(versions) > 1 else f"v{versions[0].number}"
+    pointers = tx.versions.pointers(reference.adapter)
+    known = f"v1 to v{latest.number}" if latest.number > 1 else f"v{latest.number}"
     return NotFound(
         f"{reference}: {reference.adapter} has {known}"
         + (f" and the names {', '.join(pointers)}" if pointers else "; no stage or tag points to any of them yet")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -23,6 +23,8 @@ from adapter_registry.services.references import no_adapter, version_of
 
 LARGE = 1_000_000
 """Files above this size, and weights of any size, are what the Hub calls LFS files."""
+MOST_DOTS = 8
+"""Dots of an id that are looked at for where its name ends."""
 MAX_CARD = MAX_BYTES + 1024
 
 
@@ -85,21 +87,25 @@ def locate(backend: Backend, *, written: str) -> Repository:
     Raises:
         NotFound: nothing here, or whoever asks may not see it.
     """
-    adapter = _adapter(written)
     with backend.catalog.reading() as tx:
-        if adapter and backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
-            return Repository(adapter)
-        bases = tx.stored_bases.named(written)
-        if bases:
-            return Repository(written, bases=bases)
-        stem, dot, selector = (adapter or "").rpartition(".")
-        if dot and "/" in stem and backend.asks.sees(stem) and tx.versions.spelled(stem) == stem:
+        return located(tx, backend, written)
+
+
+def located(tx: Transaction, backend: Backend, written: str) -> Repository:
+    """As `locate`, within a transaction."""
+    adapter = _adapter(written)
+    if adapter and backend.asks.sees(adapter) and tx.versions.spelled(adapter) == adapter:
+        return Repository(adapter)
+    bases = tx.stored_bases.named(written)
+    if bases:
+        return Repository(written, bases=bases)
+    for stem, selector in _carried(adapter or ""):
+        if backend.asks.sees(stem) and tx.versions.spelled(stem) == stem:
             try:
                 version_of(tx, parse(f"{stem}@{selector}"))
             except RegistryError:
-                pass
-            else:
-                return Repository(stem, main=selector)
+                continue
+            return Repository(stem, main=selector)
     raise NotFound(f"there is no repository {written[:200]!r}.")
 
 
@@ -126,6 +132,14 @@ def base_snapshot(repository: Repository, *, name: str) -> Snapshot:
     return Snapshot(repository.name, found.commit, found.files, None, first, found.stored_at, found)
 
 
+def _carried(written: str) -> Iterator[tuple[str, str]]:
+    """(adapter, selector) that an id may mean, the longest name first: names and selectors may both have dots."""
+    space, _, name = written.partition("/")
+    parts = name.split(".")
+    for count in range(1, min(len(parts), MOST_DOTS)):
+        yield f"{space}/{'.'.join(parts[:-count])}", ".".join(parts[-count:])
+
+
 def snapshot(backend: Backend, *, adapter: str, name: str) -> Snapshot:
     """The state that `name` means: `main`, a branch, stage, tag, `v3`, semantic version, range or 40-hex commit.
 
@@ -136,10 +150,15 @@ def snapshot(backend: Backend, *, adapter: str, name: str) -> Snapshot:
         Revoked: the version was withdrawn.
     """
     with backend.catalog.reading() as tx:
-        created = tx.branches.created_at(adapter)
-        if created is None:
-            raise no_adapter(tx, adapter)
-        found = _found(tx, adapter, name.removeprefix("refs/heads/").removeprefix("refs/tags/"))
+        return state(tx, adapter, name)
+
+
+def state(tx: Transaction, adapter: str, name: str) -> Snapshot:
+    """As `snapshot`, within a transaction."""
+    created = tx.branches.created_at(adapter)
+    if created is None:
+        raise no_adapter(tx, adapter)
+    found = _found(tx, adapter, name.removeprefix("refs/heads/").removeprefix("refs/tags/"))
     if isinstance(found, Version):
         served(found)
         return Snapshot(adapter, commit_of(found.digest), found.files, found, created, found.created_at)

@@ -24,10 +24,10 @@ from adapter_registry.domain.errors import (
     RegistryError,
 )
 from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.names import DEFAULT_NAMESPACE, STAGE_NAMES, check_base_name
+from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_base_name
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse, split_adapter
-from adapter_registry.domain.stored_base import StoredBase, derived_commit, receiver
+from adapter_registry.domain.stored_base import StoredBase, check_served, derived_commit, receiver
 from adapter_registry.services.push import StoredFile, missing
 from adapter_registry.services.references import base_of, version_of
 
@@ -51,10 +51,10 @@ class Storing:
 def store(
     backend: Backend, *, base: str, files: tuple[File, ...], names: tuple[str, ...], commit: str | None = None
 ) -> Storing:
-    """Serve received files as the repository of a registered Base.
+    """Serve received files as the repository of a registered Base, which gets every name that it is served under.
 
-    That they are this Base is checked on the stored bytes: the weights by their digests, config and tokenizer by what
-    they say.
+    That they are this Base is checked on the stored bytes: the weights by their digests, or by their tensors when these
+    are spread over other files; config and tokenizer by what they say.
 
     Args:
         backend: the registry.
@@ -91,7 +91,11 @@ def store(
         stored_at=backend.clock(),
     )
     with backend.catalog.writing() as tx:
+        _require_received(backend, names[0], files)
         found = [_stored(backend, tx, replace(wanted, name=name)) for name in dict.fromkeys(names)]
+        for name in names:
+            # Adapters trained on what is served here name their base so.
+            tx.bases.add(known, name=name, by=backend.actor, at=backend.clock())
     return Storing(tuple(stored for stored, _ in found), created=any(created for _, created in found))
 
 
@@ -153,9 +157,7 @@ def _require_names(backend: Backend, names: Sequence[str]) -> None:
     if not names:
         raise InvalidInput("a stored base needs a name to be served under.")
     for name in names:
-        check_base_name(name)
-        if name.rpartition(".")[2] in STAGE_NAMES:
-            raise InvalidReference(f"{name!r} reads as a stage of an adapter: give the base another name.")
+        check_served(name)
         _require_verb(backend, "push", name)
 
 
@@ -231,12 +233,22 @@ def _differences(known: Base, sources: Sequence[StoredFile]) -> Iterator[Problem
     chosen = choose(top, read=read, source="the folder")
     expected = {file.path: file.sha256 for file in known.files}
     found = {name: hex_of(there[name].file.digest) for name in chosen.names}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            yield _other(name, expected.get(name), found.get(name))
+    if expected != found and not _same_tensors(known, [there[name] for name in chosen.names]):
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                yield _other(name, expected.get(name), found.get(name))
     for name in sorted(name for name in top if name.endswith(".safetensors") and name not in found):
         yield Problem("base-differs", name, "", "the checkpoint's weights only", "other weights", "Leave it out.")
     yield from _text_differences(known, read)
+
+
+def _same_tensors(known: Base, weights: Sequence[StoredFile]) -> bool:
+    """Whether other files hold the tensors of `known`: told by reading every byte of them."""
+    if known.root is None:
+        return False
+    from adapter_registry.checkpoints.stored_weights import root_of  # noqa: PLC0415  blake3 is slow to import
+
+    return root_of(weights) == known.root
 
 
 def _text_differences(known: Base, read: Read) -> Iterator[Problem]:

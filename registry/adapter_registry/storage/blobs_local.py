@@ -33,6 +33,7 @@ from adapter_registry.domain.ports import Location
 from adapter_registry.storage.blobs_whole import BehindServer
 
 BLOCK = 1 << 20
+WRITE_BEHIND = 8 << 20
 PARTIAL_SECONDS = 24 * 3600
 """How long an upload that was cut off can be taken up again."""
 
@@ -180,6 +181,7 @@ class IncomingFile:
             while block := stream.read(BLOCK):
                 self._hasher.update(block)
                 self.received += len(block)
+        self._begun = self.received
 
     def write(self, *pieces: bytes) -> None:
         """See Incoming.write."""
@@ -190,6 +192,17 @@ class IncomingFile:
                 while left:
                     left = left[self._stream.write(left) or 0 :]
                 self.received += len(piece)
+            self._begin_writing()
+
+    def _begin_writing(self) -> None:
+        """Have the kernel write what has come so far, while more comes: the fsync at the end then waits for little.
+
+        On Linux this advice begins to write pages that are not written yet, and drops only those that are.
+        """
+        new = self.received - self._begun
+        if new >= WRITE_BEHIND and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._stream.fileno(), self._begun, new, os.POSIX_FADV_DONTNEED)
+            self._begun = self.received
 
     def check(self, digest: Digest) -> None:
         """See Incoming.check."""

@@ -63,13 +63,21 @@ def s3_client(
         raise InvalidInput(f"{style!r} is no way to write a bucket into a URL: expected `path` or `virtual`.")
 
     def client(style: str) -> Any:
-        return _client(session, style, endpoint_url, region, access_key, secret_key, session_token)
+        return _client(session, style, endpoint_url, region, (access_key, secret_key, session_token))
 
-    if style is not None:
-        return client(style)
-    made = client("virtual")
-    at_aws = (urlsplit(made.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
-    return made if at_aws else client("path")
+    try:
+        if style is not None:
+            return client(style)
+        made = client("virtual")
+        at_aws = (urlsplit(made.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return made if at_aws else client("path")
+    except (ValueError, BotoCoreError) as error:
+        # The text may hold what was set, and so a secret in the wrong place.
+        raise InvalidInput(
+            f"the settings of the S3 store cannot be used ({type(error).__name__}): AWS_ENDPOINT_URL_S3 and "
+            "ADAPTERS_BLOBS_PUBLIC_URL are like http://host:port, a region like eu-central-1, a profile is in "
+            "~/.aws/config."
+        ) from error
 
 
 def _client(
@@ -77,10 +85,9 @@ def _client(
     style: str,
     endpoint_url: str | None,
     region: str | None,
-    access_key: str | None,
-    secret_key: str | None,
-    session_token: str | None,
+    keys: tuple[str | None, str | None, str | None],
 ) -> Any:
+    access_key, secret_key, session_token = keys
     return session.client(
         "s3",
         endpoint_url=endpoint_url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.draft import Branch, Draft
@@ -18,6 +18,17 @@ from adapter_registry.storage.tables import (
     staged_xorbs,
     version_files,
     versions,
+)
+
+# Asked by every pull of a Hub client; made once, because making them takes longer than answering them.
+_CREATED = select(adapters.c.created_at).where(adapters.c.name == bindparam("wanted_adapter"))
+_BRANCHES = (
+    select(branches.c.name, versions.c.number, branches.c.draft)
+    .select_from(branches)
+    .join(adapters, adapters.c.id == branches.c.adapter_id)
+    .outerjoin(versions, versions.c.id == branches.c.version_id)
+    .where(adapters.c.name == bindparam("wanted_adapter"))
+    .order_by(branches.c.name)
 )
 
 
@@ -37,11 +48,11 @@ class BranchTable:
 
     def created_at(self, adapter: str) -> str | None:
         """See ports.BranchRows.created_at."""
-        return self._connection.execute(select(adapters.c.created_at).where(adapters.c.name == adapter)).scalar()
+        return self._connection.execute(_CREATED, {"wanted_adapter": adapter}).scalar()
 
     def of(self, adapter: str) -> tuple[Branch, ...]:
         """See ports.BranchRows.of."""
-        rows = self._connection.execute(self._query(adapter).order_by(branches.c.name))
+        rows = self._connection.execute(_BRANCHES, {"wanted_adapter": adapter})
         return tuple(_branch(row) for row in rows)
 
     def get(self, adapter: str, name: str) -> Branch | None:

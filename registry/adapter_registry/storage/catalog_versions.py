@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -20,6 +21,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union,
     union_all,
     update,
 )
@@ -31,6 +33,7 @@ from adapter_registry.storage.rows import from_text, insert_missing, to_text, up
 from adapter_registry.storage.tables import adapters, blobs, labels, stages, tags, version_files, versions
 
 T = TypeVar("T")
+MOST_POINTERS = 100
 
 _COLUMNS = (
     versions.c.id,
@@ -55,33 +58,36 @@ _VERSIONS: Select[Any] = (
     .where(versions.c.removed_at.is_(None))
     .order_by(versions.c.number.desc())
 )
+_SPELLED = select(adapters.c.name).where(adapters.c.folded == bindparam("wanted_folded"))
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-_FILES = select(version_files).where(version_files.c.version_id.in_(_IDS)).order_by(version_files.c.path)
 
 
 def _attached(table: Table, kind: str, name: ColumnElement[str], value: ColumnElement[str]) -> Select[Any]:
-    return select(table.c.version_id, literal(kind), name, value).where(table.c.version_id.in_(_IDS))
+    size = table.c.size if kind == "file" else literal(0)
+    return select(table.c.version_id, literal(kind), name, value, size).where(table.c.version_id.in_(_IDS))
 
 
-_MARKS = union_all(
+_AROUND = union_all(
+    _attached(version_files, "file", version_files.c.path, version_files.c.digest),
     _attached(labels, "label", labels.c.key, labels.c.value),
     _attached(tags, "tag", tags.c.name, literal("")),
     _attached(stages, "stage", stages.c.stage, literal("")),
 )
-"""(version id, `label`, `tag` or `stage`, name, value) of what is attached to versions."""
+"""(version id, `file`, `label`, `tag` or `stage`, name, value, size) of what belongs to versions, in one question."""
 
 
-def _pointer(table: Table, name: ColumnElement[str]) -> Select[Any]:
-    wanted = (
+def _pointed_to(table: Table, name: ColumnElement[str]) -> Select[Any]:
+    return (
         select(table.c.version_id)
         .join(adapters, adapters.c.id == table.c.adapter_id)
         .where(adapters.c.name == bindparam("wanted_adapter"), name == bindparam("wanted_name"))
     )
-    return _VERSIONS.where(versions.c.id.in_(wanted))
 
 
-_TAGGED = _pointer(tags, tags.c.name)
-_STAGED = _pointer(stages, stages.c.stage)
+_BY_TAG, _BY_STAGE = _pointed_to(tags, tags.c.name), _pointed_to(stages, stages.c.stage)
+_TAGGED = _VERSIONS.where(versions.c.id.in_(_BY_TAG))
+_STAGED = _VERSIONS.where(versions.c.id.in_(_BY_STAGE))
+_NAMED = _VERSIONS.where(versions.c.id.in_(union_all(_BY_TAG, _BY_STAGE)))
 
 
 class VersionTable:
@@ -130,8 +136,7 @@ class VersionTable:
 
     def spelled(self, adapter: str) -> str | None:
         """See ports.VersionRows.spelled."""
-        query = select(adapters.c.name).where(adapters.c.folded == adapter.casefold())
-        return self._connection.execute(query).scalar()
+        return self._connection.execute(_SPELLED, {"wanted_folded": adapter.casefold()}).scalar()
 
     def names_near(self, adapter: str) -> tuple[str, ...]:
         """See ports.VersionRows.names_near."""
@@ -166,9 +171,28 @@ class VersionTable:
         """The version a stage points to."""
         return self._pointed(_STAGED, adapter, stage)
 
+    def named(self, adapter: str, name: str) -> Version | None:
+        """See ports.VersionRows.named."""
+        return self._pointed(_NAMED, adapter, name)
+
     def _pointed(self, query: Select[Any], adapter: str, name: str) -> Version | None:
         found = self._whole(self._connection.execute(query, {"wanted_adapter": adapter, "wanted_name": name}).all())
         return found[0] if found else None
+
+    def semvers(self, adapter: str) -> tuple[str, ...]:
+        """See ports.VersionRows.semvers."""
+        query = select(versions.c.semver).join(adapters, adapters.c.id == versions.c.adapter_id)
+        there = (versions.c.removed_at.is_(None), versions.c.revoked_at.is_(None))
+        return tuple(self._connection.execute(query.where(adapters.c.name == adapter, *there)).scalars())
+
+    def pointers(self, adapter: str) -> tuple[str, ...]:
+        """See ports.VersionRows.pointers."""
+        here = select(adapters.c.id).where(adapters.c.name == adapter).scalar_subquery()
+        names = union(
+            select(tags.c.name).where(tags.c.adapter_id == here),
+            select(stages.c.stage).where(stages.c.adapter_id == here),
+        )
+        return tuple(sorted(self._connection.execute(names.limit(MOST_POINTERS)).scalars()))
 
     def latest(self, adapter: str) -> Version | None:
         """The newest version that was not removed."""
@@ -285,12 +309,13 @@ class VersionTable:
         files: defaultdict[int, list[File]] = defaultdict(list)
         marks: defaultdict[tuple[int, str], list[tuple[str, str]]] = defaultdict(list)
         for some in _batches(ids):
-            for row in self._connection.execute(_FILES, {"ids": some}):
-                files[row.version_id].append(File(row.path, row.size, row.digest))
-            for version_id, kind, name, value in self._connection.execute(_MARKS, {"ids": some}):
-                marks[version_id, kind].append((name, value))
+            for version_id, kind, name, value, size in self._connection.execute(_AROUND, {"ids": some}):
+                if kind == "file":
+                    files[version_id].append(File(name, size, value))
+                else:
+                    marks[version_id, kind].append((name, value))
         return lambda key: (
-            files[key],
+            sorted(files[key], key=attrgetter("path")),
             dict(marks[key, "label"]),
             *(sorted(name for name, _ in marks[key, kind]) for kind in ("tag", "stage")),
         )

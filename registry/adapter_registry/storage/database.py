@@ -96,6 +96,7 @@ def open_postgres(url: str, *, pooled: bool = True, password: str | None = None)
         parsed = parsed.set(password=password)
     watched = {name: value for name, value in _WATCHED.items() if name not in parsed.query}
     try:
+        _check_options(parsed)
         pool = {**_SERVER_POOL, "pool_pre_ping": True} if pooled else {"poolclass": NullPool}
         engine = create_engine(parsed, **pool, connect_args=watched, hide_parameters=True)
     except ImportError as error:
@@ -128,7 +129,22 @@ def _postgres_url(url: str) -> URL:
             f"ADAPTERS_DATABASE_URL names {parsed.drivername}: expected postgresql+psycopg://user@host/name. "
             "SQLite needs no URL: set ADAPTERS_HOME."
         )
+    if "@" in (parsed.host or ""):
+        raise InvalidInput("ADAPTERS_DATABASE_URL has an @ too many: write one in a password as %40.")
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def _check_options(url: URL) -> None:
+    from psycopg import ProgrammingError  # noqa: PLC0415  an extra
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415
+
+    try:
+        make_conninfo("", **dict.fromkeys(url.query, "1"))
+    except ProgrammingError as error:
+        raise InvalidInput(
+            "ADAPTERS_DATABASE_URL has an option after its ? that PostgreSQL does not know: "
+            f"{', '.join(sorted(url.query))[:200]}."
+        ) from error
 
 
 @contextmanager

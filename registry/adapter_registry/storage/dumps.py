@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Engine, text
@@ -36,7 +37,8 @@ def dump(engine: Engine, folder: Path) -> Path:
     except OSError as error:
         raise StoreUnavailable(f"{folder} cannot hold a backup ({error.strerror}).") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def undump(engine: Engine, folder: Path) -> None:
@@ -58,7 +60,8 @@ def undump(engine: Engine, folder: Path) -> None:
         _program("pg_restore", engine, options, last=[str(path)])
         return
     target = Path(engine.url.database or "")
-    target.unlink(missing_ok=True)
+    for end in ("", "-wal", "-shm"):
+        target.with_name(target.name + end).unlink(missing_ok=True)
     aside = target.with_name(f".{target.name}.part")
     aside.unlink(missing_ok=True)
     source = open_sqlite(path)

@@ -187,8 +187,8 @@ OPEN = [
     Route("uploads", "PUT", "/api/v1/uploads/x.y.z", lambda _: b"bytes"),
     Route("xet", "POST", "/xet/00/v1/shards", lambda _: b"bytes"),
 ]
-GREETINGS = ("hub:harnesses", "hub:telemetry")
-"""What Hub clients ask before they have a token."""
+GREETINGS = ("hub:harnesses", "hub:telemetry", "hub:validate-yaml")
+"""What Hub clients ask without a token."""
 CLOSED = [*NATIVE, *(route for route in HUB if route.name not in GREETINGS), Route("metrics", "GET", "/metrics")]
 ABOUT_ADAPTERS = [route for route in (*NATIVE, *HUB) if set(PLACES_OF_ADAPTERS) & set(route.places)]
 ABOUT_VERSIONS = [route for route in ABOUT_ADAPTERS if {"selector", "rev"} & set(route.places)]

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def as_hub_cache(folder: Path, target: Path, repo: str = REPO, commit: str = COM
 def stored(hub: HubServer, name: str, folder: Path):
     """Register a folder and store it."""
     registry = hub.registry
-    copy = registry.copy_of(folder)
+    copy = registry.copy_of(folder, name=name)
     return registry.store_base(registry.add_base(name, folder), copy).stored[0]
 
 
@@ -156,7 +157,9 @@ class TestServed:
             link = response.headers.get("link")
             path = re.search(r"<http://[^/]+(/[^>]+)>", link)[1] if link else ""
             connection.close()
-        assert found == ["team/sql-lora", REPO, "tiny"]
+        assert found[-2:] == [REPO, "tiny"]
+        assert found[0] == "team/sql-lora"
+        assert len(set(found)) == len(found)
 
     def test_transformers_and_peft_load_base_and_adapter_from_here(self, base_hub, tmp_path, tiny, lora_folder):
         script = f"""
@@ -171,6 +174,18 @@ class TestServed:
         print("same")
         """
         assert "same" in run(base_hub, tmp_path, tiny, script)
+
+    def test_what_is_trained_on_it_is_pushed_and_locked_to_it(self, base_hub, tmp_path, tiny):
+        script = f"""
+        config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False)
+        get_peft_model(AutoModelForCausalLM.from_pretrained({REPO!r}), config).push_to_hub("team/trained")
+        from peft import AutoPeftModelForCausalLM
+        AutoPeftModelForCausalLM.from_pretrained("team/trained", revision="v1")
+        print("done")
+        """
+        assert "done" in run(base_hub, tmp_path, tiny, script)
+        version = base_hub.registry.resolve("team/trained@v1")
+        assert (version.base_name, version.base) == (REPO, base_hub.registry.base("tiny").base.digest)
 
     def test_a_base_is_for_every_account_and_for_nobody_without_one(self, base_hub):
         stranger = base_hub.token_of("stranger", ("elsewhere/*", "reader"))
@@ -204,20 +219,31 @@ class TestRegistering:
             assert (base.repository, base.commit) == ("acme/big", kept.commit)
 
     def test_the_command_does_it_with_nothing_but_hf_endpoint(self, base_hub, tmp_path):
-        import subprocess
+        out = command_on(base_hub, tmp_path, "base", "add", "tiny", f"hf://{REPO}@{COMMIT[:8]}")
+        assert COMMIT in out
+        assert "no: file digests only" in out
 
-        environment = {
-            **base_hub.cli.environment,
-            "ADAPTERS_HOME": str(tmp_path / "home"),
-            "HF_ENDPOINT": base_hub.url,
-            "HF_TOKEN": base_hub.token,
-            "HF_HUB_OFFLINE": "0",
-        }
-        command = [*base_hub.cli.command, "base", "add", "tiny", f"hf://{REPO}@{COMMIT[:8]}"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert COMMIT in done.stdout
-        assert "no: file digests only" in done.stdout
+    def test_with_store_it_downloads_it_and_keeps_it(self, base_hub, tmp_path):
+        out = command_on(base_hub, tmp_path, "base", "add", "tiny", f"hf://{REPO}@main", "--store")
+        assert "stored 7 files" in out
+        assert f"tiny, {REPO}" in out
+        assert COMMIT in out
+
+
+def command_on(hub: HubServer, folder: Path, *arguments: str) -> str:
+    """What the command says, on an embedded registry of its own, with a server of ours as its hub."""
+    environment = {
+        **hub.cli.environment,
+        "ADAPTERS_HOME": str(folder / "home"),
+        "HF_HOME": str(folder / "hf"),
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": hub.token,
+        "HF_HUB_OFFLINE": "0",
+    }
+    command = [*hub.cli.command, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def sent(hub: HubServer) -> float:
@@ -299,13 +325,13 @@ class TestStoring:
         with pytest.raises(Conflict, match="stored base"):
             registry.push(lora_folder, base="acme/tiny", name="default/solo")
 
-    def test_it_takes_the_right_to_push_to_the_name(self, fresh, tiny):
+    def test_it_takes_the_right_to_push_to_the_name(self, fresh, tiny, tmp_path):
         token = fresh.token_of("tess", ("team/*", "writer"))
         from dataclasses import replace
 
         theirs = fresh.registry
         theirs._settings = replace(theirs._settings, token=token)
-        copy = theirs.copy_of(tiny)
+        copy = theirs.copy_of(tiny, name="team/tiny")
         theirs.store_base(theirs.add_base("team/tiny", tiny), copy)
         for name in ("mistralai/tiny", "tiny"):
             registration = theirs.add_base(name, tiny)
@@ -313,6 +339,33 @@ class TestStoring:
                 theirs.store_base(registration, copy)
         with pytest.raises((Forbidden, NotFound)):
             theirs.unstore_base("team/tiny")
+        cached = as_hub_cache(tiny, tmp_path)
+        [only] = theirs.store_base(
+            theirs.add_base("team/cached", cached), theirs.copy_of(cached, name="team/cached")
+        ).stored
+        assert only.name == "team/cached"
+
+    def test_the_same_tensors_in_other_files_are_read_through_and_stored_as_they_are(self, fresh, tmp_path):
+        from safetensors.torch import load_file, save_file
+
+        whole = checkpoint(tmp_path / "whole", seed=7)
+        fresh.registry.add_base("acme/sharded", whole)
+        sharded = copied(whole, tmp_path / "sharded")
+        tensors = load_file(sharded / "model.safetensors")
+        (sharded / "model.safetensors").unlink()
+        names = sorted(tensors)
+        parts = {f"model-0000{i + 1}-of-00002.safetensors": names[i::2] for i in range(2)}
+        for file, held in parts.items():
+            save_file({name: tensors[name] for name in held}, sharded / file)
+        index = {"metadata": {}, "weight_map": {name: file for file, held in parts.items() for name in held}}
+        (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
+        kept = stored(fresh, "acme/sharded", sharded)
+        assert {*parts} < {file.path for file in kept.files}
+        registration = fresh.registry.add_base("acme/sharded", sharded)
+        save_file({name: tensors[name] + 1 for name in parts[file]}, sharded / file)
+        copy = fresh.registry.copy_of(sharded, name="acme/other")
+        with pytest.raises(InvalidInput, match=r"safetensors"):
+            fresh.registry.store_base(registration, copy)
 
     def test_a_folder_that_is_not_the_registered_base_is_refused(self, fresh, tiny, tmp_path):
         registry = fresh.registry
@@ -321,18 +374,18 @@ class TestStoring:
         config = json.loads((other / "config.json").read_text())
         (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
         with pytest.raises(InvalidInput, match=r"config\.json"):
-            registry.store_base(registration, registry.copy_of(other))
+            registry.store_base(registration, registry.copy_of(other, name="acme/changed"))
 
     def test_what_cannot_be_stored_is_refused_before_anything_is_sent(self, fresh, tiny, tmp_path):
         linked = copied(tiny, tmp_path / "linked")
         (linked / "chat_template.jinja").symlink_to("/etc/hostname")
         with pytest.raises(PushRefused, match="symbolic link"):
-            fresh.registry.copy_of(linked)
-        with pytest.raises(InvalidInput, match="hf download"):
-            fresh.registry.copy_of("hf://acme/x@main")
+            fresh.registry.copy_of(linked, name="linked")
+        with pytest.raises(InvalidInput, match="fetch_base"):
+            fresh.registry.copy_of("hf://acme/x@main", name="x")
 
     def test_what_is_left_out_is_said(self, fresh, tiny):
-        told = {notice.file: notice.text for notice in fresh.registry.copy_of(tiny).notices}
+        told = {notice.file: notice.text for notice in fresh.registry.copy_of(tiny, name="tiny").notices}
         assert told.keys() == {"modeling_tiny.py", "pytorch_model.bin", "consolidated.safetensors"}
 
 

@@ -104,6 +104,7 @@ if sys.argv[1] == "chain":
     assert api.file_exists("meta/tiny", "config.json") and not api.file_exists("meta/tiny", "x.json")
     assert api.list_repo_commits("meta/tiny")[0].commit_id == api.model_info("meta/tiny").sha
     assert [b.name for b in api.list_repo_refs("meta/tiny").branches] == ["main"]
+    api.auth_check("meta/tiny")
     assert [n.path for n in api.get_paths_info("meta/tiny", ["config.json", "x"])] == ["config.json"]
     assert api.get_safetensors_metadata("meta/tiny").parameter_count["F32"] > 1000
 else:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
+import io
 import json
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,7 +117,7 @@ class TestThroughTheServer:
 
         def go(i: int) -> None:
             registry = client(hub, tmp_path / str(i))
-            found.append(registry.push(heavy, base="org/llama", name="team/twice").version.digest)
+            found.append(registry.push(heavy, base="org/llama", name="team/three-at-once").version.digest)
 
         threads = [threading.Thread(target=go, args=(i,)) for i in range(3)]
         for thread in threads:
@@ -123,7 +126,7 @@ class TestThroughTheServer:
             thread.join()
         assert len(found) == 3
         assert len(set(found)) == 1
-        pulled(hub.registry, "team/twice", heavy, tmp_path / "out")
+        pulled(hub.registry, "team/three-at-once", heavy, tmp_path / "out")
 
     def test_a_file_that_changes_while_it_is_sent_is_refused_and_nothing_of_it_is_kept(
         self,
@@ -248,8 +251,6 @@ class TestStraightToTheBucket:
         return remote.call(upload.finish, {"adapter": adapter, "sent": [sent]})
 
     def put(self, found, data: bytes) -> int:
-        import io
-
         return sending._put(found.direct, io.BytesIO(data))[0]
 
     def owned(self, remote: Remote, adapter: str, data: bytes) -> bool:
@@ -307,6 +308,26 @@ class TestStraightToTheBucket:
         assert len(found) == 2
         assert len(set(found)) == 1
 
+    def test_a_bucket_whose_name_means_nothing_here_is_gone_around_at_once(
+        self, large_hub, heavy, tmp_path, monkeypatch
+    ):
+        real, asked = Remote.call, []
+
+        def elsewhere(self, function, given):
+            answer = real(self, function, given)
+            if function is not upload.begin:
+                return answer
+            asked.extend(answer)
+            nowhere = "http://bucket.invalid:9000/"
+            return tuple(dataclasses.replace(u, direct=dataclasses.replace(u.direct, url=nowhere)) for u in answer)
+
+        monkeypatch.setattr(Remote, "call", elsewhere)
+        monkeypatch.setattr(sending, "FIRST_PAUSE", 3600)
+        pushed = client(large_hub, tmp_path).push(heavy, base="org/llama", name="team/nowhere")
+        assert asked
+        [notice] = [notice for notice in pushed.notices if notice.code == "sent-through-server"]
+        assert "bucket.invalid:9000 is not reached" in str(notice)
+
     @pytest.mark.parametrize("failure", ["silence", "refusal"])
     def test_a_bucket_that_cannot_be_reached_from_here_is_gone_around_and_that_is_said(
         self,
@@ -353,6 +374,28 @@ class TestStraightToTheBucket:
         status, _, answer = ask(large_hub, "POST", "/api/v1/adapters/team/a/uploads", json.dumps(document))
         assert status == 422
         assert json.loads(answer)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"ADAPTERS_BLOBS_URL": "s3://no-such-bucket"}, "does not exist. Create it"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "refuses these credentials"),
+    ],
+)
+def test_a_server_does_not_start_on_a_bucket_that_it_cannot_use(cli, s3_server, wrong, told):
+    settings = {
+        "ADAPTERS_BLOBS_URL": f"s3://{s3_server.fresh_bucket()}",
+        "AWS_ENDPOINT_URL": s3_server.endpoint,
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+    }
+    command = [*cli.command, "serve", "--port", "0"]
+    environment = {**cli.environment, **settings, **wrong}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def file_of(data: bytes) -> File:

@@ -1,0 +1,126 @@
+"""What a server needs: memory and CPU of a process, connections, the catalog's size; the figures of docs/deploying.md.
+
+Promises nothing. Usage: server_size.py [VERSIONS]; ADAPTERS_DATABASE_URL measures that database (it must be empty)
+instead of SQLite. CPU seconds are counted, not time: others may use the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from benchmarks.resolve_reference import CLIENTS, client, fill
+
+WORKERS = 2
+MIB = 1 << 20
+
+
+def workers(pid: int) -> list[int]:
+    """The processes that serve."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """MiB of a process: resident, and its proportional share of what several have in common."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    resident, share = (int(re.search(rf"^{name}: +(\d+)", text, re.M)[1]) / 1024 for name in ("Rss", "Pss"))
+    return resident, share
+
+
+def cpu(pids: list[int]) -> float:
+    """User and system seconds of processes."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def told(name: str, pids: list[int]) -> None:
+    found = [memory(pid) for pid in pids]
+    print(f"{name}: {max(r for r, _ in found):.0f} MiB resident, {max(s for _, s in found):.0f} MiB proportional")
+
+
+def catalog_bytes(settings) -> int:  # type: ignore[no-untyped-def]
+    from sqlalchemy import text
+
+    from adapter_registry.app import engine_of
+
+    if settings.database_url is None:
+        return sum(path.stat().st_size for path in settings.home.glob("registry.db*"))
+    with engine_of(settings).connect() as connection:
+        return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
+def connections(settings) -> int | None:  # type: ignore[no-untyped-def]
+    from sqlalchemy import text
+
+    from adapter_registry.app import engine_of
+
+    if settings.database_url is None:
+        return None
+    counted = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with engine_of(settings).connect() as connection:
+        return int(connection.execute(text(counted)).scalar_one())
+
+
+def under_load(host: str, token: str, path: str, pids: list[int]) -> None:
+    found: list[float] = []
+    start = threading.Barrier(CLIENTS)
+    threads = [threading.Thread(target=client, args=(host, token, path, found, start)) for _ in range(CLIENTS)]
+    before = cpu(pids)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(f"{path}: {len(found) / (cpu(pids) - before):.0f} requests per CPU second of the server")
+
+
+def main() -> None:
+    from peft import LoraConfig
+
+    from adapter_registry.client import Registry
+    from adapter_registry.settings import read_settings
+    from tests.adapter_builders import adapter, llama
+
+    versions = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        environment = {**os.environ, "ADAPTERS_HOME": f"{work}/home", "ADAPTERS_CACHE": f"{work}/cache"}
+        settings = read_settings(environment)
+        registry = Registry(settings)
+        base = llama(folder / "base")
+        config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])
+        registry.add_base("b", base)
+        registry.push(adapter(folder / "lora", base, config), base="b", name="bench/first")
+        before = catalog_bytes(settings)
+        fill(settings, versions)
+        print(f"catalog: {(catalog_bytes(settings) - before) / versions * 1000 / MIB:.2f} MiB per 1,000 versions")
+        command = [str(Path(sys.executable).with_name("adapters")), "serve", "--port", "0", "--workers", str(WORKERS)]
+        server = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        )
+        try:
+            lines = server.stdout.readline() + server.stdout.readline()
+            url, token = re.search(r"_URL=(\S+)", lines)[1], re.search(r"_TOKEN=(\S+)", lines)[1]
+            time.sleep(4)
+            pids = workers(server.pid)
+            assert len(pids) == WORKERS
+            told("a process, idle", pids)
+            told("its parent", [server.pid])
+            host = url.removeprefix("http://")
+            for path in ("/api/v1/adapters/bench/a{}/versions/live", "/api/models/bench/a{}/revision/live"):
+                under_load(host, token, path, pids)
+            told("a process, after load", pids)
+            print(f"connections of {WORKERS} processes after {CLIENTS} clients: {connections(settings)}")
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+if __name__ == "__main__":
+    main()

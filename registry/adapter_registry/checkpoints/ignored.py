@@ -1,0 +1,45 @@
+"""Which files a pusher's own `.gitignore` leaves out, asked of a child with limits: they may be anything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapter_registry.checkpoints.patterns import MEMORY_BYTES, WALL_SECONDS, PatternTooExpensive
+from adapter_registry.domain.errors import InvalidInput
+
+CPU_SECONDS = 2
+MAX_BYTES = 100_000
+CHILD = Path(__file__).with_name("ignored_child.py")
+
+
+def ignored(gitignore: str, paths: Sequence[str]) -> frozenset[str]:
+    """Those of `paths` that a `.gitignore` at the root leaves out, as git reads it.
+
+    Raises:
+        InvalidInput: a line is no pattern, or the file is too long.
+        PatternTooExpensive: no answer within the limits.
+    """
+    if len(gitignore) > MAX_BYTES:
+        raise InvalidInput(f".gitignore has more than {MAX_BYTES:,} characters; leave it out of the push.")
+    try:
+        done = subprocess.run(  # noqa: S603  our own interpreter on our own file
+            [sys.executable, "-I", "-B", str(CHILD), str(CPU_SECONDS), str(MEMORY_BYTES)],
+            input=json.dumps({"gitignore": gitignore, "paths": list(paths)}).encode(),
+            capture_output=True,
+            timeout=WALL_SECONDS,
+            env={},
+            cwd="/",
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PatternTooExpensive from error
+    if done.returncode != 0:
+        raise PatternTooExpensive
+    answer = json.loads(done.stdout)
+    if answer["error"]:
+        raise InvalidInput(f".gitignore: {answer['error']}"[:300])
+    return frozenset(answer["ignored"])
