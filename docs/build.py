@@ -60,7 +60,10 @@ def error_classes() -> list[type[RegistryError]]:
         children = waiting.pop().__subclasses__()
         found += children
         waiting += children
-    return sorted({kind for kind in found if hasattr(kind, "code")}, key=lambda kind: kind.code)
+    return sorted(
+        {kind for kind in found if hasattr(kind, "code") and not kind.__name__.startswith("_")},
+        key=lambda kind: kind.code,
+    )
 
 
 def errors_page() -> str:

@@ -250,7 +250,7 @@ class TestSignatures:
         forged = there.provider.token(key=other_key, headers={"kid": "mine", "jwk": own, "jku": "http://127.0.0.1:9/"})
         refused(there.exchange(forged), "'mine'", "none of those")
 
-    @pytest.mark.parametrize("text", ["x", "a.b.c", "..", "e30.e30.", "\x00", "é" * 10, "a" * 20_000, "[" * 9000])
+    @pytest.mark.parametrize("text", ["x", "a.b.c", "..", "e30.e30.", "é" * 10, "a" * 20_000, "[" * 9000])
     def test_what_is_no_token_is_refused(self, there, trust, text):
         refused(there.exchange(text))
 
