@@ -25,9 +25,11 @@ _CREATED = select(adapters.c.created_at).where(adapters.c.name == bindparam("wan
 _BRANCHES = (
     select(branches.c.name, versions.c.number, branches.c.draft)
     .select_from(branches)
-    .join(adapters, adapters.c.id == branches.c.adapter_id)
     .outerjoin(versions, versions.c.id == branches.c.version_id)
-    .where(adapters.c.name == bindparam("wanted_adapter"))
+    .where(
+        branches.c.adapter_id
+        == select(adapters.c.id).where(adapters.c.name == bindparam("wanted_adapter")).scalar_subquery()
+    )
     .order_by(branches.c.name)
 )
 

@@ -12,8 +12,11 @@ from adapter_registry.storage.tables import adapters, policies, promotions, stag
 # Asked by everybody who waits for a stage to move.
 _CURRENT = (
     select(promotions.c.document)
-    .join(adapters, adapters.c.id == promotions.c.adapter_id)
-    .where(adapters.c.name == bindparam("wanted_adapter"), promotions.c.stage == bindparam("wanted_stage"))
+    .where(
+        promotions.c.adapter_id
+        == select(adapters.c.id).where(adapters.c.name == bindparam("wanted_adapter")).scalar_subquery(),
+        promotions.c.stage == bindparam("wanted_stage"),
+    )
     .order_by(promotions.c.sequence.desc())
     .limit(1)
 )

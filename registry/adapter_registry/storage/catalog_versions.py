@@ -76,12 +76,12 @@ _AROUND = union_all(
 """(version id, `file`, `label`, `tag` or `stage`, name, value, size) of what belongs to versions, in one question."""
 
 
+# One adapter's id first: a planner that has no statistics yet might begin with every tag of that name.
+_ADAPTER = select(adapters.c.id).where(adapters.c.name == bindparam("wanted_adapter")).scalar_subquery()
+
+
 def _pointed_to(table: Table, name: ColumnElement[str]) -> Select[Any]:
-    return (
-        select(table.c.version_id)
-        .join(adapters, adapters.c.id == table.c.adapter_id)
-        .where(adapters.c.name == bindparam("wanted_adapter"), name == bindparam("wanted_name"))
-    )
+    return select(table.c.version_id).where(table.c.adapter_id == _ADAPTER, name == bindparam("wanted_name"))
 
 
 _BY_TAG, _BY_STAGE = _pointed_to(tags, tags.c.name), _pointed_to(stages, stages.c.stage)

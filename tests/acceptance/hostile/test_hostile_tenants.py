@@ -169,12 +169,14 @@ def test_no_list_names_what_belongs_to_somebody_else(site, target):
 
 @pytest.mark.parametrize("key", ["a-key-of-the-victim"])
 def test_an_idempotency_key_is_its_accounts_own(site, key):
-    path = f"/api/v1/adapters/{MINE}/missing"
-    first = site.ask("POST", path, by="admin", body=b'{"files": []}', headers=[("Idempotency-Key", key)])
-    other = site.ask("POST", path, by="mallory", body=b'{"files": []}', headers=[("Idempotency-Key", key)])
-    assert (first.status, other.status) == (201, 201)
+    path, body = f"/api/v1/adapters/{MINE}/versions", b'{"base": "nothing", "files": []}'
+    first = site.ask("POST", path, by="admin", body=body, headers=[("Idempotency-Key", key)])
+    other = site.ask("POST", path, by="mallory", body=body, headers=[("Idempotency-Key", key)])
+    assert (first.status, other.status) == (404, 404)
     assert "idempotency-replayed" not in other.headers
-    again = site.ask("POST", path, by="mallory", body=b'{"files": [] }', headers=[("Idempotency-Key", key)])
+    same = site.ask("POST", path, by="mallory", body=body, headers=[("Idempotency-Key", key)])
+    assert (same.status, same.headers.get("idempotency-replayed")) == (404, "true")
+    again = site.ask("POST", path, by="mallory", body=body + b" ", headers=[("Idempotency-Key", key)])
     assert again.status == 422
 
 
