@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     Table,
@@ -62,18 +63,23 @@ _SPELLED = select(adapters.c.name).where(adapters.c.folded == bindparam("wanted_
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 
 
-def _attached(table: Table, kind: str, name: ColumnElement[str], value: ColumnElement[str]) -> Select[Any]:
-    size = table.c.size if kind == "file" else literal(0)
-    return select(table.c.version_id, literal(kind), name, value, size).where(table.c.version_id.in_(_IDS))
+def _around_those(wanted: Callable[[Table], ColumnElement[bool]]) -> CompoundSelect[Any]:
+    """(version id, `file`, `label`, `tag` or `stage`, name, value, size) of what belongs to versions, at once."""
+
+    def attached(table: Table, kind: str, name: ColumnElement[str], value: ColumnElement[str]) -> Select[Any]:
+        size = table.c.size if kind == "file" else literal(0)
+        return select(table.c.version_id, literal(kind), name, value, size).where(wanted(table))
+
+    return union_all(
+        attached(version_files, "file", version_files.c.path, version_files.c.digest),
+        attached(labels, "label", labels.c.key, labels.c.value),
+        attached(tags, "tag", tags.c.name, literal("")),
+        attached(stages, "stage", stages.c.stage, literal("")),
+    )
 
 
-_AROUND = union_all(
-    _attached(version_files, "file", version_files.c.path, version_files.c.digest),
-    _attached(labels, "label", labels.c.key, labels.c.value),
-    _attached(tags, "tag", tags.c.name, literal("")),
-    _attached(stages, "stage", stages.c.stage, literal("")),
-)
-"""(version id, `file`, `label`, `tag` or `stage`, name, value, size) of what belongs to versions, in one question."""
+_AROUND = _around_those(lambda table: table.c.version_id.in_(_IDS))
+_AROUND_ONE = _around_those(lambda table: table.c.version_id == bindparam("id"))
 
 
 # One adapter's id first: a planner that has no statistics yet might begin with every tag of that name.
@@ -309,7 +315,9 @@ class VersionTable:
         files: defaultdict[int, list[File]] = defaultdict(list)
         marks: defaultdict[tuple[int, str], list[tuple[str, str]]] = defaultdict(list)
         for some in _batches(ids):
-            for version_id, kind, name, value, size in self._connection.execute(_AROUND, {"ids": some}):
+            one = len(some) == 1
+            rows = self._connection.execute(_AROUND_ONE if one else _AROUND, {"id": some[0]} if one else {"ids": some})
+            for version_id, kind, name, value, size in rows:
                 if kind == "file":
                     files[version_id].append(File(name, size, value))
                 else:
