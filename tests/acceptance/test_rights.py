@@ -196,6 +196,16 @@ def test_a_token_can_be_narrowed_and_never_widened(hub, callers):  # noqa: F811
     assert ask(hub, "GET", "/api/v1/adapters/team/sql-lora/versions", narrow)[0] == 401
 
 
+def test_what_a_limited_token_makes_does_not_outlive_it(hub, callers):  # noqa: F811
+    limits = [{"scope": "team/sql-lora", "verbs": ["reader"]}]
+    body = {"limits": limits, "expires_in_seconds": 3600}
+    made = json.loads(ask(hub, "POST", "/api/v1/tokens", callers["writer"], json.dumps(body))[1])
+    for seconds in (None, 86_400, 7200, 60):
+        body = {"limits": limits, "expires_in_seconds": seconds}
+        child = json.loads(ask(hub, "POST", "/api/v1/tokens", made["secret"], json.dumps(body))[1])
+        assert child["token"]["expires_at"] <= made["token"]["expires_at"]
+
+
 def test_signing_in_takes_the_password(hub):  # noqa: F811
     hub.registry.create_account("paula", password="correct horse battery")
     good = json.dumps({"name": "paula", "password": "correct horse battery"})

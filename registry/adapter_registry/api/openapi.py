@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
+from adapter_registry.api.openapi_others import OTHERS
 from adapter_registry.domain.errors import Problem
 from adapter_registry.operations import LOCAL, OPERATIONS, REFERENCE, Operation, kinds_of
 
@@ -50,6 +51,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "seconds": 900,
     },
     "draft.set-default-base": {"base": "mistral-7b@26bca36b"},
+    "webhook.register": {"url": "https://ci.example.org/hook", "scope": "search/*", "events": ["stage.moved"]},
+    "webhook.change": {"active": False},
+    "webhook.replay": {"delivery": None},
+    "base.declare-equivalent": {"base": "mistral-7b", "other": "mistral-7b-awq", "because": "quantised by us"},
 }
 """Bodies of requests, for people who read the description."""
 _REFERENCE = "#/components/schemas/{name}"
@@ -62,6 +67,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS.values():
         paths.setdefault(f"/api/v1{operation.route}", {})[operation.method.lower()] = _described(operation)
+    paths |= OTHERS
     return {
         "openapi": "3.1.0",
         "info": {

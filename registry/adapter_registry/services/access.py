@@ -127,7 +127,7 @@ def create_token(
         account: whose; default: the caller's own.
         label: what it is for.
         limits: what it narrows the account to; None for no narrowing.
-        expires_in_seconds: how long it is good; None for ever.
+        expires_in_seconds: how long it is good; None for ever. A limited token makes none that outlives it.
 
     Raises:
         Forbidden: another account's token without the right to manage access, or wider than the token that asks, or
@@ -146,9 +146,20 @@ def create_token(
         raise InvalidInput("a token is good for at least a second; leave the expiry out for one that never ends.")
     with backend.catalog.writing() as tx:
         known_account(tx, whose)
-        made = issued(backend, tx, whose, label[:200], checked, expires_in_seconds)
+        left = _left(backend, tx) if bound is not None else None
+        seconds = left if expires_in_seconds is None else min(expires_in_seconds, left or expires_in_seconds)
+        made = issued(backend, tx, whose, label[:200], checked, seconds)
         tx.events.append(_entry(backend, "token.create", whose, {"token": made.token.id, "label": made.token.label}))
     return made
+
+
+def _left(backend: Backend, tx: Transaction) -> int | None:
+    """Whole seconds, at least one, that the token which asks is still good; None for one that never ends."""
+    mine = next((t for t in tx.accounts.tokens(backend.asks.name) if t.id == backend.asks.token), None)
+    if mine is None or mine.expires_at is None:
+        return None
+    left = datetime.fromisoformat(mine.expires_at) - datetime.fromisoformat(backend.clock())
+    return max(int(left.total_seconds()), 1)
 
 
 def tokens(backend: Backend, *, account: str | None = None) -> tuple[Token, ...]:
