@@ -100,7 +100,8 @@ def filled(running: HubServer, folder: Path, llama_folder: Path, lora_folder: Pa
     changed_config(own, base_model_name_or_path="org/llama")
     registry.push(own, base="org/llama", name=MINE)
     registry.tag(f"{MINE}@v1", "good")
-    registry.push(own, base="org/llama", name="mallory/play")
+    for name in ("mallory/play", "mallory/spent"):
+        registry.push(own, base="org/llama", name=name)
     registry.create_account("toy")
     tokens = {
         "nobody": "",

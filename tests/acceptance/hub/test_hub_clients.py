@@ -89,7 +89,7 @@ def run(server: HubServer, interpreter: str, script: str, given: dict[str, objec
         ) as process:
             answer: dict[str, object] = {}
             for line in process.stdout:
-                said = json.loads(line) if line.startswith("{") else {}
+                said = json.loads(line) if line.startswith('{"') else {}
                 if "revoke" in said:
                     server.registry.revoke(str(said["revoke"]), because="it leaks")
                     process.stdin.write("\n")

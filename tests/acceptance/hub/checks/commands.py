@@ -95,7 +95,7 @@ if OLD:
         "delete files", "repo-files", "delete", repo, "notes/*"
     )
 else:
-    command("cache ls", "cache", "ls", says=REPO)
+    command("cache ls", "cache", "ls", *AS_JSON, says=REPO)
     command("cache verify", "cache", "verify", REPO, "--revision", "prod")
     command("cache rm", "cache", "rm", f"model/{REPO}", "-y")
     command("branch create", "repos", "branch", "create", repo, "side")
@@ -103,7 +103,7 @@ else:
     command("branch delete", "repos", "branch", "delete", repo, "side")
     check("branch delete: gone", not api.revision_exists(repo, "side"))
     command("delete files", "repos", "delete-files", repo, "notes/*")
-    command("delete a repository", "repos", "delete", repo, *(("-y",) if VERSION >= (2, 0) else ()), code=1)
+    command("delete a repository", "repos", "delete", repo, "-y", code=1, says="not supported")
     check("delete a repository: still there", api.repo_exists(repo))
     command("move a repository", "repos", "move", repo, new("moved"), code=1)
     command("make it private", "repos", "settings", repo, "--private")
