@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from adapter_registry.api.hub_answers import HubError, no_repo, no_revision, nowhere
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import backend_of, server_of
+from adapter_registry.api.requests import backend_of, on_behalf, server_of
 from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.draft import MAIN
-from adapter_registry.domain.errors import InvalidReference, NotFound, Revoked
+from adapter_registry.domain.errors import InvalidReference, NotFound, Revoked, Unauthorised
 from adapter_registry.domain.names import DEFAULT_NAMESPACE
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.reference import split_adapter
-from adapter_registry.services import snapshot
+from adapter_registry.services import access, snapshot
 from adapter_registry.services.snapshot import Repository
 
 T = TypeVar("T")
@@ -86,6 +86,18 @@ def writable(request: Request, path: HubPath, verb: str = "push") -> tuple[Backe
                 raise HubError(403, f"{path.repo} is a base: its bytes are stored by `adapters base add --store`.")
             raise no_repo(path.repo)
     return backend, adapter
+
+
+def uploader(backend: Backend, claims: Mapping[str, Any]) -> Backend:
+    """The registry on behalf of who was permitted to upload, if their token still is good for it.
+
+    Raises:
+        Unauthorised: it was revoked or is over, or its account may not push there any more.
+    """
+    principal = access.standing(backend, token=str(claims["token"]))
+    if principal is None or not principal.may("push", claims["adapter"]):
+        raise Unauthorised("the token that this upload was begun with is not good for it any more.")
+    return on_behalf(backend, principal)
 
 
 def require(backend: Backend, verb: str, adapter: str, path: HubPath) -> None:

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from adapter_registry.api import permission
-from adapter_registry.api.hub_access import writable
+from adapter_registry.api.hub_access import uploader, writable
 from adapter_registry.api.hub_answers import HubError
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import MAX_BLOB, base_url, is_size, json_body, on_behalf, receive, server_of
+from adapter_registry.api.requests import MAX_BLOB, base_url, is_size, json_body, receive, server_of
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import parse
@@ -65,7 +65,7 @@ def _answer(request: Request, adapter: str, file: File | dict[str, Any], missing
     answer: dict[str, Any] = {"oid": file.path, "size": file.size, "authenticated": True}
     if file.digest in missing:
         principal: Principal = request.scope["state"]["principal"]
-        claims = {"adapter": adapter, "digest": file.digest, "size": file.size, "account": principal.name}
+        claims = {"adapter": adapter, "digest": file.digest, "size": file.size, "token": principal.token}
         key = server_of(request).signing_key
         allowed = permission.signed(key, purpose=PURPOSE, seconds=SECONDS, **claims)
         href = f"{base_url(request)}/api/v1/uploads/{allowed}"
@@ -80,7 +80,7 @@ async def upload(request: Request) -> Response:
     declared = request.headers.get("content-length")
     if declared is not None and declared != str(claims["size"]):
         raise InvalidInput(f"the upload was announced with {claims['size']:,} bytes, not {declared[:20]}.")
-    backend = on_behalf(server.backend, Principal(claims["account"], ()))
+    backend = await run_in_threadpool(uploader, server.backend, claims)
     digest = parse(claims["digest"])
     try:
         adapter, limit = claims["adapter"], claims["size"]

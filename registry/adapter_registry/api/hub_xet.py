@@ -18,13 +18,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from adapter_registry.api import permission
-from adapter_registry.api.hub_access import writable
+from adapter_registry.api.hub_access import uploader, writable
 from adapter_registry.api.hub_answers import HubError
 from adapter_registry.api.hub_commit import branch_of, head_of
 from adapter_registry.api.hub_paths import HubPath
-from adapter_registry.api.requests import MAX_BLOB, base_url, body, on_behalf, server_of
+from adapter_registry.api.requests import base_url, body, server_of
 from adapter_registry.checkpoints import xet
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.digest import of_bytes, parse
 from adapter_registry.domain.errors import InvalidInput, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
@@ -33,6 +32,8 @@ from adapter_registry.services import push
 SECONDS = 3600
 PURPOSE = "xet"
 MAX_SHARD = 64 << 20
+MAX_REBUILT = 16 << 30
+"""Bytes of one file: a few pieces, named again and again, could otherwise fill any disk."""
 _XORB = re.compile(r"v1/xorbs/default/([0-9a-f]{64})")
 
 
@@ -46,7 +47,7 @@ def _write_token(request: Request, path: HubPath) -> Response:
     head_of(backend, adapter, branch_of(request, path))
     upload, until = secrets.token_hex(16), int(time.time()) + SECONDS
     # Not bound to the address: a client that renews its permission goes on using its first address.
-    claims = {"adapter": adapter, "account": backend.asks.name}
+    claims = {"adapter": adapter, "token": backend.asks.token}
     allowed = permission.signed(server_of(request).signing_key, purpose=PURPOSE, seconds=SECONDS, **claims)
     address = f"{base_url(request)}/xet/{upload}"
     headers = {"x-xet-cas-url": address, "x-xet-token-expiration": str(until), "x-xet-access-token": allowed}
@@ -58,8 +59,8 @@ async def answer(request: Request, path: HubPath) -> Response:
     _, upload, route = [*path.action.split("/", 2), "", ""][:3]
     try:
         claims = _claims(request)
-        backend = on_behalf(server_of(request).backend, Principal(claims["account"], ()))
-        pieces = _Pieces(backend, claims["adapter"], f"{claims['account']} {claims['adapter']} {upload}")
+        backend = await run_in_threadpool(uploader, server_of(request).backend, claims)
+        pieces = _Pieces(backend, claims["adapter"], f"{backend.asks.name} {claims['adapter']} {upload}")
         if request.method == "POST" and (found := _XORB.fullmatch(route)):
             data = await body(request, limit=xet.MAX_XORB)
             await run_in_threadpool(pieces.keep, found[1], data)
@@ -98,8 +99,8 @@ class _Pieces:
     def rebuild(self, data: bytes) -> None:
         """Store every file of a shard under the sha256 of what its pieces give, which must be what the shard says."""
         for file in xet.shard_files(data):
-            if file.size > MAX_BLOB:
-                raise InvalidInput(f"a file has at most {MAX_BLOB:,} bytes.")
+            if file.size > MAX_REBUILT:
+                raise InvalidInput(f"a file that is sent in pieces has at most {MAX_REBUILT:,} bytes.")
             if file.sha256 is not None:
                 with push.receiving(self._backend, adapter=self._adapter, name=file.sha256) as incoming:
                     for part in xet.rebuild(file, self._open):

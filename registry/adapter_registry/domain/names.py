@@ -13,6 +13,8 @@ _HEX_ONLY = re.compile(r"[0-9a-f]{7,}", re.IGNORECASE)
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 
 RESERVED = frozenset({"head", "main", "refs", "latest", "sha256", "draft"})
+ADDRESSES = frozenset({"api", "auth", "datasets", "health", "kernels", "metrics", "ready", "spaces", "xet"})
+"""What addresses of the server begin with: files of a namespace of that name could not be reached."""
 STAGE_NAMES = ("dev", "staging", "prod")
 DEFAULT_NAMESPACE = "default"
 
@@ -43,6 +45,8 @@ def check_adapter_name(text: str) -> str:
 
 def check_namespace(text: str) -> str:
     """A valid namespace, as given; raises InvalidReference otherwise."""
+    if text.lower() in ADDRESSES:
+        raise InvalidReference(f"{text!r} is not a namespace: addresses of the server begin with it.")
     return _segment(text, "a namespace")
 
 

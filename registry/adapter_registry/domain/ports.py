@@ -214,6 +214,9 @@ class AccountRows(Protocol):
     def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
         """Who a good token stands for, and whether this minute's use is not noted yet."""
 
+    def standing(self, token: str, *, now: str) -> Principal | None:
+        """As `principal`, by the token's id."""
+
     def used_token(self, token: str, *, at: str) -> None: ...
 
     def secret(self, name: str) -> str | None: ...

@@ -223,6 +223,12 @@ def authenticate(backend: Backend, *, secret: str) -> tuple[Principal, bool] | N
         return tx.accounts.principal(token_hash(secret), now=backend.clock())
 
 
+def standing(backend: Backend, *, token: str) -> Principal | None:
+    """Who the token of this id stands for now; None when it is over, revoked, or its account is shut out."""
+    with backend.catalog.reading() as tx:
+        return tx.accounts.standing(token, now=backend.clock())
+
+
 def note_use(backend: Backend, *, token: str) -> None:
     """Note that a token was used just now."""
     with backend.catalog.writing() as tx:

@@ -16,19 +16,20 @@ _MINUTE = len("2026-01-01T00:00")
 _GRANTS = tuple[Grant, ...]
 
 # Every request asks this; made once, because making it takes longer than answering it.
-_PRINCIPAL = (
+_GOOD = (
     select(
         *(tokens.c.id, tokens.c.limits, tokens.c.last_used_at, tokens.c.trust),
         *(accounts.c.name, accounts.c.kind, accounts.c.grants),
     )
     .join(accounts, accounts.c.name == tokens.c.account)
     .where(
-        tokens.c.hash == bindparam("wanted_hash"),
         tokens.c.revoked_at.is_(None),
         tokens.c.expires_at.is_(None) | (tokens.c.expires_at > bindparam("now")),
         accounts.c.disabled_at.is_(None),
     )
 )
+_PRINCIPAL = _GOOD.where(tokens.c.hash == bindparam("wanted_hash"))
+_STANDING = _GOOD.where(tokens.c.id == bindparam("wanted_token"))
 
 
 class AccountTable:
@@ -109,13 +110,12 @@ class AccountTable:
     def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
         """See ports.AccountRows.principal."""
         row = self._connection.execute(_PRINCIPAL, {"wanted_hash": hashed, "now": now}).one_or_none()
-        if row is None:
-            return None
-        limits = None if row.limits is None else from_text(row.limits, _GRANTS)
-        grants = from_text(row.grants, _GRANTS)
-        machine, exchanged = row.kind == AccountKind.SERVICE, row.trust is not None
-        found = Principal(row.name, grants, limits, row.id, machine=machine, exchanged=exchanged)
-        return found, (row.last_used_at or "")[:_MINUTE] != now[:_MINUTE]
+        return (_principal(row), (row.last_used_at or "")[:_MINUTE] != now[:_MINUTE]) if row else None
+
+    def standing(self, token: str, *, now: str) -> Principal | None:
+        """See ports.AccountRows.standing."""
+        row = self._connection.execute(_STANDING, {"wanted_token": token, "now": now}).one_or_none()
+        return _principal(row) if row else None
 
     def used_token(self, token: str, *, at: str) -> None:
         """See ports.AccountRows.used_token."""
@@ -182,3 +182,9 @@ def _token(row: Any) -> Token:
         last_used_at=row.last_used_at,
         trust=row.trust,
     )
+
+
+def _principal(row: Any) -> Principal:
+    limits = None if row.limits is None else from_text(row.limits, _GRANTS)
+    machine, exchanged = row.kind == AccountKind.SERVICE, row.trust is not None
+    return Principal(row.name, from_text(row.grants, _GRANTS), limits, row.id, machine=machine, exchanged=exchanged)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
+import http.client
+import json
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -209,3 +212,39 @@ class TestNames:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             list(pool.map(add, range(6)))
         assert {f"note{i}.txt" for i in range(6)} <= set(api.list_repo_files("team/parallel"))
+
+
+def test_a_permission_to_upload_ends_with_the_token_that_it_was_given_to(hub):
+    data = b"bytes of somebody who leaves"
+    sha = hashlib.sha256(data).hexdigest()
+
+    def ask(method, path, body=b"", **headers):
+        connection = http.client.HTTPConnection(hub.url.removeprefix("http://"), timeout=20)
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
+        connection.close()
+        return found
+
+    secret = hub.token_of("leaver", ("team/*", "writer"))
+    me = {"Authorization": f"Bearer {secret}"}
+    batch = json.dumps({"operation": "upload", "objects": [{"oid": sha, "size": len(data)}]}).encode()
+    _, answered = ask("POST", "/team/sql-lora.git/info/lfs/objects/batch", batch, **me)
+    href = json.loads(answered)["objects"][0]["actions"]["upload"]["href"].removeprefix(hub.url)
+    _, answered = ask("GET", "/api/models/team/sql-lora/xet-write-token/main", **me)
+    xet = json.loads(answered)
+    address, allowed = xet["casUrl"].removeprefix(hub.url), {"Authorization": f"Bearer {xet['accessToken']}"}
+    assert ask("GET", f"{address}/v1/chunks/default/{sha}", **allowed)[0] == 404
+    for change in (
+        lambda: hub.registry.grant("leaver", "team/*", ("reader",)),
+        lambda: hub.registry.grant("leaver", "team/*", ("writer",)),
+        lambda: hub.registry.disable("leaver"),
+        lambda: hub.registry.disable("leaver", disabled=False),
+        lambda: hub.registry.revoke_token(next(t.id for t in hub.registry.tokens() if t.account == "leaver")),
+    ):
+        change()
+        good = ask("GET", "/api/whoami-v2", **me)[0] == 200 and "push" in json.dumps(
+            [grant.verbs for account in hub.registry.accounts() if account.name == "leaver" for grant in account.grants]
+        )
+        assert ask("PUT", href, data)[0] == (200 if good else 401)
+        assert ask("POST", f"{address}/v1/shards", b"none", **allowed)[0] == (422 if good else 401)

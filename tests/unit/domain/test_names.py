@@ -3,7 +3,7 @@
 import pytest
 
 from adapter_registry.domain.errors import InvalidReference
-from adapter_registry.domain.names import check_base_name, check_label, check_tag
+from adapter_registry.domain.names import check_base_name, check_label, check_namespace, check_tag
 
 
 @pytest.mark.parametrize("name", ["candidate", "ab-arm-b", "best_so.far"])
@@ -35,3 +35,9 @@ def test_a_base_may_be_named_as_on_the_hub():
 def test_a_label_that_could_break_a_table_or_a_query_is_refused(key, value):
     with pytest.raises(InvalidReference):
         check_label(key, value)
+
+
+@pytest.mark.parametrize("name", ["api", "xet", "Datasets", "spaces", "kernels", "auth", "health", "ready", "metrics"])
+def test_a_namespace_is_not_what_an_address_begins_with(name):
+    with pytest.raises(InvalidReference, match="addresses"):
+        check_namespace(name)
