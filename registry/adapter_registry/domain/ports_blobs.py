@@ -65,8 +65,8 @@ class BlobStore(Protocol):
     def arrived(self, digest: Digest, size: int, *, proof: str) -> bool:
         """Whether bytes with this digest and size were sent to the `destination` of this proof."""
 
-    def settle(self, digest: Digest, size: int, *, proof: str) -> None:
-        """Give bytes that `arrived` their place, where they do not have it yet."""
+    def settle(self, digest: Digest, size: int, *, proof: str) -> bool:
+        """Give bytes that `arrived` their place, where they do not have it yet; False when swept meanwhile."""
 
     def received(self, session: str) -> int | None:
         """Bytes of an upload that was cut off, 0 when it never began; None when this store takes none up."""

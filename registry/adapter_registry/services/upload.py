@@ -47,9 +47,11 @@ def finish(backend: Backend, *, adapter: str, sent: Sequence[Sent]) -> tuple[Dig
     ]
     if arrived:
         received(backend, adapter=name, digests=[each.digest for each in arrived])
-    for each in arrived:
-        backend.blobs.settle(each.digest, each.size, proof=_proof(backend, name, each.ticket))
-    return tuple(each.digest for each in arrived)
+    return tuple(
+        each.digest
+        for each in arrived
+        if backend.blobs.settle(each.digest, each.size, proof=_proof(backend, name, each.ticket))
+    )
 
 
 @dataclass(frozen=True, slots=True)

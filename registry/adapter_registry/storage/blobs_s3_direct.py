@@ -89,17 +89,24 @@ class DirectAccess:
                 return self._is(key, found, digest, size)
         return False
 
-    def settle(self, digest: Digest, size: int, *, proof: str) -> None:
+    def settle(self, digest: Digest, size: int, *, proof: str) -> bool:
         """See BlobStore.settle."""
         aside = {"Bucket": self._bucket, "Key": self._aside(proof)}
+        found = self._head(digest)
+        there = found is not None and sound(found, digest, size)
         if self._head_of(aside["Key"]) is None:
-            return
-        with explained(self._bucket, str(digest)):
-            found = self._head(digest)
-            if found is None or not sound(found, digest, size):
-                kept = {"MetadataDirective": "REPLACE", "ContentType": CONTENT_TYPE, "ChecksumAlgorithm": "SHA256"}
-                self._client.copy_object(Bucket=self._bucket, Key=self._key(digest), CopySource=aside, **kept)
-            self._client.delete_object(**aside)
+            return there
+        try:
+            with explained(self._bucket, str(digest)):
+                if not there:
+                    kept = {"MetadataDirective": "REPLACE", "ContentType": CONTENT_TYPE, "ChecksumAlgorithm": "SHA256"}
+                    self._client.copy_object(Bucket=self._bucket, Key=self._key(digest), CopySource=aside, **kept)
+                self._client.delete_object(**aside)
+        except ClientError as error:
+            if is_missing(error):
+                return there
+            raise
+        return True
 
     def verify_conditional(self) -> None:
         """Prove that the bucket can be written and keeps the two promises that a server relies on; asked at its start.

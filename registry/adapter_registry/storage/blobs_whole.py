@@ -33,6 +33,6 @@ class BehindServer:
         """See BlobStore.arrived."""
         return False
 
-    def settle(self, digest: Digest, size: int, *, proof: str) -> None:  # noqa: ARG002
+    def settle(self, digest: Digest, size: int, *, proof: str) -> bool:  # noqa: ARG002
         """See BlobStore.settle."""
-        return
+        return True
