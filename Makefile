@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # uv does not read pip's settings; hand over a local wheel folder if pip has one.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-BENCHMARKS := $(filter-out benchmarks/__init__.py benchmarks/shapes.py,$(wildcard benchmarks/*.py))
+# Not the modules that the others measure with.
+BENCHMARKS := $(filter-out __init__ shapes servers mlflow_side,$(basename $(notdir $(wildcard benchmarks/*.py))))
 # A Linux laptop without a GPU saves gigabytes with: make demo TORCH_BACKEND=cpu
 TORCH_FLAGS := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 export PYTHONDONTWRITEBYTECODE ?=
@@ -32,7 +33,8 @@ fix: setup ## repair what can be repaired by a program
 	@$(BIN)/ruff format .
 
 bench: setup ## every promised number, against its peer
-	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@left=; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || left="$$left $$name"; done; \
+	  test -z "$$left" || { echo "not measured:$$left"; exit 1; }
 
 setup: $(VENV)/.ready
 

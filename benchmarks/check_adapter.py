@@ -16,8 +16,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from adapter_registry.checkpoints.base_folder import open_checkpoint
 from adapter_registry.client import Registry
 from adapter_registry.settings import read_settings

@@ -4,7 +4,7 @@ Ours computes the SHA-256 of every file and the BLAKE3 of every tensor on all co
 of one file after the other. Both are run in turn on files that are in the page cache, and the ratio of each pair is
 printed with the median. The second time is a lookup in the fingerprint cache.
 
-    python benchmarks/hash_base.py [--size-gb 2] [--shards 4] [--repeat 5] [--folder CHECKPOINT] [--json]
+    python -m benchmarks.hash_base [--size-gb 2] [--shards 4] [--repeat 5] [--folder CHECKPOINT] [--json]
 """
 
 from __future__ import annotations

@@ -16,16 +16,13 @@ import cProfile
 import hashlib
 import os
 import pstats
-import re
 import secrets
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +30,7 @@ from safetensors.numpy import load_file, save_file
 
 from adapter_registry.client import Registry
 from adapter_registry.settings import read_settings
+from benchmarks.servers import adapters_serve, load
 from benchmarks.shapes import all_linear_lora, llama_base
 
 PROMISED = 1.5
@@ -70,33 +68,22 @@ def copied_and_hashed(folder: Path, out: Path) -> None:
     os.close(descriptor)
 
 
-@contextmanager
-def serving(work: Path, settings: dict[str, str]) -> Iterator[dict[str, str]]:
-    """A fresh server; what its client needs in the environment."""
-    environment = {**os.environ, **settings, "ADAPTERS_HOME": str(work / "home"), "ADAPTERS_CACHE": str(work / "cache")}
-    command = [str(Path(sys.executable).with_name("adapters")), "serve", "--port", "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-    try:
-        lines = server.stdout.readline() + server.stdout.readline()
-        url, token = re.search(r"_URL=(\S+)", lines)[1], re.search(r"_TOKEN=(\S+)", lines)[1]
-        yield {"ADAPTERS_HOME": str(work / "client"), "ADAPTERS_URL": url, "ADAPTERS_TOKEN": token}
-    finally:
-        server.terminate()
-        server.wait(20)
-        server.stdout.close()
-
-
 def measure(work: Path, settings: dict[str, str], repeat: int, bucket: Callable[[bytes], object] | None) -> None:
     """Print the pairs and their median."""
     folder = all_linear_lora(work / "lora", layers=LAYERS, hidden=HIDDEN, rank=RANK)
-    with serving(work, settings) as environment:
-        registry = Registry(read_settings({**environment, "ADAPTERS_CACHE": str(work / "cache")}))
+    with adapters_serve(work, settings) as server:
+        where = {
+            "ADAPTERS_HOME": str(work / "client"),
+            "ADAPTERS_URL": server.url,
+            "ADAPTERS_TOKEN": server.token,
+        }
+        registry = Registry(read_settings({**where, "ADAPTERS_CACHE": str(work / "cache")}))
         registry.add_base("b", llama_base(work / "base", layers=LAYERS, hidden=HIDDEN))
         ratios, puts = [], []
         for i in range(repeat + 1):
             refresh(folder)
             # A cache of its own each time: nothing that was read before is known.
-            cold = Registry(read_settings({**environment, "ADAPTERS_CACHE": str(work / f"cache-{i}")}))
+            cold = Registry(read_settings({**where, "ADAPTERS_CACHE": str(work / f"cache-{i}")}))
             peer = seconds(lambda: copied_and_hashed(folder, work))
             ours = seconds(lambda cold=cold: cold.push(folder, base="b", name="bench/x"))
             line = f"  copied and hashed {peer:.3f} s, pushed {ours:.3f} s, {ours / peer:.2f}x"
@@ -142,7 +129,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="where the client's time goes, with a folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as work:
-        print("to a server on SQLite and a folder:")
+        print(f"to a server on SQLite and a folder, {load()}:")
         profile = cProfile.Profile()
         if options.profile:
             profile.enable()

@@ -1,7 +1,8 @@
 """Resolving a tag on a server with 100,000 versions stored, 16 clients at a time: p50 and p99 in milliseconds.
 
-Promised: p99 under 20 ms. Usage: resolve_reference.py [VERSIONS]; ADAPTERS_DATABASE_URL measures that database (it must
-be empty) instead of SQLite.
+Promised: p99 under 20 ms. ADAPTERS_DATABASE_URL measures that database (it must be empty) instead of SQLite.
+
+    python -m benchmarks.resolve_reference [VERSIONS]
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import re
 import selectors
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import insert, select
+
+from benchmarks.servers import adapters_serve, cpu_seconds
 
 CLIENTS, REQUESTS, ADAPTERS = 16, 500, 1_000
 
@@ -97,16 +99,6 @@ def ask(host: str, token: str, path: str, requests: int = CLIENTS * REQUESTS) ->
     return found, rate
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU that a process and its children took by now, as Linux counts it."""
-    tree, total = [pid], 0.0
-    for each in tree:
-        tree += [int(child) for child in Path(f"/proc/{each}/task/{each}/children").read_text().split()]
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
-
-
 def main() -> None:
     from peft import LoraConfig
 
@@ -125,26 +117,17 @@ def main() -> None:
         registry.add_base("b", base)
         registry.push(adapter(folder / "lora", base, config), base="b", name="bench/first")
         fill(replace(settings), versions)
-        command = [str(Path(sys.executable).with_name("adapters")), "serve", "--port", "0", "--workers", "2"]
-        server = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-        )
-        try:
-            lines = server.stdout.readline() + server.stdout.readline()
-            url, token = re.search(r"_URL=(\S+)", lines)[1], re.search(r"_TOKEN=(\S+)", lines)[1]
+        with adapters_serve(folder, None, "--workers", "2") as server:
             paths = ("/api/v1/adapters/bench/a{}/versions/live", "/api/models/bench/a{}/revision/live")
             time.sleep(3)
             for path in paths:
-                ask(url.removeprefix("http://"), token, path, 500)
+                ask(server.url.removeprefix("http://"), server.token, path, 500)
                 before = cpu_seconds(server.pid)
-                found, rate = ask(url.removeprefix("http://"), token, path)
+                found, rate = ask(server.url.removeprefix("http://"), server.token, path)
                 cpu = (cpu_seconds(server.pid) - before) / len(found) * 1e3
                 cut = statistics.quantiles(found, n=100)
                 took = f"p50 {cut[49] * 1e3:.1f} ms, p99 {cut[98] * 1e3:.1f} ms (promised 20)"
                 print(f"{path}: {took}, {rate:.0f}/s, {cpu:.2f} ms of CPU each")
-        finally:
-            server.terminate()
-            server.wait(20)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """CPU seconds of the server per GB downloaded and uploaded, one large file at a time.
 
 Promised: at most 1.0 s per GB for GET, and 3.0 s per GB for PUT with its hash.
+
+    python -m benchmarks.serve_files
 """
 
 from __future__ import annotations
@@ -8,23 +10,16 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.servers import adapters_serve, cpu_seconds
+
 SIZE = 256 << 20
 ROUNDS = 5
 BLOCK = 1 << 20
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and of the children it waited for."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def put(url: str, token: str, data: bytes) -> None:
@@ -56,14 +51,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         environment = {**os.environ, "ADAPTERS_HOME": f"{work}/home", "ADAPTERS_CACHE": f"{work}/cache"}
-        command = [str(Path(sys.executable).with_name("adapters")), "serve", "--port", "0"]
-        server = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-        )
-        try:
-            lines = server.stdout.readline() + server.stdout.readline()
-            url, token = re.search(r"_URL=(\S+)", lines)[1], re.search(r"_TOKEN=(\S+)", lines)[1]
-            settings = {**environment, "ADAPTERS_URL": url, "ADAPTERS_TOKEN": token}
+        with adapters_serve(folder) as server:
+            settings = {**environment, "ADAPTERS_URL": server.url, "ADAPTERS_TOKEN": server.token}
             registry = Registry(read_settings(settings))
             from peft import LoraConfig
 
@@ -79,14 +68,11 @@ def main() -> None:
             for _ in range(ROUNDS):
                 data = os.urandom(BLOCK) * (SIZE // BLOCK)
                 before = cpu_seconds(server.pid)
-                put(url, token, data)
+                put(server.url, server.token, data)
                 puts.append((cpu_seconds(server.pid) - before) / (SIZE / 1e9))
                 before = cpu_seconds(server.pid)
-                get(url.removeprefix("http://"), "/bench/x/resolve/v1/notes.log", token)
+                get(server.url.removeprefix("http://"), "/bench/x/resolve/v1/notes.log", server.token)
                 gets.append((cpu_seconds(server.pid) - before) / (SIZE / 1e9))
-        finally:
-            server.terminate()
-            server.wait(20)
     print(f"GET: {statistics.median(gets):.2f} CPU s per GB (promised 1.0)")
     print(f"PUT with hash: {statistics.median(puts):.2f} CPU s per GB (promised 3.0)")
 

@@ -1,21 +1,22 @@
 """What a server needs: memory and CPU of a process, connections, the catalog's size; the figures of docs/deploying.md.
 
-Promises nothing. Usage: server_size.py [VERSIONS]; ADAPTERS_DATABASE_URL measures that database (it must be empty)
-instead of SQLite. CPU seconds are counted, not time: others may use the machine meanwhile.
+Promises nothing. ADAPTERS_DATABASE_URL measures that database (it must be empty) instead of SQLite. CPU seconds are
+counted, not time: others may use the machine meanwhile.
+
+    python -m benchmarks.server_size [VERSIONS]
 """
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-from benchmarks.resolve_reference import CLIENTS, client, fill
+from benchmarks.resolve_reference import CLIENTS, ask, fill
+from benchmarks.servers import adapters_serve
 
 WORKERS = 2
 MIB = 1 << 20
@@ -69,14 +70,8 @@ def connections(settings) -> int | None:  # type: ignore[no-untyped-def]
 
 
 def under_load(host: str, token: str, path: str, pids: list[int]) -> None:
-    found: list[float] = []
-    start = threading.Barrier(CLIENTS)
-    threads = [threading.Thread(target=client, args=(host, token, path, found, start)) for _ in range(CLIENTS)]
     before = cpu(pids)
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found, _ = ask(host, token, path)
     print(f"{path}: {len(found) / (cpu(pids) - before):.0f} requests per CPU second of the server")
 
 
@@ -100,26 +95,17 @@ def main() -> None:
         before = catalog_bytes(settings)
         fill(settings, versions)
         print(f"catalog: {(catalog_bytes(settings) - before) / versions * 1000 / MIB:.2f} MiB per 1,000 versions")
-        command = [str(Path(sys.executable).with_name("adapters")), "serve", "--port", "0", "--workers", str(WORKERS)]
-        server = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-        )
-        try:
-            lines = server.stdout.readline() + server.stdout.readline()
-            url, token = re.search(r"_URL=(\S+)", lines)[1], re.search(r"_TOKEN=(\S+)", lines)[1]
+        with adapters_serve(folder, None, "--workers", str(WORKERS)) as server:
             time.sleep(4)
             pids = workers(server.pid)
             assert len(pids) == WORKERS
             told("a process, idle", pids)
             told("its parent", [server.pid])
-            host = url.removeprefix("http://")
+            host = server.url.removeprefix("http://")
             for path in ("/api/v1/adapters/bench/a{}/versions/live", "/api/models/bench/a{}/revision/live"):
-                under_load(host, token, path, pids)
+                under_load(host, server.token, path, pids)
             told("a process, after load", pids)
             print(f"connections of {WORKERS} processes after {CLIENTS} clients: {connections(settings)}")
-        finally:
-            server.terminate()
-            server.wait(20)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ filled by the file system with zeros) and one of 20,000 small tensors, registers
 a warm disk. A sparse file costs the same system calls and page-cache look-ups as a full one. The peer is the plain
 SHA-256 of the same bytes, extrapolated from 1 GB.
 
-    python benchmarks/spot_check.py [--repeat 5] [--json]
+    python -m benchmarks.spot_check [--repeat 5] [--json]
 """
 
 from __future__ import annotations

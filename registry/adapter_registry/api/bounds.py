@@ -133,6 +133,17 @@ class Connection(HttpToolsProtocol):
         self._unwatch()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body. One that nothing waits beside is passed on as it came; uvicorn would copy it twice."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.body or self.parser.should_upgrade():
+            if cycle is not None and isinstance(cycle.body, bytes):
+                cycle.body = bytearray(cycle.body)  # appending to bytes would copy all of it for every small piece
+            super().on_body(body)
+            return
+        cycle.body = body  # type: ignore[assignment]  # bytes(body) is the same object
+        cycle.message_event.set()
+
     def _watch(self) -> None:
         self._unwatch()
         self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
