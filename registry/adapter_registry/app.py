@@ -11,12 +11,12 @@ from sqlalchemy import Engine
 from adapter_registry.domain.access import SYSTEM
 from adapter_registry.domain.errors import StoreUnavailable, Unsupported
 from adapter_registry.domain.event import Entry
-from adapter_registry.domain.ports import Backend, BlobStore
+from adapter_registry.domain.ports import Backend, BlobStore, Lookups
 from adapter_registry.services.access import NewToken, bootstrap, rescue
 from adapter_registry.settings import Settings, migrations_folder
 from adapter_registry.storage.blobs_local import LocalBlobs
 from adapter_registry.storage.catalog import SqlCatalog
-from adapter_registry.storage.database import ensure_schema, migrate, open_postgres, open_sqlite
+from adapter_registry.storage.database import WATCHED, ensure_schema, migrate, open_postgres, open_sqlite
 
 
 def utc_now() -> str:
@@ -70,7 +70,15 @@ def served(
     for watch in watchers:
         watch(engine)
     ensure_schema(engine, migrations_folder())
-    return _backend(settings, engine, heard, tried=True)
+    return replace(_backend(settings, engine, heard, tried=True), lookups=_lookups(settings, engine))
+
+
+def _lookups(settings: Settings, engine: Engine) -> Lookups | None:
+    if settings.database_url is None:
+        return None
+    from adapter_registry.storage.postgres_lookups import PostgresLookups  # noqa: PLC0415  an extra
+
+    return PostgresLookups(engine, dict(WATCHED))
 
 
 def _backend(

@@ -204,7 +204,7 @@ class TestPostgres:
         assert database.schema_of(postgres) is None
 
     def test_a_server_that_does_not_answer_is_said_within_seconds(self, monkeypatch):
-        monkeypatch.setitem(database._WATCHED, "connect_timeout", 2)
+        monkeypatch.setitem(database.WATCHED, "connect_timeout", 2)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             engine = database.open_postgres(f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/x")
             started = time.monotonic()

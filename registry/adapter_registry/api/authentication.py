@@ -14,8 +14,8 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from adapter_registry.api.lookups import authenticated
 from adapter_registry.api.problems import problem
-from adapter_registry.api.threads import asked
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import RegistryError, Unauthorised
 from adapter_registry.domain.ports import Backend
@@ -80,7 +80,7 @@ class Authenticated:
         await self._app(scope, receive, send)
 
     async def _authenticated(self, secret: str) -> Principal | None:
-        found = await asked(self._backend, access.authenticate, self._backend, secret=secret)
+        found = await authenticated(self._backend, secret)
         if found is None:
             return None
         principal, unnoted = found

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from adapter_registry.api.lookups import named
 from adapter_registry.api.problems import problem
 from adapter_registry.api.requests import (
     MAX_BLOB,
@@ -30,7 +31,7 @@ from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError, TooLarge
 from adapter_registry.domain.ports import Backend, KeptAnswer
 from adapter_registry.operations import LOCAL, OPERATIONS, Operation, arguments_from_wire, to_wire
-from adapter_registry.services import access, pointer, pull, upload
+from adapter_registry.services import access, pointer, pull, show, upload
 from adapter_registry.services.collect import ANSWER_SECONDS
 
 LONGEST_KEY = 128
@@ -68,12 +69,21 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         if key is not None and operation.once:
             identity = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + data
             return await run_in_threadpool(_once, operation, backend, given, key, identity)
-        small = operation.small and is_plain(request.path_params.get("selector", ""))
-        carried_out = asked if small else in_thread
-        status, answered = await carried_out(backend, _called, operation, backend, given)
+        status, answered = await _looked_up(request, operation, backend, given)
         return _tagged(request, Response(answered, status_code=status, media_type="application/json"))
 
     return answer
+
+
+async def _looked_up(
+    request: Request, operation: Operation, backend: Backend, given: dict[str, Any]
+) -> tuple[int, bytes]:
+    """The answer to a question that no key goes with."""
+    if operation.call is show.resolve and (found := await named(backend, **given)):
+        return 200, to_wire(found[0])
+    small = operation.small and is_plain(request.path_params.get("selector", ""))
+    carried_out = asked if small else in_thread
+    return await carried_out(backend, _called, operation, backend, given)
 
 
 async def _waited(request: Request, backend: Backend, given: dict[str, Any]) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def make_app(
             Middleware(Bounded, hosts=known),
             Middleware(Authenticated, backend=backend),
         ],
-        lifespan=_lifespan(readiness, changes, watch),
+        lifespan=_lifespan(backend, readiness, changes, watch),
         exception_handlers={
             RegistryError: _refused,
             HTTPException: _no_such_method,
@@ -126,7 +126,7 @@ def make_app(
     return app
 
 
-def _lifespan(readiness: health.Readiness, changes: Changes, watch: Watch) -> Lifespan[Starlette]:
+def _lifespan(backend: Backend, readiness: health.Readiness, changes: Changes, watch: Watch) -> Lifespan[Starlette]:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         for each in watch.beside:
@@ -135,6 +135,8 @@ def _lifespan(readiness: health.Readiness, changes: Changes, watch: Watch) -> Li
             yield
         for each in watch.beside:
             await run_in_threadpool(each.stop)
+        if backend.lookups is not None:
+            await backend.lookups.close()
         if watch.tracing is not None:
             await run_in_threadpool(watch.tracing.close)
 

@@ -319,6 +319,19 @@ class Catalog(Protocol):
         """Commits on leaving, rolls back on an exception."""
 
 
+class Lookups(Protocol):
+    """What every request asks, without a thread, where the catalog lies behind a network; changes nothing."""
+
+    async def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
+        """See AccountRows.principal; raises StoreUnavailable when the catalog does not answer."""
+
+    async def named(self, adapter: str, name: str) -> tuple[Version, str] | None:
+        """See VersionRows.named, and when the adapter was made; StoreUnavailable when the catalog does not answer."""
+
+    async def close(self) -> None:
+        """Let go of what is kept between questions."""
+
+
 Clock = Callable[[], str]
 """Now, as ISO 8601 in UTC with microseconds, ending in `Z`."""
 
@@ -339,3 +352,4 @@ class Backend:
     namespace: str
     asks: Principal = SYSTEM
     at_hand: bool = False
+    lookups: Lookups | None = None

@@ -217,10 +217,16 @@ def authenticate(backend: Backend, *, secret: str) -> tuple[Principal, bool] | N
 
     None when it is unknown, expired, revoked, or its account is shut out. Nothing is written.
     """
-    if not secret.startswith(TOKEN_PREFIX):
+    hashed = hash_to_look_up(secret)
+    if hashed is None:
         return None
     with backend.catalog.reading() as tx:
-        return tx.accounts.principal(token_hash(secret), now=backend.clock())
+        return tx.accounts.principal(hashed, now=backend.clock())
+
+
+def hash_to_look_up(secret: str) -> str | None:
+    """What a token is stored as; None for what has not the form of one."""
+    return token_hash(secret) if secret.startswith(TOKEN_PREFIX) else None
 
 
 def standing(backend: Backend, *, token: str) -> Principal | None:

@@ -160,11 +160,17 @@ def state(tx: Transaction, adapter: str, name: str) -> Snapshot:
         raise no_adapter(tx, adapter)
     found = _found(tx, adapter, name.removeprefix("refs/heads/").removeprefix("refs/tags/"))
     if isinstance(found, Version):
-        served(found)
-        return Snapshot(adapter, commit_of(found.digest), found.files, found, created, found.created_at)
+        return of_version(found, created_at=created)
     if isinstance(found, Draft):
         return Snapshot(adapter, found.commit, found.files, None, created, found.at)
     return Snapshot(adapter, empty_commit(adapter, created), (), None, created, created)
+
+
+def of_version(version: Version, *, created_at: str) -> Snapshot:
+    """The state that a Version of an adapter made at `created_at` is; raises Revoked when it was withdrawn."""
+    served(version)
+    commit = commit_of(version.digest)
+    return Snapshot(version.adapter, commit, version.files, version, created_at, version.created_at)
 
 
 def _found(tx: Transaction, adapter: str, name: str) -> Version | Draft | None:

@@ -28,7 +28,7 @@ _GOOD = (
         accounts.c.disabled_at.is_(None),
     )
 )
-_PRINCIPAL = _GOOD.where(tokens.c.hash == bindparam("wanted_hash"))
+PRINCIPAL = _GOOD.where(tokens.c.hash == bindparam("wanted_hash"))
 _STANDING = _GOOD.where(tokens.c.id == bindparam("wanted_token"))
 
 
@@ -109,13 +109,13 @@ class AccountTable:
 
     def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
         """See ports.AccountRows.principal."""
-        row = self._connection.execute(_PRINCIPAL, {"wanted_hash": hashed, "now": now}).one_or_none()
-        return (_principal(row), (row.last_used_at or "")[:_MINUTE] != now[:_MINUTE]) if row else None
+        row = self._connection.execute(PRINCIPAL, {"wanted_hash": hashed, "now": now}).one_or_none()
+        return (principal_of(row), first_use_of_minute(row, now)) if row else None
 
     def standing(self, token: str, *, now: str) -> Principal | None:
         """See ports.AccountRows.standing."""
         row = self._connection.execute(_STANDING, {"wanted_token": token, "now": now}).one_or_none()
-        return _principal(row) if row else None
+        return principal_of(row) if row else None
 
     def used_token(self, token: str, *, at: str) -> None:
         """See ports.AccountRows.used_token."""
@@ -184,7 +184,13 @@ def _token(row: Any) -> Token:
     )
 
 
-def _principal(row: Any) -> Principal:
+def first_use_of_minute(row: Any, now: str) -> bool:
+    """Whether a row of PRINCIPAL is of a token whose use in this minute is not noted yet."""
+    return bool((row.last_used_at or "")[:_MINUTE] != now[:_MINUTE])
+
+
+def principal_of(row: Any) -> Principal:
+    """Who a row of PRINCIPAL stands for."""
     limits = None if row.limits is None else from_text(row.limits, _GRANTS)
     machine, exchanged = row.kind == AccountKind.SERVICE, row.trust is not None
     return Principal(row.name, from_text(row.grants, _GRANTS), limits, row.id, machine=machine, exchanged=exchanged)

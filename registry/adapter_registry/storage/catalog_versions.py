@@ -79,7 +79,7 @@ def _around_those(wanted: Callable[[Table], ColumnElement[bool]]) -> CompoundSel
 
 
 _AROUND = _around_those(lambda table: table.c.version_id.in_(_IDS))
-_AROUND_ONE = _around_those(lambda table: table.c.version_id == bindparam("id"))
+AROUND_ONE = _around_those(lambda table: table.c.version_id == bindparam("id"))
 
 
 # One adapter's id first: a planner that has no statistics yet might begin with every tag of that name.
@@ -93,7 +93,9 @@ def _pointed_to(table: Table, name: ColumnElement[str]) -> Select[Any]:
 _BY_TAG, _BY_STAGE = _pointed_to(tags, tags.c.name), _pointed_to(stages, stages.c.stage)
 _TAGGED = _VERSIONS.where(versions.c.id.in_(_BY_TAG))
 _STAGED = _VERSIONS.where(versions.c.id.in_(_BY_STAGE))
-_NAMED = _VERSIONS.where(versions.c.id.in_(union_all(_BY_TAG, _BY_STAGE)))
+NAMED = _VERSIONS.add_columns(adapters.c.created_at.label("adapter_created_at")).where(
+    versions.c.id.in_(union_all(_BY_TAG, _BY_STAGE))
+)
 
 
 class VersionTable:
@@ -179,7 +181,7 @@ class VersionTable:
 
     def named(self, adapter: str, name: str) -> Version | None:
         """See ports.VersionRows.named."""
-        return self._pointed(_NAMED, adapter, name)
+        return self._pointed(NAMED, adapter, name)
 
     def _pointed(self, query: Select[Any], adapter: str, name: str) -> Version | None:
         found = self._whole(self._connection.execute(query, {"wanted_adapter": adapter, "wanted_name": name}).all())
@@ -306,27 +308,14 @@ class VersionTable:
         return self._whole(self._connection.execute(query).all())
 
     def _whole(self, rows: Sequence[Any]) -> tuple[Version, ...]:
-        """Versions with what is attached to them."""
-        around = self._around([row.id for row in rows])
-        return tuple(_version(row, *around(row.id)) for row in rows)
-
-    def _around(self, ids: list[int]) -> Any:
-        """Version id -> (files, labels, tags, stages), fetched together for all of `ids`."""
-        files: defaultdict[int, list[File]] = defaultdict(list)
-        marks: defaultdict[tuple[int, str], list[tuple[str, str]]] = defaultdict(list)
-        for some in _batches(ids):
+        """Versions with what belongs to them, fetched together for all of them."""
+        around: defaultdict[int, list[Any]] = defaultdict(list)
+        for some in _batches([row.id for row in rows]):
             one = len(some) == 1
-            rows = self._connection.execute(_AROUND_ONE if one else _AROUND, {"id": some[0]} if one else {"ids": some})
-            for version_id, kind, name, value, size in rows:
-                if kind == "file":
-                    files[version_id].append(File(name, size, value))
-                else:
-                    marks[version_id, kind].append((name, value))
-        return lambda key: (
-            sorted(files[key], key=attrgetter("path")),
-            dict(marks[key, "label"]),
-            *(sorted(name for name, _ in marks[key, kind]) for kind in ("tag", "stage")),
-        )
+            query, given = (AROUND_ONE, {"id": some[0]}) if one else (_AROUND, {"ids": some})
+            for found in self._connection.execute(query, given):
+                around[found[0]].append(found)
+        return tuple(version_of(row, around[row.id]) for row in rows)
 
     def _pointers(self, names: list[str]) -> defaultdict[str, dict[str, int]]:
         found: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -356,7 +345,15 @@ def _batches(ids: list[T]) -> Iterable[list[T]]:
     return (ids[i : i + 500] for i in range(0, len(ids), 500))
 
 
-def _version(row: Any, files: list[File], marks: dict[str, str], tagged: list[str], staged: list[str]) -> Version:
+def version_of(row: Any, around: Iterable[Any]) -> Version:
+    """The Version of a row of versions and of the rows that AROUND_ONE gives for it."""
+    files: list[File] = []
+    marks: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for _, kind, name, value, size in around:
+        if kind == "file":
+            files.append(File(name, size, value))
+        else:
+            marks[kind][name] = value
     return Version(
         adapter=row.adapter,
         number=row.number,
@@ -364,14 +361,14 @@ def _version(row: Any, files: list[File], marks: dict[str, str], tagged: list[st
         digest=row.digest,
         base=row.base,
         base_name=row.base_name,
-        files=tuple(files),
+        files=tuple(sorted(files, key=attrgetter("path"))),
         description=from_text(row.description, Description),
         message=row.message,
         created_by=row.created_by,
         created_at=row.created_at,
-        labels=marks,
-        tags=tuple(tagged),
-        stages=tuple(staged),
+        labels=marks["label"],
+        tags=tuple(sorted(marks["tag"])),
+        stages=tuple(sorted(marks["stage"])),
         revoked_because=row.revoked_because,
     )
 

@@ -29,7 +29,7 @@ _SERVER_POOL: dict[str, Any] = {
     "max_overflow": 24,
     "pool_timeout": BUSY_SECONDS,
 }
-_WATCHED = {
+WATCHED = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": CONNECT_SECONDS,
     "keepalives_interval": 2,
@@ -95,7 +95,7 @@ def open_postgres(url: str, *, pooled: bool = True, password: str | None = None)
     parsed = _postgres_url(url)
     if password is not None:
         parsed = parsed.set(password=password)
-    watched = {name: value for name, value in _WATCHED.items() if name not in parsed.query}
+    watched = {name: value for name, value in WATCHED.items() if name not in parsed.query}
     try:
         _check_options(parsed)
         pool = _SERVER_POOL if pooled else {"poolclass": NullPool}
@@ -204,21 +204,26 @@ def _explained(error: DBAPIError) -> Exception:
     if isinstance(error.orig, sqlite3.Error):
         return _explained_sqlite(reason)
     state = getattr(error.orig, "sqlstate", None) or ""
-    if state in _BUSY_STATES:
-        return _busy()
     if state == "53100":
         return _full()
     if state == "25006":
         return StoreUnavailable(
             "the database of the store only reads; nothing was changed. Name the primary in ADAPTERS_DATABASE_URL."
         )
-    if error.connection_invalidated:
+    if error.connection_invalidated and state not in _BUSY_STATES:
         return StoreUnavailable(
             f"the database of the store hung up: {_first_line(reason)}. What was under way was changed whole or not "
             "at all. Look, and try again."
         )
+    return unreachable(error.orig)
+
+
+def unreachable(error: BaseException | None) -> StoreBusy | StoreUnavailable:
+    """What is said of PostgreSQL's own error about a connection."""
+    if (getattr(error, "sqlstate", None) or "") in _BUSY_STATES:
+        return _busy()
     return StoreUnavailable(
-        f"the database of the store cannot be reached: {_first_line(reason)}. "
+        f"the database of the store cannot be reached: {_first_line(str(error))}. "
         "Nothing was changed. Check ADAPTERS_DATABASE_URL and that PostgreSQL runs."
     )
 
