@@ -57,6 +57,7 @@ _PRIVATE = tuple(
         ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1/128", "fc00::/7"),
     )
 )
+PRIVATE = "a private address"
 _GLOBAL_IPV6 = _NETWORK("2000::/3")
 _RESERVED = tuple(
     map(
@@ -134,7 +135,7 @@ def refusal(address: Address, *, allow_private: bool) -> str:
     if any(inner in network for network in _METADATA):
         return "a link-local or metadata address"
     if any(inner in network for network in _PRIVATE):
-        return "" if allow_private else "a private address"
+        return "" if allow_private else PRIVATE
     if inner.is_multicast or inner.is_unspecified or inner.is_reserved or any(inner in each for each in _RESERVED):
         return "a multicast or reserved address"
     if not inner.is_global or (inner.version == 6 and inner not in _GLOBAL_IPV6):
@@ -191,7 +192,8 @@ def _checked(texts: Sequence[str], *, allow_private: bool) -> list[Address]:
     addresses = list(dict.fromkeys(ipaddress.ip_address(text.partition("%")[0]) for text in texts))
     for address in addresses:
         if reason := refusal(address, allow_private=allow_private):
-            raise _Refused(f"the URL's host has {reason}, which no webhook is sent to.")
+            way_out = " (ADAPTERS_WEBHOOKS_PRIVATE=1 on the server allows it)" if reason == PRIVATE else ""
+            raise _Refused(f"the URL's host has {reason}, which no webhook is sent to{way_out}.")
     return addresses[:MOST_ADDRESSES]
 
 
