@@ -79,7 +79,7 @@ class TestTheDatabaseGoesDown:
             assert server.ask("GET", "/api/v1/adapters")[0] == 200
             with psycopg.connect(database.url(password=PASSWORD), autocommit=True) as connection:
                 connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
                     "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 )
             assert server.ask("GET", "/api/v1/adapters")[0] == 200

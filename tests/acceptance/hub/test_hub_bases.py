@@ -17,7 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, Repositor
 from adapter_registry.checkpoints.hub_base import read_hub_base
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, InvalidReference, NotFound, PushRefused
 from tests.acceptance.hub.conftest import HubServer, serving
-from tests.acceptance.hub.test_hub_training import run
+from tests.acceptance.hub.training_script import run
 from tests.acceptance.test_rights import ask
 from tests.adapter_builders import copied, llama
 

@@ -24,7 +24,7 @@ from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.hub.hostile_hub import COMMIT, SHA, WEIGHTS, Hostile, hostile_hub
 from tests.acceptance.hub.test_hub_bases import checkpoint, stored
 from tests.acceptance.hub.test_hub_clients import interpreters  # noqa: F401  a fixture
-from tests.acceptance.hub.test_hub_training import run
+from tests.acceptance.hub.training_script import run
 
 SECRET = "hf_the_upstream_token"
 
