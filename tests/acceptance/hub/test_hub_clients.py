@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def prepared(server: HubServer) -> dict[str, object]:
         }
         commits = [registry.resolve(f"{REPO}@v{n}").digest.removeprefix("sha256:")[:40] for n in (1, 2)]
         noted.write_text(json.dumps({"url": server.url, "repo": REPO, "tokens": tokens, "commits": commits}))
+        time.sleep(1.1)  # until the expired one is
     return json.loads(noted.read_text())
 
 
