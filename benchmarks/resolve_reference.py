@@ -99,23 +99,28 @@ def ask(host: str, token: str, path: str, requests: int = CLIENTS * REQUESTS) ->
     return found, rate
 
 
-def main() -> None:
+def with_one_version(folder: Path):  # type: ignore[no-untyped-def]
+    """Settings of a registry in `folder` with one real version, for `fill` to copy."""
     from peft import LoraConfig
 
     from adapter_registry.client import Registry
     from adapter_registry.settings import read_settings
     from tests.adapter_builders import adapter, llama
 
+    homes = {"ADAPTERS_HOME": str(folder / "home"), "ADAPTERS_CACHE": str(folder / "cache")}
+    settings = read_settings({**os.environ, **homes})
+    registry, base = Registry(settings), llama(folder / "base")
+    config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])
+    registry.add_base("b", base)
+    registry.push(adapter(folder / "lora", base, config), base="b", name="bench/first")
+    return settings
+
+
+def main() -> None:
     versions = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        environment = {**os.environ, "ADAPTERS_HOME": f"{work}/home", "ADAPTERS_CACHE": f"{work}/cache"}
-        settings = read_settings(environment)
-        registry = Registry(settings)
-        base = llama(folder / "base")
-        config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])
-        registry.add_base("b", base)
-        registry.push(adapter(folder / "lora", base, config), base="b", name="bench/first")
+        settings = with_one_version(folder)
         fill(replace(settings), versions)
         with adapters_serve(folder, None, "--workers", "2") as server:
             paths = ("/api/v1/adapters/bench/a{}/versions/live", "/api/models/bench/a{}/revision/live")

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.resolve_reference import CLIENTS, ask, fill
+from benchmarks.resolve_reference import CLIENTS, ask, fill, with_one_version
 from benchmarks.servers import adapters_serve
 
 WORKERS = 2
@@ -76,22 +76,10 @@ def under_load(host: str, token: str, path: str, pids: list[int]) -> None:
 
 
 def main() -> None:
-    from peft import LoraConfig
-
-    from adapter_registry.client import Registry
-    from adapter_registry.settings import read_settings
-    from tests.adapter_builders import adapter, llama
-
     versions = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        environment = {**os.environ, "ADAPTERS_HOME": f"{work}/home", "ADAPTERS_CACHE": f"{work}/cache"}
-        settings = read_settings(environment)
-        registry = Registry(settings)
-        base = llama(folder / "base")
-        config = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])
-        registry.add_base("b", base)
-        registry.push(adapter(folder / "lora", base, config), base="b", name="bench/first")
+        settings = with_one_version(folder)
         before = catalog_bytes(settings)
         fill(settings, versions)
         print(f"catalog: {(catalog_bytes(settings) - before) / versions * 1000 / MIB:.2f} MiB per 1,000 versions")

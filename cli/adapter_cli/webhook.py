@@ -14,7 +14,7 @@ def webhook() -> None:
     """Tell other programs what happened.
 
     A server posts a signed JSON message for each event: HMAC-SHA256 as Standard Webhooks describes, in order for each
-    adapter, tried again for a day and a half when the receiver fails.
+    adapter, tried again for almost a day when the receiver fails.
     """
 
 

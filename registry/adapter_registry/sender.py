@@ -55,7 +55,7 @@ class Sender:
                     if time.monotonic() - swept > HOUR_SECONDS:
                         swept = time.monotonic()
                         webhook.forget_old(self._backend)
-                    under_way = [each for each in under_way if not each.done()]
+                    under_way = [each for each in under_way if not _ended(each)]
                     if len(under_way) < THREADS:
                         claimed = webhook.claim(self._backend)
                         by_webhook = groupby(claimed, key=lambda each: each.webhook.id)
@@ -96,3 +96,12 @@ class Sender:
         if failed:
             LOG.info("%s to webhook %s is %s: %s", after.id, after.webhook, after.state, answer.error)
         return not failed
+
+
+def _ended(sending: Future[None]) -> bool:
+    """Whether it is over; a mistake of this program is told, and what was claimed comes due again."""
+    if not sending.done():
+        return False
+    if error := sending.exception():
+        LOG.error("sending to a webhook ended by a defect", exc_info=error)
+    return True

@@ -263,13 +263,17 @@ class TestRights:
 
 def test_the_secret_is_shown_once_and_kept_by_no_idempotency_key(tmp_path):
     with serving(tmp_path, {}) as server:
-        answers = []
-        for _ in range(2):
+
+        def ask(method: str, body: str | None = None) -> bytes:
             connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20)
             headers = {"Authorization": f"Bearer {server.token}", "Idempotency-Key": "the-same-key"}
-            connection.request("POST", "/api/v1/webhooks", json.dumps({"url": "https://example.org/"}), headers)
-            answers.append(json.loads(connection.getresponse().read()))
+            connection.request(method, "/api/v1/webhooks", body, headers)
+            answer = connection.getresponse().read()
             connection.close()
-        assert answers[0]["secret"] != answers[1]["secret"]
-        listed = json.dumps([each.url for each in server.registry.webhooks()])
-        assert answers[0]["secret"] not in listed
+            return answer
+
+        made = [json.loads(ask("POST", json.dumps({"url": "https://example.org/"}))) for _ in range(2)]
+        assert made[0]["secret"] != made[1]["secret"]
+        listed = ask("GET")
+        assert [each["id"] for each in json.loads(listed)] == [each["webhook"]["id"] for each in made]
+        assert not [each for each in made if each["secret"].encode() in listed]

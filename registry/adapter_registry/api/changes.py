@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
 
+from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.ports import Backend
 
 TICK_SECONDS = 0.25
@@ -61,6 +62,8 @@ class Changes:
                     newest = now
                     self._wake()
                 await asyncio.sleep(TICK_SECONDS)
+        except RegistryError:
+            pass  # the catalog does not answer: who waits is woken, asks it and is told so
         finally:
             self._wake()
 

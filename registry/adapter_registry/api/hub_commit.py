@@ -18,7 +18,7 @@ from adapter_registry.api.requests import backend_of, base_url, body, is_size, j
 from adapter_registry.checkpoints.file_rules import name_problem
 from adapter_registry.checkpoints.front_matter import front_matter
 from adapter_registry.checkpoints.ignored import ignored
-from adapter_registry.checkpoints.patterns import PatternTooExpensive
+from adapter_registry.checkpoints.limited_child import PatternTooExpensive
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, hex_of, of_bytes, parse
 from adapter_registry.domain.draft import MAIN

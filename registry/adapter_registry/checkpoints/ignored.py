@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapter_registry.checkpoints.patterns import MEMORY_BYTES, WALL_SECONDS, PatternTooExpensive
+from adapter_registry.checkpoints.limited_child import answered
 from adapter_registry.domain.errors import InvalidInput
 
 CPU_SECONDS = 2
@@ -25,21 +22,8 @@ def ignored(gitignore: str, paths: Sequence[str]) -> frozenset[str]:
     """
     if len(gitignore) > MAX_BYTES:
         raise InvalidInput(f".gitignore has more than {MAX_BYTES:,} characters; leave it out of the push.")
-    try:
-        done = subprocess.run(  # noqa: S603  our own interpreter on our own file
-            [sys.executable, "-I", "-B", str(CHILD), str(CPU_SECONDS), str(MEMORY_BYTES)],
-            input=json.dumps({"gitignore": gitignore, "paths": list(paths)}).encode(),
-            capture_output=True,
-            timeout=WALL_SECONDS,
-            env={},
-            cwd="/",
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise PatternTooExpensive from error
-    if done.returncode != 0:
-        raise PatternTooExpensive
-    answer = json.loads(done.stdout)
+    question = {"gitignore": gitignore, "paths": list(paths)}
+    answer = answered(CHILD, question, cpu_seconds=CPU_SECONDS, packages=True)
     if answer["error"]:
         raise InvalidInput(f".gitignore: {answer['error']}"[:300])
     return frozenset(answer["ignored"])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapter_registry.checkpoints.limited_child import answered
+
 CPU_SECONDS = 1
-WALL_SECONDS = 5
-MEMORY_BYTES = 512 * 1024 * 1024
 CHILD = Path(__file__).with_name("pattern_child.py")
 
 _PLAIN = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
@@ -44,10 +41,6 @@ class Matches:
     error: str = ""
 
 
-class PatternTooExpensive(Exception):
-    """The engine did not answer within its limits."""
-
-
 def is_plain(text: str) -> bool:
     """Whether a pattern is a dotted name, so that it means the same without a regex engine."""
     return bool(_PLAIN.fullmatch(text))
@@ -62,21 +55,7 @@ def match(patterns: Sequence[Pattern], names: Sequence[str]) -> list[Matches]:
     if not patterns:
         return []
     question = {"names": names, "patterns": [{"regex": p.regex, "full": p.full} for p in patterns]}
-    try:
-        done = subprocess.run(  # noqa: S603  our own interpreter on our own file
-            [sys.executable, "-I", "-S", "-B", str(CHILD), str(CPU_SECONDS), str(MEMORY_BYTES)],
-            input=json.dumps(question).encode(),
-            capture_output=True,
-            timeout=WALL_SECONDS,
-            env={},
-            cwd="/",
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise PatternTooExpensive from error
-    if done.returncode != 0:
-        raise PatternTooExpensive
-    answer = json.loads(done.stdout)
+    answer = answered(CHILD, question, cpu_seconds=CPU_SECONDS)
     return [
         Matches({names[i]: group for i, group in found}, error)
         for found, error in zip(answer["answers"], answer["errors"], strict=True)

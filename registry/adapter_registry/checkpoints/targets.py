@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from adapter_registry.checkpoints.limited_child import PatternTooExpensive
 from adapter_registry.checkpoints.modules import EXPERT, OUTPUT_HEAD, Modules
-from adapter_registry.checkpoints.patterns import Matches, Pattern, PatternTooExpensive, is_plain, match
+from adapter_registry.checkpoints.patterns import Matches, Pattern, is_plain, match
 from adapter_registry.domain.errors import Problem
 from adapter_registry.domain.peft import AdapterConfig
 from adapter_registry.domain.peft_fields import CONFIG

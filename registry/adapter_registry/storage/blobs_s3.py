@@ -21,9 +21,8 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]  # it has no types
 
-from adapter_registry.domain.digest import Digest, hex_of, parse
+from adapter_registry.domain.digest import Digest, parse
 from adapter_registry.domain.errors import (
-    DigestMismatch,
     InvalidInput,
     InvalidReference,
     StoreFull,
@@ -33,6 +32,7 @@ from adapter_registry.storage.blobs_s3_client import explained, is_missing, is_t
 from adapter_registry.storage.blobs_s3_direct import CONTENT_TYPE, LARGEST_COPY, DirectAccess, checksum_of, sound
 from adapter_registry.storage.blobs_s3_reading import RemoteBlob, lost
 from adapter_registry.storage.blobs_whole import StartsOver
+from adapter_registry.storage.spooled import HashedAside
 
 BLOCK = 1 << 20
 READ_AHEAD = 1 << 20
@@ -254,33 +254,24 @@ class S3Blobs(StartsOver, DirectAccess):
             return
 
 
-class IncomingObject:
+class IncomingObject(HashedAside):
     """See ports.Incoming: bytes aside, hashed as they are written, sent when their digest is known."""
 
     def __init__(self, store: S3Blobs, aside: IO[bytes], name: str) -> None:
-        self._store, self._aside, self._name = store, aside, name
-        self._hasher, self._size = hashlib.sha256(), 0
+        super().__init__(aside, name)
+        self._store = store
 
     def write(self, *pieces: bytes) -> None:
         """See Incoming.write."""
         with _explained_disk(self._name):
-            for piece in pieces:
-                self._hasher.update(piece)
-                self._size += len(piece)
-                self._aside.write(piece)
-
-    def check(self, digest: Digest) -> None:
-        """See Incoming.check."""
-        received = self._hasher.hexdigest()
-        if received != hex_of(digest):
-            raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
+            super().write(*pieces)
 
     def publish(self, digest: Digest) -> int:
         """See Incoming.publish."""
         self.check(digest)
         with _explained_disk(self._name):
-            self._aside.flush()
-        self._store.publish(parse(digest), self._aside, size=self._size, name=self._name)
+            self._file.flush()
+        self._store.publish(parse(digest), self._file, size=self._size, name=self._name)
         return self._size
 
 

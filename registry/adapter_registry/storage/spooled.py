@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from adapter_registry.domain.digest import Digest, hex_of
 from adapter_registry.domain.errors import DigestMismatch
@@ -19,14 +19,14 @@ Put = Callable[[Digest, BinaryIO, str], int]
 def spooled(put: Put, name: str) -> Iterator[SpooledIncoming]:
     """An Incoming whose `publish` hands everything to `put`."""
     with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as file:
-        yield SpooledIncoming(put, cast("BinaryIO", file), name)
+        yield SpooledIncoming(put, file, name)
 
 
-class SpooledIncoming:
-    """See ports.Incoming."""
+class HashedAside:
+    """Bytes in a file aside, hashed as they are written."""
 
-    def __init__(self, put: Put, file: BinaryIO, name: str) -> None:
-        self._put, self._file, self._name = put, file, name
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name = file, name
         self._hasher, self._size = hashlib.sha256(), 0
 
     def write(self, *pieces: bytes) -> None:
@@ -42,8 +42,16 @@ class SpooledIncoming:
         if received != hex_of(digest):
             raise DigestMismatch(self._name, declared=digest, received=received, size=self._size)
 
+
+class SpooledIncoming(HashedAside):
+    """See ports.Incoming."""
+
+    def __init__(self, put: Put, file: IO[bytes], name: str) -> None:
+        super().__init__(file, name)
+        self._put = put
+
     def publish(self, digest: Digest) -> int:
         """See Incoming.publish."""
         self.check(digest)
         self._file.seek(0)
-        return self._put(digest, self._file, self._name)
+        return self._put(digest, cast("BinaryIO", self._file), self._name)

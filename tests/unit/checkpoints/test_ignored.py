@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapter_registry.checkpoints.ignored import MAX_BYTES, ignored
-from adapter_registry.checkpoints.patterns import PatternTooExpensive
+from adapter_registry.checkpoints.limited_child import PatternTooExpensive
 from adapter_registry.domain.errors import InvalidInput
 
 PATHS = ["a.log", "keep.log", "b/c.log", "build/x.txt", "src/build/y.txt", "d.txt", "docs/e.md", "ünï.txt"]
