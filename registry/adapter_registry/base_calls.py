@@ -11,8 +11,8 @@ from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import InvalidInput, Notice
-from adapter_registry.domain.lock import Equivalence
+from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, Notice
+from adapter_registry.domain.lock import Equivalence, Level, compare
 from adapter_registry.domain.stored_base import StoredBase, check_served, receiver
 from adapter_registry.folders import hashed, is_folder
 from adapter_registry.services import access
@@ -116,6 +116,41 @@ class BaseCalls(Asking):
         if not is_folder(text):
             return self._ask(base_service.find, reference=text)
         return self._ask(base_service.recognise, base=self._read(text, progress))
+
+    def checkpoint(self, base: str, given: Path | None = None, *, progress: Progress | None = None) -> Path:
+        """A folder on this machine with the bytes of a registered Base.
+
+        Args:
+            base: name, `name@prefix` or digest.
+            given: where whoever asks says it is; default: the folder it was registered from, if it is still there.
+            progress: called with bytes as they are read; a folder that was read before is not read again.
+
+        Raises:
+            InvalidInput: there is no such folder.
+            IncompatibleBase: the folder holds other weights than the Base has.
+        """
+        known = self.base(base)
+        folder = given or self._registered_from(known)
+        found = self._read(folder, progress)
+        verdict = compare(known.base, found)
+        if verdict.level not in (Level.EXACT, Level.EQUIVALENT):
+            reasons = "; ".join(map(str, verdict.differences[:4]))
+            raise IncompatibleBase(
+                f"{folder} is not {known.registered.reference} ({verdict.level}): {reasons}. Nothing was written. "
+                "Name the folder that holds it with --base-path."
+            )
+        return folder
+
+    def _registered_from(self, known: KnownBase) -> Path:
+        source = known.base.source
+        if source.startswith("hf://"):
+            return self.fetch_base(source)
+        if not is_folder(source):
+            raise InvalidInput(
+                f"{known.registered.reference} was registered from {source}, which is not on this machine. "
+                "Name the folder that holds it with --base-path."
+            )
+        return Path(source)
 
     def equivalences(self, digest: Digest) -> tuple[Equivalence, ...]:
         """Stand-ins declared for the Base with this digest."""

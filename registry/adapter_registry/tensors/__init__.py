@@ -1,0 +1,1 @@
+"""Arithmetic on weights: what adapters add to their base, and what is made of it."""
