@@ -145,7 +145,7 @@ class BaseCalls(Asking):
         source = known.base.source
         if source.startswith("hf://"):
             return self.fetch_base(source)
-        if not is_folder(source):
+        if not Path(source).exists():
             raise InvalidInput(
                 f"{known.registered.reference} was registered from {source}, which is not on this machine. "
                 "Name the folder that holds it with --base-path."
