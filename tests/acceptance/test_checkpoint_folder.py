@@ -26,7 +26,7 @@ class TestCheckpoint:
 
     def test_a_folder_that_moved_has_to_be_named(self, registry, tmp_path):
         (tmp_path / "base").rename(tmp_path / "moved")
-        with pytest.raises(InvalidInput, match="not on this machine.*--base-path"):
+        with pytest.raises(InvalidInput, match=r"not on this machine.*--base-path"):
             registry.checkpoint("tiny")
         assert registry.checkpoint("tiny", tmp_path / "moved") == tmp_path / "moved"
 
