@@ -84,11 +84,15 @@ def _print_judged(judged: Judged, dry_run: bool) -> None:
     for finding in judged.decision.blockers:
         if finding.fix:
             note(f"to do, {finding.rule}: {finding.fix}")
+    shadows = sum(finding.would_block for finding in judged.decision.findings)
+    if shadows:
+        note(f"{shadows} shadow rule{'' if shadows == 1 else 's'} would have blocked")
     say(_summary(judged, dry_run), style="green" if judged.decision.promotes else "red")
 
 
 def _finding_row(finding: Finding) -> tuple[object, ...]:
-    return (styled(finding.outcome.upper(), STYLES[finding.outcome]), finding.rule, finding.reason)
+    said = f"shadow {finding.outcome}" if finding.shadow else str(finding.outcome)
+    return (styled(said.upper(), "dim" if finding.shadow else STYLES[finding.outcome]), finding.rule, finding.reason)
 
 
 def _summary(judged: Judged, dry_run: bool) -> str:

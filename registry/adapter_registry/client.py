@@ -28,10 +28,12 @@ from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
+from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
+from adapter_registry.evidence_calls import EvidenceCalls
 from adapter_registry.folders import hashing, is_folder, name_of
 from adapter_registry.in_use import InUse
 from adapter_registry.pointer_calls import PointerCalls
@@ -46,6 +48,7 @@ from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreRep
 from adapter_registry.services.promote import History, Judged, PolicyInForce
 from adapter_registry.services.push import Pushed
 from adapter_registry.services.stored_base import Storing
+from adapter_registry.services.trial import Replayed
 from adapter_registry.settings import Settings, read_settings
 from adapter_registry.store_calls import StoreCalls
 
@@ -65,7 +68,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
+class Registry(AccountCalls, BaseCalls, EvidenceCalls, PointerCalls, StoreCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings) -> None:
@@ -219,13 +222,25 @@ class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
         """Withdraw one exact version for good."""
         return self._ask(mark.revoke, reference=self.reference(text), because=because)
 
-    def add_scores(self, text: str, scores: tuple[Score, ...], *, claimed: str = "") -> tuple[RecordedScore, ...]:
-        """Bind scores to a Version."""
-        return self._ask(score.add, reference=self.reference(text), scores=scores, claimed=claimed)
+    def add_scores(
+        self,
+        text: str,
+        scores: tuple[Score, ...],
+        *,
+        claimed: str = "",
+        outcomes: tuple[Outcomes, ...] = (),
+        suite: str = "",
+    ) -> tuple[RecordedScore, ...]:
+        """Bind scores to a Version; `outcomes` say what each sample scored, `suite` what they were measured by."""
+        reference = self.reference(text)
+        return self._ask(score.add, reference=reference, scores=scores, claimed=claimed, outcomes=outcomes, suite=suite)
 
-    def add_base_scores(self, base: str, scores: tuple[Score, ...], *, claimed: str = "") -> tuple[RecordedScore, ...]:
-        """Bind scores to a Base, so that a first version can be compared with it."""
-        return self._ask(score.add_to_base, base=base, scores=scores, claimed=claimed)
+    def invalidate_scores(
+        self, text: str, *, because: str, ids: tuple[int, ...] = (), metric: str = "", source: str = ""
+    ) -> tuple[RecordedScore, ...]:
+        """Declare that scores of a Version count no more; they are kept and marked."""
+        reference = self.reference(text)
+        return self._ask(score.invalidate, reference=reference, because=because, ids=ids, metric=metric, source=source)
 
     def explain(self, text: str, stage: str) -> Judged:
         """What a promotion would say, without moving anything."""
@@ -349,6 +364,7 @@ __all__ = [
     "Registered",
     "Registration",
     "Registry",
+    "Replayed",
     "StoreReport",
     "Storing",
     "connect",

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from adapter_registry.domain import lock
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.digest import short
 from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.finding import Incumbent, Subject
 from adapter_registry.domain.gate import judge
-from adapter_registry.domain.lock import Verdict
 from adapter_registry.domain.policy import DEFAULT_PRESET, Policy, preset
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Decision, Kind, Promotion, decide, inputs_digest, rollback_target
@@ -20,6 +16,7 @@ from adapter_registry.domain.reference import parse
 from adapter_registry.domain.stage import check_stage
 from adapter_registry.services.pull import served
 from adapter_registry.services.references import no_adapter, version_of
+from adapter_registry.services.subject import gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +79,10 @@ def _judged(backend: Backend, tx: Transaction, reference: str, stage: str) -> Ju
     tx.stages.hold(version.adapter, stage)
     incumbent = tx.versions.staged(version.adapter, stage)
     in_force = _in_force(tx, stage)
-    subject = _subject(tx, version, incumbent)
+    subject = gathered(backend, tx, version, incumbent, policy=in_force.policy)
     decision = decide(judge(in_force.policy, subject), digest=inputs_digest(in_force.policy, subject))
     already = incumbent is not None and incumbent.number == version.number
     return Judged(version, stage, incumbent, in_force, decision, None, already)
-
-
-def _subject(tx: Transaction, version: Version, incumbent: Version | None) -> Subject:
-    return Subject(
-        reference=version.reference,
-        digest=version.digest,
-        base=version.base,
-        base_reference=f"{version.base_name}@{short(version.base)}",
-        verdict=_verdict(tx, version),
-        description=version.description,
-        labels=version.labels,
-        message=version.message,
-        scores=tuple(each.score for each in tx.scores.of(version.digest)),
-        incumbent=_incumbent(tx, incumbent) if incumbent and incumbent.number != version.number else None,
-        base_scores=tuple(each.score for each in tx.scores.of(version.base)),
-    )
-
-
-def _incumbent(tx: Transaction, version: Version) -> Incumbent:
-    scores = tuple(each.score for each in tx.scores.of(version.digest))
-    return Incumbent(version.reference, version.digest, scores)
-
-
-def _verdict(tx: Transaction, version: Version) -> Verdict | None:
-    base = tx.bases.get(version.base)
-    return lock.compare(base, base) if base else None
 
 
 def _promotion(backend: Backend, judged: Judged, sequence: int, reason: str) -> Promotion:

@@ -13,7 +13,8 @@ from adapter_registry.storage.catalog_accounts import AccountTable
 from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_identities import IdentityTable
-from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
+from adapter_registry.storage.catalog_records import BlobTable, EventTable
+from adapter_registry.storage.catalog_scores import ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
 from adapter_registry.storage.catalog_versions import VersionTable

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0005"
+SCHEMA = "0009"
 """The Alembic revision this code reads and writes; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -167,6 +167,18 @@ scores = Table(
     Column("metric", String(256), nullable=False),
     Column("value", Float),
     Column("document", Text, nullable=False),
+    Column("outcomes", ForeignKey("blobs.digest"), index=True),
+    Column("invalid", Text),
+)
+
+suites = Table(
+    "suites",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("document", Text, nullable=False),
+    CheckConstraint("version > 0", name="version_positive"),
 )
 
 policies = Table(
