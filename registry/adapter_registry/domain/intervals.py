@@ -204,7 +204,8 @@ def _studentised(values: list[float], mean: float, error: float, seed: int) -> l
     batch = max(1, 2_000_000 // n)
     for start in range(0, RESAMPLES, batch):
         drawn = data[random.randint(0, n, (min(batch, RESAMPLES - start), n))]
-        means, errors = drawn.mean(axis=1), drawn.std(axis=1, ddof=1) / math.sqrt(n)
+        means = drawn.mean(axis=1)
+        errors = np.sqrt(np.maximum(np.einsum("ij,ij->i", drawn, drawn) / n - means**2, 0) / (n - 1))
         # A resample without any spread has no ratio of its own; it is held against the observed error.
         ratios += (means / np.where(errors > 0, errors, error)).tolist()
     return sorted(ratios)
