@@ -163,6 +163,7 @@ def _taking(operation: Operation) -> Body | None:
         "mark.tag": lambda _: {"name": "stolen"},
         "mark.label": lambda _: {"labels": {"a": "b"}},
         "score.add": lambda _: {"scores": []},
+        "score.invalidate": lambda _: {"because": "x", "metric": "sql/acc"},
         "promote.promote": lambda _: {"reason": "x"},
         "promote.rollback": lambda _: {"reason": "x"},
         "access.create-token": lambda _: {"account": "victor"},

@@ -1,7 +1,9 @@
 """What counts as evidence, and what rules say when it does not."""
 
+import io
 import json
 import math
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -401,3 +403,43 @@ class TestLint:
         tests = (Comparison(ACC, Test.NON_INFERIOR, Margin(0.0)), Comparison("*", Test.SUPERIOR, Margin(0.0)))
         assert [impossible for _, impossible in self.texts(tests=tests)] == [False, False]
         assert self.texts(Bound(ACC, min=0.4), Bound("t/loss", max=2)) == []
+
+
+class TestInspectSamples:
+    """What an Inspect log says of each sample: letters, numbers, epochs."""
+
+    def document(self, *samples: tuple[int, int, object], accuracy: float) -> dict:
+        return {
+            "version": 2,
+            "status": "success",
+            "eval": {"task": "evals/quiz", "dataset": {"name": "quiz"}, "config": {"epochs": 2}},
+            "results": {
+                "scores": [{"name": "match", "scorer": "match", "metrics": {"accuracy": {"value": accuracy}}}],
+            },
+            "samples": [
+                {"id": number, "epoch": epoch, "input": "secret", "scores": {"match": {"value": value, "answer": "42"}}}
+                for number, epoch, value in samples
+            ],
+        }
+
+    def test_epochs_of_a_sample_are_averaged_and_letters_count_as_inspect_counts_them(self):
+        samples = (1, 1, "C"), (1, 2, "I"), (2, 1, "C"), (2, 2, "P"), ("x", 1, 1), ("x", 2, True)
+        found = read_results(json.dumps(self.document(*samples, accuracy=0.75)).encode(), name="log.json")
+        assert found.outcomes == (Outcomes("quiz/accuracy@match", ("id 1", "id 2", "id x"), (0.5, 0.75, 1.0)),)
+        assert "secret" not in repr(found.outcomes)
+        assert attached(found, []) == (list(found.outcomes), [])
+
+    def test_a_value_that_is_not_their_mean_is_left_without_them(self):
+        found = read_results(json.dumps(self.document((1, 1, "C"), accuracy=0.5)).encode(), name="log.json")
+        assert found.outcomes == ()
+        assert "the mean of its 1 samples is 1 and not 0.5" in found.notices[-1]
+
+    @pytest.mark.parametrize(("summaries", "kept"), [(True, 1), (False, 0)])
+    def test_a_compressed_log_has_them_in_its_summaries(self, summaries, kept):
+        document = self.document((1, 1, "C"), (1, 2, "C"), accuracy=1.0)
+        samples, stream = document.pop("samples"), io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("header.json", json.dumps(document))
+            if summaries:
+                archive.writestr("summaries.json", json.dumps(samples))
+        assert len(read_results(stream.getvalue(), name="log.eval").outcomes) == kept
