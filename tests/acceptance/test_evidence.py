@@ -6,6 +6,12 @@ import json
 
 import pytest
 
+from adapter_registry.client import Registry
+from adapter_registry.domain.digest import of_bytes
+from adapter_registry.domain.errors import InvalidInput, NotFound
+from adapter_registry.domain.outcomes import Outcomes
+from adapter_registry.domain.score import Direction, Score
+from adapter_registry.settings import read_settings
 from tests.adapter_builders import changed_tensors, copied
 
 N = 300
@@ -145,3 +151,18 @@ def test_a_policy_is_checked_tried_and_compared_before_it_is_set(registry, tmp_p
     assert "is it a percentage?" in registry("policy", "lint", wanted, code=3).out
     registry("policy", "set", "prod", tmp_path / "prod.yaml")
     assert "nothing would change" in registry("policy", "diff", "prod", wanted).out
+
+
+def test_no_client_can_say_that_its_scores_are_verified_of_a_suite_or_have_samples(registry):
+    settings = {"ADAPTERS_HOME": str(registry.home), "ADAPTERS_CACHE": str(registry.home / "cache")}
+    client = Registry(read_settings(settings))
+    stray = of_bytes(b"nothing of this kind is stored")
+    claim = Score("sql/acc", 0.9, Direction.HIGHER, n=9, producer="job a1", suite="core@1", outcomes=stray)
+    [recorded] = client.add_scores("sql-lora@v1", (claim,))
+    assert (recorded.score.suite, recorded.score.outcomes, recorded.verified) == ("", None, False)
+    wrong = Outcomes("sql/acc", ("a", "b"), (1.0, 0.0))
+    with pytest.raises(InvalidInput, match="the mean of its 2 samples is 0.5 and not 0.9"):
+        client.add_scores("sql-lora@v1", (claim,), outcomes=(wrong,))
+    with pytest.raises(NotFound, match="there is no suite core@7"):
+        client.add_scores("sql-lora@v1", (claim,), suite="core@7")
+    assert len(client.scores("sql-lora@v1")) == 1
