@@ -20,6 +20,7 @@ COMMANDS = {
         "pull": ("pull", "Write a version's files into a folder, every digest verified."),
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),
+        "diff": ("diff", "Measure what changed between two versions."),
     },
     "Names": {
         "use": ("names", "Choose the adapter that a bare v3 belongs to."),

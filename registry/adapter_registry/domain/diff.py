@@ -1,4 +1,4 @@
-"""What is known of the difference of two adapters: of each module, each tensor, each file, the config and the scores."""
+"""What is known of the difference of two adapters: modules, tensors, files, config, scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from enum import StrEnum
 from math import sqrt
 
 from adapter_registry.domain.figures import shown
+
+FACTORS = ("lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B")
+"""Ends of the names of tensors that mean nothing alone: their product is measured, per module."""
 
 
 class State(StrEnum):

@@ -9,8 +9,10 @@ from typing import Any
 from adapter_registry.domain.diff import FieldDiff
 
 SETS = frozenset(
-    "target_modules exclude_modules modules_to_save target_parameters layers_pattern feedforward_modules "
-    "layers_to_transform".split()
+    """
+    target_modules exclude_modules modules_to_save target_parameters layers_pattern feedforward_modules
+    layers_to_transform
+    """.split()  # noqa: SIM905  a paragraph of names reads better than a column of strings
 )
 """Lists whose order says nothing."""
 
@@ -39,14 +41,18 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 """What PEFT, whichever release wrote the file, takes for a field that is missing or null; "" for every method."""
 
 RECORDS = frozenset(
-    "peft_version auto_mapping base_model_name_or_path revision inference_mode runtime_config unsloth_fixed "
-    "tokenizer_name_or_path megatron_config megatron_core".split()
+    """
+    peft_version auto_mapping base_model_name_or_path revision inference_mode runtime_config unsloth_fixed
+    tokenizer_name_or_path megatron_config megatron_core
+    """.split()  # noqa: SIM905  a paragraph of names reads better than a column of strings
 )
 """Fields that only record something, or say how to run it."""
 TRAINING = frozenset(
-    "lora_dropout rank_dropout module_dropout vera_dropout init_weights init_ia3_weights loftq_config eva_config "
-    "corda_config lora_ga_config merge_weights d_initial init_r tinit tfinal deltaT beta1 beta2 orth_reg_weight "
-    "total_step task_type velora_config".split()
+    """
+    lora_dropout rank_dropout module_dropout vera_dropout init_weights init_ia3_weights loftq_config
+    eva_config corda_config lora_ga_config merge_weights d_initial init_r tinit tfinal deltaT beta1 beta2
+    orth_reg_weight total_step task_type velora_config
+    """.split()  # noqa: SIM905  a paragraph of names reads better than a column of strings
 )
 """Fields that say how it was trained; `init_lora_weights` is none of them: some values change the base on loading."""
 

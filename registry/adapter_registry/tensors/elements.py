@@ -1,4 +1,4 @@
-"""What holds of single elements of two deltas: signs and largest magnitudes. Factors do not tell; rows are made again."""
+"""What holds of single elements of two deltas: signs, largest magnitudes. Factors do not tell; rows are made again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Two low-rank deltas measured against each other, from their factors alone.
 
 Everything here is a function of singular values and inner products, so it is the same in any orthonormal basis. With
-thin factorisations [U₁ U₂] = Q·L and [V₁ V₂] = P·R of the stacked factors, every delta is Q·(core)·Pᵀ with a small core,
+thin factorisations [U₁ U₂] = Q·L and [V₁ V₂] = P·R of the stacked factors, every delta is Q·core·Pᵀ with a small core,
 and no matrix of the weight's size is ever made. Q and P are not needed.
 """
 
@@ -68,13 +68,11 @@ def measured(first: Pair, second: Pair, named: ModuleDiff) -> ModuleDiff:
         return replace(alone((first, second)[there], named, there), state=State.CHANGED)
     if _equal(first, second):
         one = spectrum_of(_spread(_own(first)))
-        return replace(
-            named, state=State.SAME, first=one, second=one, difference=_nothing(one), **_of_equal(first, one)
-        )
+        return replace(named, state=State.SAME, first=one, second=one, difference=_nothing(one), **_of_equal(one))
     cores = cores_of(first, second, quick=True)
     if not cores.trusted:
         cores = cores_of(first, second, quick=False)
-    return replace(named, **_measures(cores, same=_rounding_explains(cores, first, second)))
+    return replace(named, **_measures(cores, same=_rounding_explains(cores)))
 
 
 def alone(pair: Pair, named: ModuleDiff, side: int) -> ModuleDiff:
@@ -83,16 +81,14 @@ def alone(pair: Pair, named: ModuleDiff, side: int) -> ModuleDiff:
     norms = (one.norm, 0.0, one.norm) if side == 0 else (0.0, one.norm, one.norm)
     state, sides = (State.REMOVED, (one, None)) if side == 0 else (State.ADDED, (None, one))
     relative = 1.0 if side == 0 and one.norm else None
-    return replace(
-        named, state=state, first=sides[0], second=sides[1], difference=one, norms=norms, relative=relative
-    )
+    return replace(named, state=state, first=sides[0], second=sides[1], difference=one, norms=norms, relative=relative)
 
 
 def cores_of(first: Pair, second: Pair, *, quick: bool) -> Cores:
     """Both deltas in common bases.
 
     Deltas of one rank are taken as first and change, U₂ = U₁ + E and V₂ = V₁ + F, whose difference E·V₂ + U₁·F loses
-    no digits however small it is. Where the factors differ by more than the deltas do (U·G and G⁻¹·V), those two cancel.
+    no digits however small it is. Where factors differ by more than their deltas do (U·G and G⁻¹·V), those two cancel.
 
     Args:
         first: any.
@@ -118,8 +114,14 @@ def cores_of(first: Pair, second: Pair, *, quick: bool) -> Cores:
 
 def _factored(first: NDArray[Any], second: NDArray[Any], change: bool, quick: bool) -> tuple[Float64, float]:
     """R of [first second], or of [first second-first], and the relative error of its columns."""
+    rank = first.shape[1]
     pieces = _pieces(first, second, change, BLOCK if quick else len(first))
-    return root_of_gram(sum(piece.T @ piece for piece in pieces)) if quick else root(next(pieces))
+    if not quick:
+        return root(next(pieces))
+    gram = np.zeros((rank + second.shape[1],) * 2)
+    for piece in pieces:
+        gram += piece.T @ piece
+    return root_of_gram(gram)
 
 
 def _pieces(first: NDArray[Any], second: NDArray[Any], change: bool, rows: int) -> Iterator[Float64]:
@@ -160,7 +162,7 @@ def root_of_gram(gram: Float64) -> tuple[Float64, float]:
 
 def spectrum_of(core: Float64) -> Spectrum:
     """The singular values of a core, and what they say."""
-    return _spectrum(np.linalg.svd(core, compute_uv=False))
+    return _spectrum(np.asarray(np.linalg.svd(core, compute_uv=False)))
 
 
 def _spectrum(values: Float64) -> Spectrum:
@@ -199,9 +201,7 @@ def _measures(cores: Cores, *, same: bool) -> dict[str, Any]:
         return found
     one, other = cores.delta(0), cores.delta(1)
     parts = math.hypot(first.norm, second.norm)
-    met = math.hypot(
-        norm(sides[0].left.T @ other @ sides[0].right), norm(sides[1].left.T @ one @ sides[1].right)
-    )
+    met = math.hypot(norm(sides[0].left.T @ other @ sides[0].right), norm(sides[1].left.T @ one @ sides[1].right))
     return {
         **found,
         "cosine": _cosine(first.norm, second.norm, difference.norm),
@@ -244,7 +244,7 @@ def _alignment(first: Float64, second: Float64, one: Float64, other: Float64) ->
     )
 
 
-def _of_equal(pair: Pair, one: Spectrum) -> dict[str, Any]:
+def _of_equal(one: Spectrum) -> dict[str, Any]:
     """What the measures of a delta against itself are."""
     norms = (one.norm, one.norm, 0.0)
     if not one.norm:
@@ -289,11 +289,9 @@ def _spread(sides: tuple[Float64, Float64]) -> Float64:
     return np.asarray(sides[0] @ sides[1].T)
 
 
-def _rounding_explains(cores: Cores, first: Pair, second: Pair) -> bool:
+def _rounding_explains(cores: Cores) -> bool:
     """Whether storing the factors in float32 makes as large a difference as was found."""
-    sizes = [
-        np.linalg.norm(cores.left[side], axis=0) * np.linalg.norm(cores.right[side], axis=0) for side in (0, 1)
-    ]
+    sizes = [np.linalg.norm(cores.left[side], axis=0) * np.linalg.norm(cores.right[side], axis=0) for side in (0, 1)]
     return norm(cores.difference) <= ROUNDING * math.hypot(norm(sizes[0]), norm(sizes[1]))
 
 
