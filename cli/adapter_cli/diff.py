@@ -203,7 +203,7 @@ def _module_row(module: ModuleDiff) -> tuple[str, ...]:
         percent(module.interference),
         "->".join(percent(each.relative) for each in weights) or "-",
         "->".join(found) or "-",
-        module.note or ("" if module.state is State.CHANGED else str(module.state)),
+        module.note.partition(":")[0] or ("" if module.state is State.CHANGED else str(module.state)),
     )
 
 

@@ -69,26 +69,37 @@ def config_changes(
     """
     mine, other = _canonical(first), _canonical(second)
     differing = [name for name in sorted(mine.keys() | other.keys()) if mine.get(name) != other.get(name)]
-    found = (_field(name, mine.get(name), other.get(name), same_modules) for name in differing)
+    sides = ((name, _shown(name, mine, first), _shown(name, other, second)) for name in differing)
+    found = (_field(*side, same_modules) for side in sides)
     return tuple(sorted(found, key=lambda each: ("weights", "training", "record").index(each.matters)))
 
 
-def _field(name: str, first: Any, second: Any, same_modules: bool) -> FieldDiff:
+def _field(name: str, first: str, second: str, same_modules: bool) -> FieldDiff:
     matters = "record" if name in RECORDS else "training" if name in TRAINING else "weights"
     if same_modules and name in ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"):
-        return FieldDiff(name, _text(first), _text(second), "record", "other words for the same modules")
-    return FieldDiff(name, _text(first), _text(second), matters)
+        return FieldDiff(name, first, second, "record", "other words for the same modules")
+    return FieldDiff(name, first, second, matters)
 
 
 def _canonical(document: Mapping[str, Any]) -> dict[str, Any]:
     """Fields with a value that is not the default, in one form; a field that is left out has its default."""
-    defaults = {**DEFAULTS[""], **DEFAULTS.get(str(document.get("peft_type")), {})}
+    defaults = _defaults(document)
     found = {name: _value(name, value) for name, value in document.items()}
     return {
         name: value
         for name, value in found.items()
         if value is not None and value != defaults.get(name) and (value not in ([], {}) or name == "target_modules")
     }
+
+
+def _defaults(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {**DEFAULTS[""], **DEFAULTS.get(str(document.get("peft_type")), {})}
+
+
+def _shown(name: str, canonical: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """The value; of a field at its default that default, or `-` where PEFT has none."""
+    value = canonical.get(name, _defaults(document).get(name))
+    return "-" if value is None else _text(value)
 
 
 def _value(name: str, value: Any) -> Any:
@@ -100,4 +111,4 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return "default" if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

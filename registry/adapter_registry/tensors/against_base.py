@@ -1,4 +1,4 @@
-"""Deltas beside the weights they are added to: their size, intruder dimensions, and what DoRA's lengths make of both."""
+"""Deltas beside the weights they are added to: their size, intruder dimensions, what DoRA's lengths make of both."""
 
 from __future__ import annotations
 
@@ -146,13 +146,13 @@ def _strongest(matrix: Float32, pair: Pair | None, count: int, start: Float32 | 
 
 
 def _times(matrix: Float32, pair: Pair | None, block: Float32) -> Float32:
-    made = matrix @ block
-    return made if pair is None else made + pair.scale * (pair.up @ (pair.down @ block))
+    made: Float32 = matrix @ block
+    return made if pair is None else np.asarray(made + pair.scale * (pair.up @ (pair.down @ block)), np.float32)
 
 
 def _transposed_times(matrix: Float32, pair: Pair | None, block: Float32) -> Float32:
-    made = matrix.T @ block
-    return made if pair is None else made + pair.scale * (pair.down.T @ (pair.up.T @ block))
+    made: Float32 = matrix.T @ block
+    return made if pair is None else np.asarray(made + pair.scale * (pair.down.T @ (pair.up.T @ block)), np.float32)
 
 
 def _keep(place: Path, weight: _Weight) -> None:
@@ -177,7 +177,7 @@ def _with_lengths(found: ModuleDiff, weight: Float32, first: Matrix, second: Mat
     Source: DoRA, arXiv:2402.09353, as PEFT has it.
     """
     if first.layer.kind == "embedding":
-        return replace(found, note="DoRA of an embedding: the direction only")
+        return replace(found, note="DoRA: the direction only, as of every embedding")
     sums = np.zeros(4)
     pairs, lengths = [oriented(side) for side in (first, second)], [_lengths(side) for side in (first, second)]
     for start in range(0, len(weight), ROWS):
@@ -187,13 +187,18 @@ def _with_lengths(found: ModuleDiff, weight: Float32, first: Matrix, second: Mat
         apart = other - one
         sums += [np.sum(one * one), np.sum(other * other), np.sum(apart * apart), np.sum(one * other)]
     norms = (float(sums[0]) ** 0.5, float(sums[1]) ** 0.5, float(sums[2]) ** 0.5)
-    both = norms[0] * norms[1]
+    both, size = norms[0] * norms[1], norm(weight)
+    sides = [
+        replace(each, relative=of / size) for each, of in zip((found.first_base, found.second_base), norms) if each
+    ]
     return replace(
         found,
         state=State.CHANGED if norms[2] else State.SAME,
         norms=norms,
         relative=norms[2] / norms[0] if norms[0] else None,
         cosine=float(sums[3]) / both if both else None,
+        first_base=sides[0],
+        second_base=sides[1],
         note="DoRA: norms, change and cosine are of what is really added; all else is of the direction",
     )
 

@@ -138,7 +138,7 @@ def diff(
             kinds=groups(modules, [module.kind for module in modules]),
             layers=groups(modules, ["-" if m.layer is None else str(m.layer) for m in modules]),
             scores=(),
-            notes=(*_base_notes(first, second), *_method_notes(one, other), *notes),
+            notes=tuple(dict.fromkeys((*_base_notes(first, second), *_method_notes(one, other), *notes))),
         )
     verdict, summary = _verdict(found)
     return replace(found, verdict=verdict, summary=summary)
@@ -251,7 +251,7 @@ def _method_notes(first: Loaded, second: Loaded) -> Iterator[str]:
         elif others := OTHER_FUNCTIONS & set(config.extensions):
             yield f"{', '.join(sorted(others))}: the delta is no product of two factors; only tensors are compared."
         if config.use_dora:
-            yield "DoRA: lengths act on base and delta together; what is measured is the direction."
+            yield "DoRA: lengths act on base and delta together; without --base-path the direction alone is measured."
 
 
 def _verdict(found: VersionDiff) -> tuple[str, str]:
