@@ -188,9 +188,7 @@ def _with_lengths(found: ModuleDiff, weight: Float32, first: Matrix, second: Mat
         sums += [np.sum(one * one), np.sum(other * other), np.sum(apart * apart), np.sum(one * other)]
     norms = (float(sums[0]) ** 0.5, float(sums[1]) ** 0.5, float(sums[2]) ** 0.5)
     both, size = norms[0] * norms[1], norm(weight)
-    sides = [
-        replace(each, relative=of / size) for each, of in zip((found.first_base, found.second_base), norms) if each
-    ]
+    sides = [AgainstBase(own / size if size else 0.0) for own in norms[:2]]
     return replace(
         found,
         state=State.CHANGED if norms[2] else State.SAME,
