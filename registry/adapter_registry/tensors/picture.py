@@ -13,8 +13,10 @@ WIDTH, MARGIN, LABELS = 960, 24, 150
 """Of the picture; around it; of the names of the rows. Pixels."""
 ROW, PANEL, ACROSS = 24, 150, 4
 """Height of a row of cells; of a panel of spectra; how many panels lie side by side."""
-DECADES = 4
-"""How many powers of ten below the largest change the colours tell apart."""
+STEPS = 4
+"""Of the legend, beside the strongest colour."""
+DECADES = (1.0, 6.0)
+"""The fewest and most powers of ten below the largest change that the colours tell apart."""
 FAINTEST = 0.06
 
 _STYLE = """
@@ -37,7 +39,7 @@ def picture(found: VersionDiff) -> str:
     """A heat map of the relative change by layer and kind of module, and the spectra of each kind, as SVG."""
     map_top = 84.0
     rows = list(dict.fromkeys(module.kind for module in found.modules))
-    spectra_top = map_top + ROW * len(rows) + 92
+    spectra_top = map_top + ROW * len(rows) + 108
     panels = list(_panels(found, rows))
     height = spectra_top + math.ceil(len(panels) / ACROSS) * (PANEL + 34) + MARGIN
     body = [
@@ -69,18 +71,18 @@ def _heat_map(found: VersionDiff, rows: Sequence[str], top: float) -> Iterator[s
     if not columns:
         yield _text(MARGIN, top + 12, "no module of either has a delta that factors tell", kind="small")
         return
-    width = min(28.0, (WIDTH - 2 * MARGIN - LABELS) / len(columns))
+    width = min(44.0, (WIDTH - 2 * MARGIN - LABELS) / len(columns))
     cells: dict[tuple[str, int | None], list[ModuleDiff]] = {}
     for module in found.modules:
         cells.setdefault((module.kind, module.layer), []).append(module)
-    strongest = _strongest(found.modules)
+    scale = _scale(found.modules)
     for y, kind in enumerate(rows):
         yield _text(MARGIN + LABELS - 8, top + y * ROW + 16, kind, anchor="end")
         for x, layer in enumerate(columns):
             here = cells.get((kind, layer), [])
             for i, module in enumerate(here):
                 part = width / len(here)
-                yield _cell(module, strongest, MARGIN + LABELS + x * width + i * part, top + y * ROW, part)
+                yield _cell(module, scale, MARGIN + LABELS + x * width + i * part, top + y * ROW, part)
     bottom = top + len(rows) * ROW
     step = max(1, math.ceil(22 / width))
     for x, layer in enumerate(columns):
@@ -90,14 +92,14 @@ def _heat_map(found: VersionDiff, rows: Sequence[str], top: float) -> Iterator[s
     yield _text(MARGIN + LABELS - 8, bottom + 14, "layer", kind="small", anchor="end")
 
 
-def _cell(module: ModuleDiff, strongest: float, x: float, y: float, width: float) -> str:
+def _cell(module: ModuleDiff, scale: tuple[float, float], x: float, y: float, width: float) -> str:
     told = f"{module.name}: {_change(module)}"
     gap = 1 if width > 4 else 0
     box = f'x="{x:.2f}" y="{y + 1:.1f}" width="{width - gap:.2f}" height="{ROW - 2}"'
     mark = _MARKS.get(module.state, "")
     parts = [f'<rect class="paper" {box}/>']
     if not mark and module.relative:
-        strength = _strength(module.relative, strongest)
+        strength = _strength(module.relative, scale)
         parts.append(f'<rect class="cell" fill-opacity="{strength:.3f}" {box}/>')
     if mark and width > 6:
         parts.append(f'<text class="mark" x="{x + width / 2:.1f}" y="{y + 16:.1f}">{mark}</text>')
@@ -112,34 +114,34 @@ def _change(module: ModuleDiff) -> str:
     return f"{percent(module.relative)}, |delta| {shown(module.norms[0])} → {shown(module.norms[1])}"
 
 
-def _strongest(modules: Sequence[ModuleDiff]) -> float:
+def _scale(modules: Sequence[ModuleDiff]) -> tuple[float, float]:
+    """The largest relative change, and how many powers of ten below it the colours reach; (0, 1) without any."""
     kept = [module.relative for module in modules if module.relative and module.state not in _MARKS]
-    return max(kept, default=0.0)
+    if not kept:
+        return 0.0, 1.0
+    return max(kept), min(DECADES[1], max(DECADES[0], math.log10(max(kept) / min(kept))))
 
 
-def _strength(relative: float, strongest: float) -> float:
-    down = math.log10(strongest / relative) / DECADES if strongest else 1.0
-    return FAINTEST + (1 - FAINTEST) * min(1.0, max(0.0, 1 - down))
+def _strength(relative: float, scale: tuple[float, float]) -> float:
+    strongest, decades = scale
+    return FAINTEST + (1 - FAINTEST) * max(0.0, 1 - math.log10(strongest / relative) / decades)
 
 
 def _legend(found: VersionDiff, top: float) -> Iterator[str]:
-    strongest = _strongest(found.modules)
-    if not strongest:
-        return
-    yield _text(MARGIN + LABELS - 8, top + 11, "relative change", kind="small", anchor="end")
-    for i in range(DECADES + 1):
-        relative = strongest / 10 ** (DECADES - i)
-        x = MARGIN + LABELS + i * 92
-        yield f'<rect class="paper" x="{x}" y="{top}" width="18" height="14"/>'
-        yield (
-            f'<rect class="cell" fill-opacity="{_strength(relative, strongest):.3f}" x="{x}" y="{top}" width="18" '
-            'height="14"/>'
-        )
-        yield _text(x + 23, top + 11, f"{'≤ ' if i == 0 else ''}{percent(float(f'{relative:.2g}'))}", kind="small")
-    told = ", ".join(
-        f"{mark} {state}" for state, mark in _MARKS.items() if any(m.state is state for m in found.modules)
-    )
-    yield _text(MARGIN + LABELS + (DECADES + 1) * 92, top + 11, told, kind="small")
+    scale = strongest, decades = _scale(found.modules)
+    x = MARGIN + LABELS
+    if strongest:
+        yield _text(x - 8, top + 11, "relative change", kind="small", anchor="end")
+        for i in range(STEPS + 1):
+            relative = strongest / 10 ** (decades * (STEPS - i) / STEPS)
+            box = f'x="{x}" y="{top}" width="18" height="14"'
+            strength = _strength(relative, scale)
+            yield f'<rect class="paper" {box}/><rect class="cell" fill-opacity="{strength:.3f}" {box}/>'
+            yield _text(x + 23, top + 11, percent(float(f"{relative:.2g}")), kind="small")
+            x += 92
+    states = {module.state for module in found.modules}
+    told = ", ".join(f"{mark} {state}" for state, mark in _MARKS.items() if state in states)
+    yield _text(x, top + 11, told, kind="small")
 
 
 _Panel = tuple[str, dict[str, list[float]]]

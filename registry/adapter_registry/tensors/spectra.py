@@ -69,10 +69,21 @@ def measured(first: Pair, second: Pair, named: ModuleDiff) -> ModuleDiff:
     if _equal(first, second):
         one = spectrum_of(_spread(_own(first)))
         return replace(named, state=State.SAME, first=one, second=one, difference=_nothing(one), **_of_equal(one))
-    cores = cores_of(first, second, quick=True)
-    if not cores.trusted:
-        cores = cores_of(first, second, quick=False)
+    cores = _trusted(first, second)
     return replace(named, **_measures(cores, same=_rounding_explains(cores)))
+
+
+def _trusted(first: Pair, second: Pair) -> Cores:
+    """The quickest cores that can be trusted; failing that, those with the smallest error."""
+    ways = (
+        [(True, True), (False, True), (False, False)] if first.rank == second.rank else [(True, False), (False, False)]
+    )
+    tried = []
+    for quick, change in ways:
+        tried.append(cores_of(first, second, quick=quick, change=change))
+        if tried[-1].trusted:
+            break
+    return min(tried, key=lambda cores: cores.error)
 
 
 def alone(pair: Pair, named: ModuleDiff, side: int) -> ModuleDiff:
@@ -84,32 +95,34 @@ def alone(pair: Pair, named: ModuleDiff, side: int) -> ModuleDiff:
     return replace(named, state=state, first=sides[0], second=sides[1], difference=one, norms=norms, relative=relative)
 
 
-def cores_of(first: Pair, second: Pair, *, quick: bool) -> Cores:
+def cores_of(first: Pair, second: Pair, *, quick: bool, change: bool) -> Cores:
     """Both deltas in common bases.
-
-    Deltas of one rank are taken as first and change, U₂ = U₁ + E and V₂ = V₁ + F, whose difference E·V₂ + U₁·F loses
-    no digits however small it is. Where factors differ by more than their deltas do (U·G and G⁻¹·V), those two cancel.
 
     Args:
         first: any.
         second: of the same weight.
+        change: take the second, of the same rank, as first and change, U₂ = U₁ + E and V₂ = V₁ + F. Their difference
+            E·V₂ + U₁·F loses no digits however small it is; but where factors differ by more than their deltas do
+            (U·G and G⁻¹·V), the two terms cancel.
         quick: by Cholesky of the Gram matrix, whose error grows with the condition; else by Householder, 8 times
             slower and as exact as float64 is.
     """
-    change = first.rank == second.rank
     left, left_error = _factored(first.up, second.up, change, quick)
     right, right_error = _factored(first.down.T, second.down.T, change, quick)
     u, e = left[:, : first.rank], left[:, first.rank :]
     v, f = right[:, : first.rank], right[:, first.rank :]
     p, q = first.scale, second.scale
+    error = left_error + right_error
+    if math.isinf(error):
+        return Cores((u, e), (v, f), u @ v.T, math.inf)
     if not change:
         difference = q * (e @ f.T) - p * (u @ v.T)
         size = abs(q) * norm(e) * norm(f) + abs(p) * norm(u) * norm(v)
-        return Cores((u, e), (p * v, q * f), difference, (left_error + right_error) * size)
+        return Cores((u, e), (p * v, q * f), difference, error * size)
     after = v + f
     difference = q * (e @ after.T + u @ f.T) + (q - p) * (u @ v.T)
-    size = abs(q) * (norm(e) * norm(after) + norm(u) * norm(f)) + abs(q - p) * norm(u) * norm(v)
-    return Cores((u, u + e), (p * v, q * after), difference, (left_error + right_error) * size)
+    size = abs(q) * (norm(e) * (norm(v) + norm(f)) + norm(u) * norm(f)) + abs(q - p) * norm(u) * norm(v)
+    return Cores((u, u + e), (p * v, q * after), difference, error * size)
 
 
 def _factored(first: NDArray[Any], second: NDArray[Any], change: bool, quick: bool) -> tuple[Float64, float]:
