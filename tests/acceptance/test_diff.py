@@ -6,12 +6,16 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from tests.acceptance.conftest import Cli
 from tests.adapter_builders import changed_config, changed_tensors, copied
 
 
-@pytest.fixture
-def two(cli, llama_folder, lora_folder):
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, llama_folder, lora_folder):
     """A registry with two versions, of which the second moved one module."""
+    root = tmp_path_factory.mktemp("diff")
+    (root / "work").mkdir()
+    cli = Cli(root / "home", root / "work")
     cli("base", "add", "tiny", llama_folder)
     cli("push", lora_folder, "--base", "tiny", "--name", "sql-lora")
     second = copied(lora_folder, cli.folder / "second")
