@@ -9,8 +9,15 @@ from math import sqrt
 
 from adapter_registry.domain.figures import shown
 
-FACTORS = ("lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B")
-"""Ends of the names of tensors that mean nothing alone: their product is measured, per module."""
+LORA_FACTORS = ("lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B")
+FACTORS = (
+    *LORA_FACTORS,
+    *("lora_A", "lora_B", "lora_E"),
+    *("vera_A", "vera_B", "vera_lambda_b", "vera_lambda_d"),
+    *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+    *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
+)
+"""Ends of the names of tensors that mean nothing alone: their product is measured, per module, where there are any."""
 
 
 class State(StrEnum):

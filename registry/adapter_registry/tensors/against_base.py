@@ -16,8 +16,9 @@ from adapter_registry.checkpoints.base_folder import open_checkpoint
 from adapter_registry.domain.base import Tensor
 from adapter_registry.domain.diff import AgainstBase, ModuleDiff, State
 from adapter_registry.tensors.arrays import Float32, WeightFile
-from adapter_registry.tensors.diff import Finish, Matrix
+from adapter_registry.tensors.diff import Finish
 from adapter_registry.tensors.layers import Pair
+from adapter_registry.tensors.matrices import Matrix
 from adapter_registry.tensors.spectra import Float64, norm
 
 TOP, COMPARED, THRESHOLD = 10, 64, 0.5
@@ -26,8 +27,6 @@ SPARE = 16
 """Columns of a block beside those that are wanted: the iteration converges by how much they fall off."""
 SETTLED, MOST_ROUNDS = 1e-3, 24
 ROWS = 256
-SWAPPED = ("transposed", "embedding", "experts-transposed")
-"""Kinds of layers whose weight is stored (in, out)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +60,23 @@ class _AgainstWeights:
 
     def finish(self, found: ModuleDiff, first: Matrix | None, second: Matrix | None) -> ModuleDiff:
         there = first or second
-        tensor = there.layer.tensor if there else None
+        tensor = there.tensor if there else None
         if there is None or tensor is None or tensor.name not in self._files:
             return replace(found, note=found.note or "the base stores this weight in several tensors; not held against")
         with self._one_weight:
             weight = self._weight(there, tensor)
             sides = [self._beside(weight, each) if each else None for each in (first, second)]
             found = replace(found, first_base=sides[0], second_base=sides[1])
-            if first and second and any(_lengths(each) is not None for each in (first, second)):
+            if first and second and any(each.lengths() is not None for each in (first, second)):
                 return _with_lengths(found, weight.matrix, first, second)
         return found
 
     def _weight(self, at: Matrix, tensor: Tensor) -> _Weight:
         matrix = self._files[tensor.name].array(tensor.name)
-        if at.layer.experts > 1:
+        if at.expert is not None:
             matrix = matrix[at.expert]
         matrix = matrix.reshape(matrix.shape[0], -1)
-        matrix = matrix.T if at.layer.kind in SWAPPED else matrix
+        matrix = matrix.T if at.swapped else matrix
         key = f"{tensor.name} {tensor.digest} {at.expert} {COMPARED}"
         place = self._cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz" if self._cache else None
         if place is not None and place.exists():
@@ -109,8 +108,8 @@ class _AgainstWeights:
 
 def oriented(side: Matrix) -> Pair:
     """Its factors as of an (out, in) matrix, however the base stores it."""
-    pair = side.pair
-    return Pair(pair.down.T, pair.up.T, pair.scale) if side.layer.kind in SWAPPED else pair
+    pair = side.read()
+    return Pair(pair.down.T, pair.up.T, pair.scale) if side.swapped else pair
 
 
 def similarities_of(matrix: Float32, pair: Pair, right: Float32) -> Float64:
@@ -167,19 +166,15 @@ def _keep(place: Path, weight: _Weight) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _lengths(side: Matrix) -> Float32 | None:
-    return side.layer.read("lora_magnitude_vector")
-
-
 def _with_lengths(found: ModuleDiff, weight: Float32, first: Matrix, second: Matrix) -> ModuleDiff:
     """Norms and cosine of what DoRA really adds, m / |W + D| · (W + D) - W by rows, made by blocks of rows in float64.
 
     Source: DoRA, arXiv:2402.09353, as PEFT has it.
     """
-    if first.layer.kind == "embedding":
+    if first.embedding:
         return replace(found, note="DoRA: the direction only, as of every embedding")
     sums = np.zeros(4)
-    pairs, lengths = [oriented(side) for side in (first, second)], [_lengths(side) for side in (first, second)]
+    pairs, lengths = [oriented(side) for side in (first, second)], [side.lengths() for side in (first, second)]
     for start in range(0, len(weight), ROWS):
         rows = slice(start, start + ROWS)
         base = weight[rows].astype(np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -15,11 +15,9 @@ from adapter_registry.checkpoints.json_strict import parse
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.diff import (
     FACTORS,
-    FieldDiff,
     ModuleDiff,
     Side,
     State,
-    TensorDiff,
     VersionDiff,
     cosine_of,
     groups,
@@ -30,14 +28,12 @@ from adapter_registry.domain.figures import count
 from adapter_registry.domain.peft_changes import config_changes
 from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
 from adapter_registry.tensors import elements
-from adapter_registry.tensors.layers import Layer, Pair
 from adapter_registry.tensors.loaded import MAX_CONFIG, Loaded, loaded
+from adapter_registry.tensors.matrices import OTHER_FUNCTIONS, Matrix, matrices, natural
 from adapter_registry.tensors.spectra import alone, measured
 from adapter_registry.tensors.tensor_changes import file_changes, tensor_changes
 
 FORMAT = "adapters.diff/1"
-OTHER_FUNCTIONS = frozenset({"kasa", "qalora", "monteclora", "arrow", "bdlora"})
-"""Variants of LoRA whose delta is not scale · up @ down."""
 IN_DELTAS = frozenset(
     """
     r lora_alpha rank_pattern alpha_pattern use_rslora target_modules exclude_modules layers_to_transform
@@ -68,24 +64,6 @@ class Input:
     folder: Path
     base: Base
     base_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """One matrix that an adapter changes: a layer, or one expert of it."""
-
-    layer: Layer
-    expert: int
-
-    @property
-    def pair(self) -> Pair:
-        """Its factors."""
-        return self.layer.pair(self.expert)
-
-    @property
-    def name(self) -> str:
-        """As ModuleDiff has it."""
-        return f"{self.layer.name}[{self.expert}]" if self.layer.experts > 1 else self.layer.name
 
 
 Finish = Callable[[ModuleDiff, Matrix | None, Matrix | None], ModuleDiff]
@@ -119,9 +97,12 @@ def diff(
         files = file_changes(first.folder, second.folder)
         same_weights = all(file.state is State.SAME for file in files if file.path == WEIGHTS)
         tensors = tuple(tensor_changes(one.weights, other.weights, same=same_weights))
-        modules = _modules(one, other, exact, finish, report)
+        documents = (_document(first), _document(second))
+        mine, theirs = matrices(one, documents[0]), matrices(other, documents[1])
+        modules = _modules(mine, theirs, exact, finish, report)
+        methods = tuple(_method_notes((one, mine), (other, theirs)))
         same_modules = bool(modules) and not any(m.state in (State.ADDED, State.REMOVED) for m in modules)
-        config = config_changes(_document(first), _document(second), same_modules=same_modules)
+        config = config_changes(*documents, same_modules=same_modules)
         found = VersionDiff(
             format=FORMAT,
             first=_side(first, one),
@@ -138,7 +119,7 @@ def diff(
             kinds=groups(modules, [module.kind for module in modules]),
             layers=groups(modules, ["-" if m.layer is None else str(m.layer) for m in modules]),
             scores=(),
-            notes=tuple(dict.fromkeys((*_base_notes(first, second), *_method_notes(one, other), *notes))),
+            notes=tuple(dict.fromkeys((*_base_notes(first, second), *methods, *notes))),
         )
     verdict, summary = _verdict(found)
     return replace(found, verdict=verdict, summary=summary)
@@ -153,23 +134,9 @@ def _side(given: Input, found: Loaded) -> Side:
     return Side(given.name, given.digest, method, given.base_name, given.base.digest)
 
 
-def matrices(adapter: Loaded) -> dict[str, Matrix]:
-    """Every matrix with a low-rank delta, by name, in natural order; empty where the method has no such deltas."""
-    if OTHER_FUNCTIONS & set(adapter.config.extensions):
-        return {}
-    found = [Matrix(layer, expert) for layer in adapter.layers for expert in range(layer.experts)]
-    return {matrix.name: matrix for matrix in sorted(found, key=lambda matrix: natural(matrix.name))}
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """A key that puts layer 2 before layer 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
 def _modules(
-    first: Loaded, second: Loaded, exact: bool, finish: Finish | None, report: Report
+    mine: Mapping[str, Matrix], other: Mapping[str, Matrix], exact: bool, finish: Finish | None, report: Report
 ) -> tuple[ModuleDiff, ...]:
-    mine, other = matrices(first), matrices(second)
     names = sorted(mine.keys() | other.keys(), key=natural)
 
     def one(name: str) -> ModuleDiff:
@@ -189,8 +156,8 @@ def _module(first: Matrix | None, second: Matrix | None, exact: bool) -> ModuleD
     if first is None or second is None:
         there, side = (second, 1) if first is None else (first, 0)
         assert there is not None  # noqa: S101  a name comes from one of the two
-        return alone(there.pair, blank, side)
-    one, other = first.pair, second.pair
+        return alone(there.read(), blank, side)
+    one, other = first.read(), second.read()
     if one.shape != other.shape:
         gone, new = alone(one, blank, 0), alone(other, blank, 1)
         note = f"not comparable: {list(one.shape)} and {list(other.shape)}"
@@ -205,7 +172,7 @@ def _module(first: Matrix | None, second: Matrix | None, exact: bool) -> ModuleD
 
 def _with_magnitude(found: ModuleDiff, first: Matrix, second: Matrix) -> ModuleDiff:
     """DoRA's lengths act on base and delta together: without the base only the direction is known."""
-    lengths = [each.layer.read("lora_magnitude_vector") for each in (first, second)]
+    lengths = [each.lengths() for each in (first, second)]
     if lengths[0] is None and lengths[1] is None:
         return found
     note = "DoRA: the direction only; --base-path tells the delta"
@@ -216,16 +183,16 @@ def _with_magnitude(found: ModuleDiff, first: Matrix, second: Matrix) -> ModuleD
 def _named(first: Matrix | None, second: Matrix | None) -> ModuleDiff:
     there = first or second
     assert there is not None  # noqa: S101  a name comes from one of the two
-    number = _NUMBER.search(f".{there.layer.name}")
-    parts = [part for part in there.layer.name.split(".") if not part.isdigit()]
+    number = _NUMBER.search(f".{there.path}")
+    parts = [part for part in there.path.split(".") if not part.isdigit()]
     return ModuleDiff(
         name=there.name,
         layer=int(number[1]) if number else None,
-        kind=parts[-1] if parts else there.layer.name,
-        shape=there.layer.shape,
+        kind=parts[-1] if parts else there.path,
+        shape=there.shape,
         state=State.UNKNOWN,
-        rank=(first.layer.rank if first else 0, second.layer.rank if second else 0),
-        scale=(first.layer.scale if first else 0.0, second.layer.scale if second else 0.0),
+        rank=(first.rank if first else 0, second.rank if second else 0),
+        scale=(first.scale if first else 0.0, second.scale if second else 0.0),
     )
 
 
@@ -243,20 +210,20 @@ def _base_notes(first: Input, second: Input) -> Iterator[str]:
         )
 
 
-def _method_notes(first: Loaded, second: Loaded) -> Iterator[str]:
-    for adapter in (first, second):
+def _method_notes(*sides: tuple[Loaded, Mapping[str, Matrix]]) -> Iterator[str]:
+    for adapter, found in sides:
         config = adapter.config
-        if config.peft_type != "LORA":
-            yield f"{config.peft_type}: what it adds is not measured by module, only tensor by tensor."
-        elif others := OTHER_FUNCTIONS & set(config.extensions):
+        if others := OTHER_FUNCTIONS & set(config.extensions):
             yield f"{', '.join(sorted(others))}: the delta is no product of two factors; only tensors are compared."
+        elif not found:
+            yield f"{config.peft_type}: what it adds is not measured by module here, only tensor by tensor."
         if config.use_dora:
             yield "DoRA: lengths act on base and delta together; without --base-path the direction alone is measured."
 
 
 def _verdict(found: VersionDiff) -> tuple[str, str]:
     """The verdict, and the sentence for it."""
-    others = _other_changes(found.tensors, found.config)
+    others = _other_changes(found)
     modules = [module for module in found.modules if module.state is not State.SAME]
     real = [module for module in modules if module.state is not State.SAME_DELTA]
     if all(file.state is State.SAME for file in found.files):
@@ -287,10 +254,12 @@ def _same_summary(found: VersionDiff, modules: Sequence[ModuleDiff]) -> str:
     return f"the same weights; other bytes in {changed}"
 
 
-def _other_changes(tensors: Sequence[TensorDiff], config: Sequence[FieldDiff]) -> list[str]:
+def _other_changes(found: VersionDiff) -> list[str]:
     """What changed beside the deltas of modules."""
-    others = [each for each in tensors if each.state is not State.SAME and not each.name.endswith(FACTORS)]
-    fields = [each.field for each in config if each.matters == "weights" and each.field not in IN_DELTAS]
+    others = [each for each in found.tensors if each.state is not State.SAME]
+    if found.modules:
+        others = [each for each in others if not each.name.endswith(FACTORS)]
+    fields = [each.field for each in found.config if each.matters == "weights" and each.field not in IN_DELTAS]
     told = [count(len(others), "other tensor")] if others else []
     return [*told, *(f"{field} in the config" for field in fields)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from adapter_registry.checkpoints.adapter_files import FolderFile, survey
-from adapter_registry.domain.diff import FACTORS, FileDiff, State, TensorDiff
+from adapter_registry.domain.diff import LORA_FACTORS, FileDiff, State, TensorDiff
 from adapter_registry.tensors.arrays import WeightFile, as_float32
 
 BLOCK = 1 << 20
@@ -65,7 +65,7 @@ def _equal(first: WeightFile, second: WeightFile, name: str) -> bool:
 def _relative(first: WeightFile, second: WeightFile, name: str) -> float | None:
     """|second - first| / |first| of the values; None where that is not defined, or says nothing."""
     mine, other = first.entries[name], second.entries[name]
-    if name.endswith(FACTORS) or mine.shape != other.shape or {mine.dtype, other.dtype} - set(FLOATS):
+    if name.endswith(LORA_FACTORS) or mine.shape != other.shape or {mine.dtype, other.dtype} - set(FLOATS):
         return None
     one, two = first.stored(name).reshape(-1), second.stored(name).reshape(-1)
     before, apart = 0.0, 0.0

@@ -166,15 +166,49 @@ class TestModules:
             assert module.norms == pytest.approx(wanted, rel=1e-4)
             assert module.first_base.relative == pytest.approx(wanted[0] / float(plain[name].norm()), rel=1e-4)
 
-    def test_a_method_whose_delta_is_not_known_is_named(self, base, base_folder, tmp_path):
-        from peft import LoHaConfig
+    @pytest.mark.parametrize(
+        ("method", "options"),
+        [
+            ("AdaLora", {"init_r": 4, "target_r": 2, "total_step": 10, "lora_alpha": 6}),
+            ("Vera", {"r": 6}),
+            ("LoHa", {"r": 3, "alpha": 5}),
+            ("LoKr", {"r": 2, "alpha": 5}),
+            ("LoKr", {"r": 2, "alpha": 5, "decompose_both": True, "decompose_factor": 4}),
+        ],
+    )
+    def test_deltas_of_other_methods_are_pefts(self, base, base_folder, tmp_path, method, options):
+        import peft
+        import transformers
 
-        folder = adapter(tmp_path / "x", base_folder, LoHaConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
+        config = getattr(peft, f"{method}Config")
+        made = config(task_type="CAUSAL_LM", target_modules=["q_proj", "down_proj"], **options)
+        first = adapter(tmp_path / "x", base_folder, made)
+        second = copied(first, tmp_path / "y")
+        changed_tensors(second, lambda tensors: [tensors.update({name: tensors[name] * 1.1}) for name in list(tensors)])
+        found = diff(Input("a", None, first, base, "base"), Input("b", None, second, base, "base"))
+        assert len(found.modules) == 4
+        assert "other tensor" not in found.summary
+        deltas = []
+        for folder in (first, second):
+            plain = transformers.AutoModelForCausalLM.from_pretrained(base_folder)
+            model = peft.PeftModel.from_pretrained(plain, folder)
+            layers = {m.name: model.get_submodule(f"base_model.model.{m.name}") for m in found.modules}
+            deltas.append({n: layer.get_delta_weight("default").detach().double() for n, layer in layers.items()})
+        for module in found.modules:
+            one, two = (each[module.name].numpy() for each in deltas)
+            wanted = [np.linalg.norm(each) for each in (one, two, two - one)]
+            assert module.norms == pytest.approx(wanted, rel=1e-4)
+
+    def test_a_method_whose_delta_is_not_known_is_named(self, base, base_folder, tmp_path):
+        from peft import OFTConfig
+
+        config = OFTConfig(task_type="CAUSAL_LM", oft_block_size=4, target_modules=["q_proj"])
+        folder = adapter(tmp_path / "x", base_folder, config)
         other = copied(folder, tmp_path / "y")
         times(2, "layers.0")(other)
         found = diff(Input("a", None, folder, base, "base"), Input("b", None, other, base, "base"))
         assert found.modules == ()
-        assert any("LOHA" in note for note in found.notes)
+        assert any("OFT" in note for note in found.notes)
         changed = [each for each in found.tensors if each.state is State.CHANGED]
         assert changed
         assert all(each.relative == pytest.approx(1) for each in changed)
