@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,16 +70,18 @@ def diff(
     from adapter_registry.diffing import compared  # noqa: PLC0415  numpy is needed by this command only
 
     settings = read_settings()
-    found = compared(
-        connect(settings),
-        first,
-        second,
-        base=base,
-        base_path=base_path,
-        cache=settings.cache,
-        intruders=intruders,
-        exact=exact,
-    )
+    with _progress() as report:
+        found = compared(
+            connect(settings),
+            first,
+            second,
+            base=base,
+            base_path=base_path,
+            cache=settings.cache,
+            intruders=intruders,
+            exact=exact,
+            report=report,
+        )
     if plot is not None:
         _draw(found, plot)
     if as_json:
@@ -88,6 +92,16 @@ def diff(
         _print(found, top)
         if plot is not None:
             note(f"drawn in {plot}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    """A bar of modules on stderr while a terminal watches: with --exact and --intruders it takes minutes."""
+    if not sys.stderr.isatty():
+        yield lambda _share: None
+        return
+    with click.progressbar(length=1000, label="comparing", file=sys.stderr) as bar:
+        yield lambda share: bar.update(round(1000 * share) - bar.pos)
 
 
 def _draw(found: VersionDiff, path: Path) -> None:

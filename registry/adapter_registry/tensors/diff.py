@@ -99,7 +99,8 @@ def diff(
         tensors = tuple(tensor_changes(one.weights, other.weights, same=same_weights))
         documents = (_document(first), _document(second))
         mine, theirs = matrices(one, documents[0]), matrices(other, documents[1])
-        modules = _modules(mine, theirs, exact, finish, report)
+        # Without factors on one side, those of the other are neither added nor removed.
+        modules = _modules(mine, theirs, exact, finish, report) if mine and theirs else ()
         methods = tuple(_method_notes((one, mine), (other, theirs)))
         same_modules = bool(modules) and not any(m.state in (State.ADDED, State.REMOVED) for m in modules)
         config = config_changes(*documents, same_modules=same_modules)

@@ -213,6 +213,15 @@ class TestModules:
         assert changed
         assert all(each.relative == pytest.approx(1) for each in changed)
 
+    def test_a_side_without_factors_leaves_nothing_added_or_removed(self, base, base_folder, trained, tmp_path):
+        from peft import OFTConfig
+
+        config = OFTConfig(task_type="CAUSAL_LM", oft_block_size=4, target_modules=["q_proj"])
+        other = adapter(tmp_path / "x", base_folder, config)
+        found = diff(Input("a", None, trained, base, "base"), Input("b", None, other, base, "base"))
+        assert (found.verdict, found.modules) == ("changed", ())
+        assert found.summary.startswith("changed: ")
+
     def test_whole_parameters_are_compared_by_value(self, base, base_folder, tmp_path):
         first = lora(tmp_path / "x", base_folder, modules_to_save=["lm_head"])
         second = copied(first, tmp_path / "y")
