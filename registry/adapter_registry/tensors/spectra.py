@@ -276,7 +276,8 @@ def _of_equal(one: Spectrum) -> dict[str, Any]:
 
 def is_zero(pair: Pair) -> bool:
     """Whether it adds nothing, as a freshly made adapter does."""
-    return not (pair.scale and pair.up.any() and pair.down.any())
+    # A row tells nearly always, and quickly.
+    return not (pair.scale and all(side[:1].any() or side.any() for side in (pair.up, pair.down)))
 
 
 def _equal(first: Pair, second: Pair) -> bool:
