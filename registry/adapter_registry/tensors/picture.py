@@ -25,7 +25,8 @@ text { fill: #1c2733; font-size: 12px; } .small { font-size: 10px; fill: #5b6b7b
 .title { font-size: 16px; font-weight: 600; }
 .cell { fill: #0b57a4; } .paper { fill: #eef1f4; } .mark { font-size: 11px; text-anchor: middle; }
 .first { stroke: #7a8896; } .second { stroke: #0b57a4; } .difference { stroke: #c2410c; }
-.line { fill: none; stroke-width: 1.6; } .second { stroke-dasharray: 5 3; } .axis { stroke: #c3ccd5; stroke-width: 1; fill: none; }
+.line { fill: none; stroke-width: 1.6; }
+.second { stroke-dasharray: 5 3; } .axis { stroke: #c3ccd5; stroke-width: 1; fill: none; }
 @media (prefers-color-scheme: dark) {
   svg { background: #12171d; } text { fill: #e3e9ef; } .small { fill: #9aa9b8; }
   .cell { fill: #66b3ff; } .paper { fill: #1f2730; }
