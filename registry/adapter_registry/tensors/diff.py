@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from adapter_registry.checkpoints.json_strict import parse
 from adapter_registry.domain.base import Base
@@ -24,6 +27,7 @@ from adapter_registry.domain.diff import (
     norms_of,
     percent,
 )
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.figures import count
 from adapter_registry.domain.peft_changes import config_changes
 from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
@@ -76,7 +80,6 @@ def diff(
     *,
     exact: bool = False,
     finish: Finish | None = None,
-    notes: Sequence[str] = (),
     report: Report = lambda _: None,
 ) -> VersionDiff:
     """What changed from `first` to `second`.
@@ -85,12 +88,11 @@ def diff(
         first: the earlier.
         second: the later.
         exact: look at every element for signs and largest magnitudes, instead of at some rows.
-        finish: see Finish; with the base's bytes, `against_base.AgainstWeights`.
-        notes: to be told beside ours.
+        finish: see Finish; with the base's bytes, what `against_base.against` gives.
         report: told which share of the modules is done.
 
     Raises:
-        InvalidInput: a folder that holds no adapter.
+        InvalidInput: a folder that holds no adapter, or one with NaN or infinity in its factors.
     """
     with ExitStack() as stack:
         one, other = (stack.enter_context(loaded(side.folder, side.base)) for side in (first, second))
@@ -120,7 +122,7 @@ def diff(
             kinds=groups(modules, [module.kind for module in modules]),
             layers=groups(modules, ["-" if m.layer is None else str(m.layer) for m in modules]),
             scores=(),
-            notes=tuple(dict.fromkeys((*_base_notes(first, second), *methods, *notes))),
+            notes=tuple(dict.fromkeys((*_base_notes(first, second), *methods))),
         )
     verdict, summary = _verdict(found)
     return replace(found, verdict=verdict, summary=summary)
@@ -141,7 +143,11 @@ def _modules(
     names = sorted(mine.keys() | other.keys(), key=natural)
 
     def one(name: str) -> ModuleDiff:
-        found = _module(mine.get(name), other.get(name), exact)
+        found = None
+        with suppress(np.linalg.LinAlgError), np.errstate(invalid="ignore", over="ignore"):
+            found = _module(mine.get(name), other.get(name), exact)
+        if found is None or not all(map(math.isfinite, found.norms)):
+            raise InvalidInput(f"{name}: a factor holds NaN or infinity; nothing was compared.")
         return finish(found, mine.get(name), other.get(name)) if finish else found
 
     done: list[ModuleDiff] = []

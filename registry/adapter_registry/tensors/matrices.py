@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from adapter_registry.checkpoints.modules import OUTPUT_HEAD
 from adapter_registry.checkpoints.other_methods import owner_of
 from adapter_registry.domain.base import Tensor
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.layers import Layer, Pair
 from adapter_registry.tensors.loaded import Loaded
@@ -44,6 +46,7 @@ class Matrix:
         expert: which of a stack; None where the tensor is this one matrix.
         swapped: whether the weight is stored (in, out).
         lengths: reads DoRA's lengths; None without.
+        embedding: whether it looks rows up.
     """
 
     name: str
@@ -108,30 +111,52 @@ def _of_method(adapter: Loaded, document: Mapping[str, Any], made: _Method) -> l
     parts: dict[str, dict[str, Float32]] = {}
     for key in adapter.subject.keys:
         module = owner_of(key, modules)
-        if module is not None:
-            name = f"{key.module}.{key.part}"[len(module.path) + 1 :].removesuffix(".weight")
+        name = f"{key.module}.{key.part}"[len(module.path) + 1 :].removesuffix(".weight") if module else ""
+        if module is not None and name.startswith(_OWN):
             parts.setdefault(module.path, dict(shared))[name] = adapter.array(key)
     found = []
     for path, tensors in parts.items():
         module = modules.find(path)
-        factors = made(tensors, document, module.shape) if module and module.shape else None
-        if factors is None or module is None:
+        if module is None or module.shape is None or len(module.shape) != 2:
             return []
-        up, down = factors
-        if (len(up), down.shape[1]) != module.shape:
-            up, down = down.T, up.T
-        if (len(up), down.shape[1]) != module.shape or up.shape[1] > LARGEST_RANK:
+        pair = _pair(made, tensors, document, module.shape)
+        if pair is None:
             return []
-        pair = Pair(np.ascontiguousarray(up), np.ascontiguousarray(down), 1.0)
+        # Made again when it is asked for: all of them at once may be larger than the base.
+        read = partial(_again, made, tensors, document, module.shape)
+        swapped = modules.conv1d and not OUTPUT_HEAD.fullmatch(path)
         tensor = modules.tensors.get(module.weight)
-        found.append(
-            Matrix(path, path, pair.rank, pair.shape, 1.0, partial(_known, pair), tensor, swapped=up is not factors[0])
-        )
+        found.append(Matrix(path, path, pair.rank, pair.shape, 1.0, read, tensor, swapped=swapped))
     return found
 
 
-def _known(pair: Pair) -> Pair:
+def _pair(made: _Method, tensors: _Parts, document: Mapping[str, Any], shape: tuple[int, ...]) -> Pair | None:
+    """The factors in the weight's orientation; None where the method has none that fit."""
+    factors = made(tensors, document, shape)
+    if factors is None:
+        return None
+    up, down = factors
+    if (len(up), down.shape[1]) != shape:
+        up, down = down.T, up.T
+    if (len(up), down.shape[1]) != shape:
+        return None
+    return Pair(np.ascontiguousarray(up), np.ascontiguousarray(down), 1.0)
+
+
+def _again(made: _Method, tensors: _Parts, document: Mapping[str, Any], shape: tuple[int, ...]) -> Pair:
+    pair = _pair(made, tensors, document, shape)
+    assert pair is not None  # noqa: S101  it was made before
     return pair
+
+
+def _number(document: Mapping[str, Any], name: str, default: float) -> float:
+    """A field of the config; raises InvalidInput for what is no positive number."""
+    value = document.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise InvalidInput(f"{name} in the config is {str(value)[:40]!r}, not a number above 0; nothing was compared.")
+    return float(value)
 
 
 def _shared(adapter: Loaded) -> dict[str, Float32]:
@@ -145,9 +170,9 @@ def _adalora(parts: _Parts, document: Mapping[str, Any], _shape: tuple[int, ...]
     """B · diag(E) · A · alpha / ranks kept; PEFT divides by a hundred-thousandth more. arXiv:2303.10512."""
     if not {"lora_A", "lora_B", "lora_E"} <= parts.keys():
         return None
-    alpha, kept = float(document.get("lora_alpha") or 8), len(parts["lora_A"])
-    scale = (alpha if alpha > 0 else kept) / (kept + 1e-5)
-    return parts["lora_B"], np.asarray(parts["lora_A"] * parts["lora_E"] * np.float32(scale))
+    kept = len(parts["lora_A"])
+    scale = np.float32(_number(document, "lora_alpha", 8) / (kept + 1e-5))
+    return parts["lora_B"], np.asarray(parts["lora_A"] * parts["lora_E"] * scale)
 
 
 def _vera(parts: _Parts, _document: Mapping[str, Any], shape: tuple[int, ...]) -> _Factors | None:
@@ -169,7 +194,7 @@ def _loha(parts: _Parts, document: Mapping[str, Any], _shape: tuple[int, ...]) -
     rank = one_up.shape[1]
     if rank * rank > LARGEST_RANK:
         return None
-    scale = np.float32(float(document.get("alpha") or 8) / rank)
+    scale = np.float32(_number(document, "alpha", 8) / rank)
     up = (one_up[:, :, None] * two_up[:, None, :]).reshape(len(one_up), -1)
     down = (one_down[:, None, :] * two_down[None, :, :]).reshape(-1, one_down.shape[1])
     return up, np.asarray(down * scale)
@@ -182,7 +207,7 @@ def _lokr(parts: _Parts, document: Mapping[str, Any], _shape: tuple[int, ...]) -
     one, two = _halves(parts, "lokr_w1"), _halves(parts, "lokr_w2")
     if one is None or two is None or one[0].shape[1] * two[0].shape[1] > LARGEST_RANK:
         return None
-    scale = np.float32(float(document.get("alpha") or 8) / float(document.get("r") or 8))
+    scale = np.float32(_number(document, "alpha", 8) / _number(document, "r", 8))
     return np.kron(one[0], two[0]), np.asarray(np.kron(one[1], two[1]) * scale)
 
 
@@ -197,6 +222,8 @@ def _halves(parts: _Parts, name: str) -> _Factors | None:
     return (np.eye(rows, dtype=np.float32), whole) if rows <= columns else (whole, np.eye(columns, dtype=np.float32))
 
 
+_OWN = ("lora_", "vera_", "hada_", "lokr_")
+"""How the parts of these methods begin."""
 _METHODS: Mapping[str, _Method] = {
     "ADALORA": _adalora,
     "VERA": _vera,

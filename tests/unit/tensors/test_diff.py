@@ -12,6 +12,7 @@ import pytest
 
 from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.domain.diff import State
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.peft_changes import config_changes
 from adapter_registry.tensors.against_base import COMPARED, against, similarities_of
 from adapter_registry.tensors.diff import Input, diff
@@ -221,6 +222,34 @@ class TestModules:
         found = diff(Input("a", None, trained, base, "base"), Input("b", None, other, base, "base"))
         assert (found.verdict, found.modules) == ("changed", ())
         assert found.summary.startswith("changed: ")
+
+    def test_whole_parameters_beside_another_method_do_not_hide_its_deltas(self, base, base_folder, tmp_path):
+        from peft import LoHaConfig
+
+        config = LoHaConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+        first = adapter(tmp_path / "x", base_folder, config)
+        key = "base_model.model.model.norm.weight"
+        changed_tensors(first, lambda tensors: tensors.update({key: next(iter(tensors.values()))[0].clone()}))
+        second = copied(first, tmp_path / "y")
+        times(2, key)(second)
+        found = diff(Input("a", None, first, base, "base"), Input("b", None, second, base, "base"))
+        assert [module.state for module in found.modules] == [State.SAME] * 2
+        assert "1 other tensor" in found.summary
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_factors_that_are_no_numbers_are_refused(self, compare, value):
+        with pytest.raises(InvalidInput, match="NaN or infinity"):
+            compare(times(value, "layers.1.self_attn.q_proj.lora_B"))
+
+    def test_a_config_that_is_nonsense_is_refused(self, base, base_folder, tmp_path):
+        from peft import LoHaConfig
+
+        config = LoHaConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+        folder = adapter(tmp_path / "x", base_folder, config)
+        changed_config(folder, alpha="much")
+        side = Input("a", None, folder, base, "base")
+        with pytest.raises(InvalidInput, match="much"):
+            diff(side, side)
 
     def test_whole_parameters_are_compared_by_value(self, base, base_folder, tmp_path):
         first = lora(tmp_path / "x", base_folder, modules_to_save=["lm_head"])
