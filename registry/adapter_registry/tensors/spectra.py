@@ -163,6 +163,8 @@ def root_of_gram(gram: Float64) -> tuple[Float64, float]:
     sizes = np.sqrt(np.diagonal(gram))
     there = sizes > 0
     found, size = np.zeros_like(gram), sizes[there]
+    if not np.isfinite(sizes).all():
+        return found, math.inf
     try:
         # Columns of unit length: how factors share the size of their product is nobody's choice.
         lower = np.linalg.cholesky(gram[np.ix_(there, there)] / np.outer(size, size))
