@@ -83,7 +83,9 @@ def _trusted(first: Pair, second: Pair) -> Cores:
         tried.append(cores_of(first, second, quick=quick, change=change))
         if tried[-1].trusted:
             break
-    return min(tried, key=lambda cores: cores.error)
+    return min(
+        (cores for cores in tried if math.isfinite(cores.error)), key=lambda cores: cores.error, default=tried[-1]
+    )
 
 
 def alone(pair: Pair, named: ModuleDiff, side: int) -> ModuleDiff:
