@@ -19,6 +19,7 @@ from adapter_registry.tensors.diff import Input, diff
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.picture import picture
 from tests.adapter_builders import adapter, changed_config, changed_tensors, copied, llama
+from tests.unit.tensors.test_layers import gpt2, mixtral
 
 MODULES = ["q_proj", "v_proj", "down_proj"]
 
@@ -325,6 +326,40 @@ class TestAgainstTheBase:
             assert before.first_base.relative == pytest.approx(before.norms[0] / size, rel=1e-5)
             assert before.first_base.similarities == pytest.approx(after.first_base.similarities, abs=0.01)
             assert before.first_base == before.second_base
+
+    def test_weights_stored_the_other_way_round_are_held_against_as_they_are(self, tmp_path):
+        from peft import LoraConfig
+        from safetensors.numpy import load_file
+
+        folder = gpt2(tmp_path / "base")
+        config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+        lora_folder = adapter(tmp_path / "lora", folder, config)
+        side = Input("a", None, lora_folder, read_base(folder, cache=None, progress=lambda _: None), "gpt2")
+        with against(folder, cache=None, intruders=True) as finish:
+            found = diff(side, side, finish=finish)
+        weights = load_file(folder / "model.safetensors")
+        for module in found.modules:
+            weight = weights[f"{module.name}.weight"]
+            assert module.shape == weight.shape == (16, 48)
+            assert module.first_base.relative == pytest.approx(module.norms[0] / np.linalg.norm(weight), rel=1e-5)
+            assert len(module.first_base.similarities) == 10
+
+    def test_each_expert_is_a_matrix_of_its_own(self, tmp_path):
+        from peft import LoraConfig
+
+        folder = mixtral(tmp_path / "base")
+        config = LoraConfig(
+            task_type="CAUSAL_LM", r=2, target_modules=[], target_parameters=["experts.down_proj"], lora_dropout=0
+        )
+        lora_folder = adapter(tmp_path / "lora", folder, config)
+        side = Input("a", None, lora_folder, read_base(folder, cache=None, progress=lambda _: None), "mixtral")
+        with against(folder, cache=None, intruders=False) as finish:
+            found = diff(side, side, finish=finish)
+        assert [module.name[-3:] for module in found.modules] == ["[0]", "[1]", "[2]"]
+        assert {module.kind for module in found.modules} == {"down_proj"}
+        assert all("several tensors" in module.note for module in found.modules)
+        drawn = ET.fromstring(picture(found))
+        assert sum(1 for each in drawn.iter() if each.get("data-module")) == 3
 
 
 class TestPicture:
