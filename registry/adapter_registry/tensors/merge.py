@@ -22,9 +22,10 @@ from adapter_registry.domain.digest import Digest, of_json
 from adapter_registry.domain.errors import InvalidInput, Notice, StoreFull
 from adapter_registry.tensors.loaded import loaded
 from adapter_registry.tensors.merge_blocks import Tally
+from adapter_registry.tensors.merge_config import config_changes
 from adapter_registry.tensors.merge_layout import OutFile, copied, index_name, index_of, layout
 from adapter_registry.tensors.merge_methods import check_mergeable
-from adapter_registry.tensors.merge_plan import Plan, Weighed, config_changes, plan_of
+from adapter_registry.tensors.merge_plan import Plan, Weighed, plan_of
 from adapter_registry.tensors.merge_survival import Survived, kept_of, survived, warnings
 from adapter_registry.tensors.merge_write import Written, aside, publish, write_files
 
@@ -123,7 +124,7 @@ def merge(
     ingredients: Sequence[Ingredient],
     out: Path,
     *,
-    options: Options = Options(),  # noqa: B008  frozen
+    options: Options = Options(),
     progress: Progress = _silent,
     dry: bool = False,
 ) -> Merged:
@@ -219,9 +220,7 @@ class _Task:
                     f"merging takes {estimate.size:,} bytes and {estimate.free + there:,} are free at {out.parent}; "
                     "nothing was written. Name another place."
                 )
-            written = write_files(
-                place, self.files, workers=self.options.threads, progress=progress, tallies=tallies
-            )
+            written = write_files(place, self.files, workers=self.options.threads, progress=progress, tallies=tallies)
             self._small_files(place)
             publish(place, out)
         return written, tallies

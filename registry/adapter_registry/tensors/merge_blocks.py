@@ -124,7 +124,7 @@ class Work:
             sums = np.zeros(kernel.SUMS)
             source = self.bytes_of(offset + first, offset + last, columns)
             kinds = KINDS[self.dtype], KINDS[self.stored]
-            kernel.merge_rows(source, kinds[0], target, kinds[1], columns, factors, first, every, sums)
+            kernel.merge_rows(source, target, kinds, columns, factors, (first, every), sums)
             looked = len(range(-(-first // every) * every, last, every))
             self.tally.add(sums, looked * columns, (last - first) * columns)
             return target
@@ -140,6 +140,7 @@ class _General:
 
     def __init__(self, work: Work, number: int, rows: int, columns: int) -> None:
         self._work, self._rows, self._columns = work, rows, columns
+        self.size, self.step = (rows, columns), work.step(columns)
         self._first_row = number * rows
         assert work.edit is not None  # noqa: S101  `Work.blocks` says so
         self._edit = work.edit
@@ -151,9 +152,8 @@ class _General:
         doras = [_Dora(part, self) for part in self._parts if part.magnitude is not None]
         vectors = [(each.weight, each.vector()) for each in self._edit.scalings]
         added = [(weight, vector()) for weight, vector in self._edit.added]
-        step = self._work.step(self._columns)
-        for first in range(0, self._rows, step):
-            yield self._block(first, min(first + step, self._rows), factors, (doras, vectors, added))
+        for first in range(0, self._rows, self.step):
+            yield self._block(first, min(first + self.step, self._rows), factors, (doras, vectors, added))
 
     def start(self, first: int, last: int) -> NDArray[np.float32]:
         """Rows of the matrix as they were."""
@@ -220,10 +220,9 @@ class _Dora:
         if part.magnitude is None:
             raise ValueError("this part has no magnitude")
         self._magnitude = part.magnitude().astype(np.float64).reshape(-1)
-        rows, columns = matrix._rows, matrix._columns
-        whole = Part(1.0, part.pair)
-        self._factors = packed([whole], rows, columns)
-        self._norms = self._column_norms(rows, columns) if part.across else None
+        pair = part.pair()
+        self._up, self._down = pair.up.astype(np.float64) * pair.scale, pair.down.astype(np.float64)
+        self._norms = self._column_norms() if part.across else None
 
     def rows(self, weights: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
         """Rows of the changed matrix."""
@@ -235,14 +234,15 @@ class _Dora:
         changed: NDArray[np.float64] = factor * value
         return changed
 
-    def _delta(self, first: int, last: int) -> NDArray[np.float32]:
-        delta = np.empty((last - first, self._matrix._columns), np.float32)
-        kernel.delta_rows(delta, self._factors, first)
+    def _delta(self, first: int, last: int) -> NDArray[np.float64]:
+        # In float64, as the quotient of two sums that are nearly equal shows each rounding.
+        delta: NDArray[np.float64] = self._up[first:last] @ self._down
         return delta
 
-    def _column_norms(self, rows: int, columns: int) -> NDArray[np.float64]:
+    def _column_norms(self) -> NDArray[np.float64]:
+        rows, columns = self._matrix.size
         squares = np.zeros(columns)
-        step = self._matrix._work.step(columns)
+        step = self._matrix.step
         for first in range(0, rows, step):
             last = min(first + step, rows)
             value = self._matrix.start(first, last).astype(np.float64) + self._delta(first, last)

@@ -11,7 +11,7 @@ A tile is two rows by `TILE` columns. `down` is packed by tiles of columns, so t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numba import njit, types
@@ -30,14 +30,14 @@ SUMS = 4
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled without the interpreter's lock; kept on disk beside the package, else in the user's cache."""
     try:
-        return njit(cache=True, nogil=True, boundscheck=False)(function)  # type: ignore[no-any-return]
+        return cast("Callable[..., Any]", njit(cache=True, nogil=True, boundscheck=False)(function))
     except RuntimeError:  # neither of both can be written
-        return njit(nogil=True, boundscheck=False)(function)  # type: ignore[no-any-return]
+        return cast("Callable[..., Any]", njit(nogil=True, boundscheck=False)(function))
 
 
 @intrinsic
 def _fma(_context: Any, _a: Any, _b: Any, _c: Any) -> Any:
-    """a · b + c, rounded once."""
+    """A · b + c, rounded once."""
     return types.float32(types.float32, types.float32, types.float32), lambda _, builder, __, args: builder.fma(*args)
 
 
@@ -181,22 +181,21 @@ def _tally(weights, delta, kept, count, sums):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def merge_rows(source, kind, target, stored, columns, factors, first, every, sums):  # type: ignore[no-untyped-def]
+def merge_rows(source, target, kinds, columns, factors, place, sums):  # type: ignore[no-untyped-def]
     """Rows of `round(W + Σ s · (up @ down))`.
 
     Args:
         source: bytes of the rows of W.
-        kind: their type, `BF16` or another.
         target: bytes to write the rows to.
-        stored: the type to write.
+        kinds: types of both, `BF16` or another.
         columns: of a row.
-        factors: (up, tiles, ends, scales): `up` (rows + 1, R) of the whole matrix, `tiles` (n, R, TILE) of `down`, where
-            the ranks of each adapter end, and its scale.
-        first: number of the first of these rows in the matrix.
-        every: each row whose number it divides is tallied; even.
+        factors: (up, tiles, ends, scales): `up` (rows + 1, R) of the whole matrix, `tiles` (n, R, TILE) of `down`,
+            where the ranks of each adapter end, and its scale.
+        place: number of the first of these rows in the matrix; each row whose number the second divides is tallied.
         sums: (SUMS,) float64, added to.
     """
     up, tiles, ends, scales = factors
+    (kind, stored), (first, every) = kinds, place
     rows = source.shape[0] // (columns * (2 if kind in (BF16, F16) else 8 if kind == F64 else 4))
     total, part = np.empty((2, TILE), np.float32), np.empty((2, TILE), np.float32)
     weights, kept = np.empty(TILE, np.float32), np.empty(TILE, np.float32)

@@ -1,12 +1,11 @@
-"""Which tensors of a base some adapters change when they are merged into it, and how; refused by name where undefined."""
+"""Which tensors of a base some adapters change when they are merged into it, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from adapter_registry.checkpoints.full_weights import declared_by, in_base, is_e
 from adapter_registry.checkpoints.header import TensorEntry
 from adapter_registry.checkpoints.ia3 import PART as IA3_PART
 from adapter_registry.checkpoints.modules import OUTPUT_HEAD
-from adapter_registry.domain.base import Base, Tensor, size_of
+from adapter_registry.domain.base import Base, Tensor
 from adapter_registry.domain.errors import Notice, Problem, Unsupported
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.layers import Layer, Pair
@@ -357,36 +356,3 @@ class _Remembered:
     def reader(cls, layer: Layer) -> Callable[[str], Float32 | None]:
         """`read` of a layer, remembered."""
         return partial(cls._read, layer.read)
-
-
-def config_changes(plan: Plan, base: Base, config: Mapping[str, Any], dtype: str | None) -> dict[str, Any]:
-    """config.json of the result: what is tied, how many tokens there are, the class with a new head, the dtype."""
-    told = {key: value for key, value in config.items()}
-    nested = told.get("text_config")
-    places = [told, *([dict(nested)] if isinstance(nested, dict) else [])]
-    if len(places) > 1:
-        told["text_config"] = places[1]
-    for place in places:
-        if plan.untied and (place is told or "tie_word_embeddings" in place):
-            place["tie_word_embeddings"] = False
-        if plan.resized and "vocab_size" in place:
-            place["vocab_size"] = plan.resized
-        for name in ("dtype", "torch_dtype"):
-            if dtype and name in place:
-                place[name] = dtype
-    task = next(iter(plan.tasks), "")
-    suffix = {"SEQ_CLS": "SequenceClassification", "TOKEN_CLS": "TokenClassification", "QUESTION_ANS": "QuestionAnswering"}
-    if plan.heads and task in suffix and base.architecture:
-        stem = base.architecture.partition("For")[0].removesuffix("LMHeadModel").removesuffix("Model")
-        told["architectures"] = [f"{stem}For{suffix[task]}"]
-        labels = max(plan.heads.values())
-        if task != "QUESTION_ANS" and len(told.get("id2label") or {}) != labels:
-            told["id2label"] = {str(i): f"LABEL_{i}" for i in range(labels)}
-            told["label2id"] = {f"LABEL_{i}": i for i in range(labels)}
-    return told
-
-
-def changed_bytes(plan: Plan) -> int:
-    """Bytes of the tensors that are computed."""
-    entries = (plan.origins[name].entry for name in plan.edits)
-    return sum(size_of(entry.shape) * ITEM.get(entry.dtype, 4) for entry in entries)

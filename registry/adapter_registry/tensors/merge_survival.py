@@ -1,4 +1,4 @@
-"""How much of each delta a merged checkpoint keeps: rounding to the stored type loses what is small beside the weight."""
+"""How much of each delta a merged checkpoint keeps: rounding loses what is small beside the weight."""
 
 from __future__ import annotations
 

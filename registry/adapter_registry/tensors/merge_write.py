@@ -1,4 +1,4 @@
-"""Writing a merged checkpoint: file by file aside, hashed in the same pass, resumed after an interruption, all or nothing.
+"""Writing a merged checkpoint: aside, file by file, hashed in the same pass, resumed if interrupted, all or nothing.
 
 Files are made in a hidden folder beside the result and moved into place together. A journal there names each finished
 file with its digest; a merge with the same recipe takes those over once it has read them again. Workers share out the
@@ -240,7 +240,7 @@ class _Writer:
         if buffer.size < size:
             buffer = np.empty(size, np.uint8)
         if self._pool is None:
-            self._put(memoryview(block(buffer)))
+            self._put(block(buffer).data)
             self._buffers.append(buffer)
             return
         pending.append((self._pool.submit(block, buffer), buffer))
@@ -249,7 +249,7 @@ class _Writer:
     def _drain(self, pending: deque[tuple[Future[Bytes], Bytes]], left: int) -> None:
         while len(pending) > left:
             future, buffer = pending.popleft()
-            self._put(memoryview(future.result()))
+            self._put(future.result().data)
             self._buffers.append(buffer)
 
     def _put(self, data: memoryview) -> None:
@@ -276,7 +276,7 @@ class _Writer:
                     self._hash.update(whole[start : start + copied])
                 self._progress(copied)
             else:
-                self._put(memoryview(whole[start : start + count]))
+                self._put(whole[start : start + count].data)
             start += copied or count
 
     def _copied(self, descriptor: int, start: int, count: int) -> int:
@@ -290,7 +290,10 @@ class _Writer:
     def _source(self, path: Path) -> tuple[int, Bytes]:
         if path not in self._sources:
             stream = self._stack.enter_context(path.open("rb"))
-            self._sources[path] = stream.fileno(), np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            self._sources[path] = (
+                stream.fileno(),
+                np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8),
+            )
         return self._sources[path]
 
     def _work(self, tensor: OutTensor) -> Work:
@@ -298,5 +301,3 @@ class _Writer:
         _, whole = self._source(tensor.origin.path)
         tally = self._tallies[tensor.name] if tensor.edit else Tally()
         return Work(tensor.edit, whole[entry.start : entry.end], entry.dtype, tensor.shape, tensor.dtype, tally)
-
-
