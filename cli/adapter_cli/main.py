@@ -21,6 +21,9 @@ COMMANDS = {
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),
     },
+    "Weights": {
+        "merge": ("merge", "Merge adapters into their base: a checkpoint that loads without PEFT."),
+    },
     "Names": {
         "use": ("names", "Choose the adapter that a bare v3 belongs to."),
         "tag": ("names", "Point a tag at a version, or remove one."),

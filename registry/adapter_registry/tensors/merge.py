@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from adapter_registry.checkpoints.base_folder import Opened, open_checkpoint
 from adapter_registry.checkpoints.merged_from import LINEAGE, Input, Lineage, read_lineage
@@ -25,9 +26,10 @@ from adapter_registry.tensors.merge_blocks import Tally
 from adapter_registry.tensors.merge_config import config_changes
 from adapter_registry.tensors.merge_layout import OutFile, copied, index_name, index_of, layout
 from adapter_registry.tensors.merge_methods import check_mergeable
-from adapter_registry.tensors.merge_plan import Plan, Weighed, plan_of
+from adapter_registry.tensors.merge_plan import Plan, Weighed, plan_of, plan_of_peft
 from adapter_registry.tensors.merge_survival import Survived, kept_of, survived, warnings
 from adapter_registry.tensors.merge_write import Written, aside, publish, write_files
+from adapter_registry.tensors.through_peft import merged
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 COPY_RATE, COMPUTE_RATE = 0.6e9, 0.5e9
@@ -63,6 +65,7 @@ class Options:
         accumulate: `float32` sums in float32 and rounds once; `peft` takes the bits that PEFT computes.
         device: `cpu`, or a torch device that computes the deltas.
         workers: threads; None for one on each core.
+        onto: `original`, or `dequantized`: what 4-bit storage makes of the weights, as a QLoRA was trained on.
     """
 
     dtype: str | None = None
@@ -70,6 +73,7 @@ class Options:
     accumulate: str = "float32"
     device: str = "cpu"
     workers: int | None = None
+    onto: str = "original"
 
     @property
     def threads(self) -> int:
@@ -148,12 +152,7 @@ def merge(
     check_options(options)
     opened = open_checkpoint(source)
     with ExitStack() as stack:
-        folders = check_mergeable(base, opened, ingredients, options, stack)
-        weighed = [
-            Weighed(stack.enter_context(loaded(each.folder, base)), each.weight, each.name or str(each.folder))
-            for each in folders
-        ]
-        plan = plan_of(base, opened, weighed)
+        plan = _planned(base, opened, ingredients, options, (out, stack))
         files = layout(plan, base, opened, dtype=DTYPES.get(options.dtype or ""), shard=options.shard)
         task = _Task(base, opened, tuple(ingredients), options, plan, files)
         estimate = task.estimate(out)
@@ -161,6 +160,28 @@ def merge(
             return Merged(None, (), estimate, time.monotonic() - started, 1.0, (), task.notices())
         written, tallies = task.run(out, estimate, progress)
     return task.report(out, written, tallies, (estimate, time.monotonic() - started))
+
+
+def _planned(
+    base: Base, opened: Opened, ingredients: Sequence[Ingredient], options: Options, place: tuple[Path, ExitStack]
+) -> Plan:
+    """What happens to which tensor; PEFT's own merge is computed for that, beside `out`."""
+    out, stack = place
+    named = [each.name or each.folder.name for each in ingredients]
+    if not check_mergeable(base, ingredients, options):
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix=".peft-", dir=out.absolute().parent)))
+        merged(_folder(opened), ingredients[0].folder, scratch / "merged")
+        return plan_of_peft(opened, open_checkpoint(scratch / "merged"), named[0])
+    adapters = [
+        Weighed(stack.enter_context(loaded(each.folder, base)), each.weight, name)
+        for each, name in zip(ingredients, named, strict=True)
+    ]
+    return plan_of(base, opened, adapters)
+
+
+def _folder(opened: Opened) -> Path:
+    return opened.files[0][0].parent
 
 
 def check_options(options: Options) -> None:
@@ -192,7 +213,7 @@ class _Task:
 
     @property
     def folder(self) -> Path:
-        return self.opened.files[0][0].parent
+        return _folder(self.opened)
 
     def estimate(self, out: Path) -> Estimate:
         """Space and time; the folder that `out` goes into may not exist yet."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from adapter_registry.checkpoints.base_folder import Opened
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.errors import InvalidInput, Problem, Unsupported
 from adapter_registry.domain.peft import AdapterConfig, read_config
@@ -38,25 +36,29 @@ NOT_MERGEABLE = {
 """Variants of LoRA whose change is none of the weights."""
 
 THROUGH_PEFT = frozenset({"kasa", "velora", "monteclora", "bdlora"})
-"""Variants of LoRA that PEFT itself has to merge."""
+"""Variants of LoRA whose arithmetic is PEFT's alone."""
 
 
-def check_mergeable(
-    base: Base, opened: Opened, ingredients: Sequence[Ingredient], options: Options, stack: ExitStack
-) -> list[Ingredient]:
-    """The adapters to merge by our own arithmetic.
+def check_mergeable(base: Base, ingredients: Sequence[Ingredient], options: Options) -> bool:
+    """Whether the adapters are merged by our own arithmetic; False: one of them, by PEFT.
 
     Raises:
         InvalidInput: there is none.
-        Unsupported: the base is quantised, or an adapter changes no weights.
+        Unsupported: the base is quantised, or an adapter changes no weights; `problems` has every reason.
     """
     if not ingredients:
         raise InvalidInput("name at least one adapter to merge.")
-    problems = [*_base_problems(base), *(p for each in ingredients for p in _problems(each))]
+    configs = [config_of(each) for each in ingredients]
+    problems = [*_base_problems(base, options)]
+    for each, config in zip(ingredients, configs, strict=True):
+        problems += _problems(each, config)
+    ours = options.accumulate != "peft" and all(map(_is_native, configs))
+    if not ours and (len(ingredients) > 1 or ingredients[0].weight != 1 or options.onto != "original"):
+        problems += [_alone(each, config) for each, config in zip(ingredients, configs, strict=True)]
     if problems:
-        listed = "; ".join(map(str, problems))
+        listed = "; ".join(map(str, problems[:4]))
         raise Unsupported(f"this cannot be merged: {listed} Nothing was written.", problems=problems)
-    return list(ingredients)
+    return ours
 
 
 def config_of(ingredient: Ingredient) -> AdapterConfig:
@@ -77,23 +79,35 @@ def config_of(ingredient: Ingredient) -> AdapterConfig:
     return reading.config
 
 
-def _base_problems(base: Base) -> Iterator[Problem]:
-    if base.quantization:
+def _is_native(config: AdapterConfig) -> bool:
+    return config.peft_type in NATIVE and not THROUGH_PEFT & set(config.extensions)
+
+
+def _base_problems(base: Base, options: Options) -> Iterator[Problem]:
+    if base.quantization and options.onto != "dequantized":
         yield Problem(
             "cannot-merge",
             "the base",
             "quantization_config",
             "weights in a float type",
             f"{base.quantization}: what is added would be rounded to the few values that a quantised weight can have",
-            "Merge onto the original weights, or onto what was dequantised from them (--onto dequantized).",
+            "Merge onto the original weights, or onto what these are as floats (--onto dequantized).",
         )
 
 
-def _problems(ingredient: Ingredient) -> Iterator[Problem]:
-    config = config_of(ingredient)
+def _problems(ingredient: Ingredient, config: AdapterConfig) -> Iterator[Problem]:
     reasons = [NOT_A_WEIGHT[config.peft_type]] if config.peft_type in NOT_A_WEIGHT else []
     reasons += [NOT_MERGEABLE[each] for each in config.variant if each in NOT_MERGEABLE]
     for reason in reasons:
         found = f"{config.peft_type}: {reason}"
-        fix = "Load it beside its base instead."
-        yield Problem("cannot-merge", ingredient.name or ingredient.folder.name, "", "a change of weights", found, fix)
+        yield Problem("cannot-merge", _name(ingredient), "", "a change of weights", found, "Load it beside its base.")
+
+
+def _alone(ingredient: Ingredient, config: AdapterConfig) -> Problem:
+    expected = "one adapter, of weight 1, onto the original weights, as PEFT merges it"
+    found = f"{config.peft_type} x {ingredient.weight:g}"
+    return Problem("cannot-merge", _name(ingredient), "", expected, found, "Merge it alone.")
+
+
+def _name(ingredient: Ingredient) -> str:
+    return ingredient.name or ingredient.folder.name
