@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from adapter_registry.checkpoints.base_files import INDEX
 from adapter_registry.checkpoints.base_folder import Opened, open_checkpoint
 from adapter_registry.checkpoints.merged_from import LINEAGE, Input, Lineage, read_lineage
 from adapter_registry.domain.base import Base
@@ -196,6 +197,8 @@ def check_options(options: Options) -> None:
         raise InvalidInput(f"deltas accumulate in float32, or as `peft` does it; not {options.accumulate!r}.")
     if options.shard is not None and options.shard < 1 << 10:
         raise InvalidInput(f"a weight file of at most {options.shard} bytes would hold nothing.")
+    if options.onto not in ("original", "dequantized"):
+        raise InvalidInput(f"a merge goes onto the original or the dequantized weights, not {options.onto!r}.")
     if options.workers is not None and options.workers < 1:
         raise InvalidInput(f"a merge has at least one worker, not {options.workers}.")
 
@@ -247,10 +250,10 @@ class _Task:
         return written, tallies
 
     def _small_files(self, place: Path) -> None:
-        index = index_of(self.files, wanted=index_name(self.folder) is not None and self.options.shard is None)
+        name = index_name(self.folder) if self.options.shard is None else None
+        index = index_of(self.files, (self.folder / name).read_bytes() if name else None)
         if index is not None:
-            name = index_name(self.folder) if self.options.shard is None else None
-            _put(place / (name or "model.safetensors.index.json"), index)
+            _put(place / (name or INDEX), index)
         for path in copied(self.folder):
             _put(place / path.name, path.read_bytes())
         config = self.folder / "config.json"

@@ -42,6 +42,11 @@ class Tally:
             self.weights += weights
             self.of += of
 
+    @property
+    def figures(self) -> list[float]:
+        """What it holds, to be noted: weights looked at, weights in all, and the sums."""
+        return [self.weights, self.of, *map(float, self.sums)]
+
 
 @dataclass(frozen=True, slots=True)
 class Work:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapter_registry.checkpoints.base_files import INDEX, SINGLE
 from adapter_registry.checkpoints.base_folder import Opened
@@ -101,12 +102,21 @@ def layout(
     return tuple(_file(name, header, tensors, digests, sources) for name, header, tensors in groups)
 
 
-def index_of(files: Sequence[OutFile], *, wanted: bool) -> bytes | None:
-    """The index of shards, as transformers writes it; None for a single file whose base has none either."""
-    if len(files) == 1 and not wanted:
+def index_of(files: Sequence[OutFile], earlier: bytes | None) -> bytes | None:
+    """The index of shards: the base's own bytes where it still tells the truth; None where none is needed.
+
+    Args:
+        files: of the result.
+        earlier: the base's index, if it has one and its files are kept.
+    """
+    if len(files) == 1 and earlier is None:
         return None
     total = sum(tensor.size for file in files for tensor in file.tensors)
     weight_map = {tensor.name: file.name for file in files for tensor in file.tensors}
+    told: dict[str, Any] = json.loads(earlier) if earlier else {}
+    metadata = told.get("metadata") or {}
+    if earlier and told.get("weight_map") == weight_map and metadata.get("total_size") in (None, total):
+        return earlier
     document = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     return (json.dumps(document, indent=2) + "\n").encode()
 

@@ -117,8 +117,11 @@ def _noted(descriptor: int, line: dict[str, object]) -> None:
     os.fsync(descriptor)
 
 
-def finished(place: Path, files: Sequence[OutFile]) -> dict[str, Written]:
-    """Files that an interrupted merge has finished, by name: their bytes are read and have the digest noted."""
+def finished(place: Path, files: Sequence[OutFile], tallies: Tallies) -> dict[str, Written]:
+    """Files that an interrupted merge has finished, by name: their bytes are read and have the digest noted.
+
+    What it found of their tensors goes to `tallies`.
+    """
     wanted = {file.name: file.size for file in files}
     found = {}
     for line in _lines(place)[1:]:
@@ -128,6 +131,8 @@ def finished(place: Path, files: Sequence[OutFile]) -> dict[str, Written]:
             with path.open("rb") as stream:
                 if hashlib.file_digest(stream, "sha256").hexdigest() == sha256:
                     found[name] = Written(name, path.stat().st_size, sha256)
+                    for tensor, figures in dict(line.get("figures") or {}).items():
+                        tallies[tensor].add(np.array(figures[2:], np.float64), figures[0], figures[1])
     return found
 
 
@@ -154,7 +159,7 @@ def write_files(
     place: Path, files: Sequence[OutFile], *, workers: int, progress: Progress, tallies: Tallies
 ) -> list[Written]:
     """Write the files that are not there yet; their digests, in the order of `files`."""
-    done = finished(place, files)
+    done = finished(place, files, tallies)
     lock, stop = threading.Lock(), threading.Event()
     missing = [file for file in files if file.name not in done]
     for file in done.values():
@@ -164,8 +169,9 @@ def write_files(
         with ExitStack() as stack:
             writer = _Writer(place / file.name, stack, helpers=helpers, progress=counted, tallies=tallies, stop=stop)
             digest = writer.write(file)
+        figures = {t.name: tallies[t.name].figures for t in file.tensors if t.name in tallies}
         with lock, (place / JOURNAL).open("a") as journal:
-            _noted(journal.fileno(), {"file": file.name, "size": file.size, "sha256": digest})
+            _noted(journal.fileno(), {"file": file.name, "size": file.size, "sha256": digest, "figures": figures})
             done[file.name] = Written(file.name, file.size, digest)
 
     def counted(count: int) -> None:
