@@ -104,7 +104,7 @@ def della_paper(deltas: Sequence[Rows], how: How) -> Float32:
 
 
 def della_mergekit(deltas: Sequence[Rows], how: How) -> Float32:
-    """Mergekit's `della`: probability by rank, same L1 norm, election on weighted deltas; not normalised unless asked."""
+    """Mergekit's `della`: probability by rank, same L1 norm, election on weighted deltas; not normalised."""
     return by_rows(deltas, _by_rank_same_sum(deltas, how), _mergekit(how, normalise=False))
 
 
