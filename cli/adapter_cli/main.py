@@ -21,6 +21,9 @@ COMMANDS = {
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),
     },
+    "Arithmetic": {
+        "compose": ("compose", "Compose several versions of one base into one adapter."),
+    },
     "Names": {
         "use": ("names", "Choose the adapter that a bare v3 belongs to."),
         "tag": ("names", "Point a tag at a version, or remove one."),

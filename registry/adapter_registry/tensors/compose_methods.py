@@ -21,12 +21,22 @@ class Method:
         dense: works on deltas by rows; None for those that need factors.
         whole: the rank is not cut: all that is in the sum stays.
         normalise: what `normalise` is where nothing is said.
+        masks: leaves entries out, and has to be told how many stay.
     """
 
     core: Core | None = None
     dense: Dense | None = None
     whole: bool = False
     normalise: bool = False
+    masks: bool = False
+
+
+def _entries(dense: Dense) -> Method:
+    return Method(dense=dense, masks=True)
+
+
+def _on_cores(core: Core) -> Method:
+    return Method(core, masks=True)
 
 
 # The first dialect of each name is the one that is meant when none is given.
@@ -44,38 +54,44 @@ METHODS: Mapping[str, Mapping[str, Method]] = {
     "iso-c": {"paper": Method(core.iso_c)},
     "iso-cts": {"paper": Method(core.iso_cts)},
     "ties": {
-        "paper": Method(dense=dense.ties_paper),
-        "peft": Method(dense=dense.ties_peft),
-        "mergekit": Method(dense=dense.ties_mergekit),
+        "paper": _entries(dense.ties_paper),
+        "peft": _entries(dense.ties_peft),
+        "mergekit": _entries(dense.ties_mergekit),
     },
-    "magnitude_prune": {"peft": Method(dense=dense.magnitude_prune)},
+    "magnitude_prune": {"peft": _entries(dense.magnitude_prune)},
     "dare_linear": {
-        "paper": Method(dense=dense.dare_linear),
-        "mergekit": Method(dense=dense.dare_linear_mergekit),
+        "paper": _entries(dense.dare_linear),
+        "mergekit": _entries(dense.dare_linear_mergekit),
     },
-    "dare_ties": {"peft": Method(dense=dense.dare_ties_peft), "mergekit": Method(dense=dense.dare_ties_mergekit)},
-    "della": {"paper": Method(dense=dense.della_paper), "mergekit": Method(dense=dense.della_mergekit)},
+    "dare_ties": {
+        "peft": _entries(dense.dare_ties_peft),
+        "mergekit": _entries(dense.dare_ties_mergekit),
+    },
+    "della": {
+        "paper": _entries(dense.della_paper),
+        "mergekit": _entries(dense.della_mergekit),
+    },
     "della_linear": {
-        "paper": Method(dense=dense.della_linear_paper),
-        "mergekit": Method(dense=dense.della_linear_mergekit),
+        "paper": _entries(dense.della_linear_paper),
+        "mergekit": _entries(dense.della_linear_mergekit),
     },
-    "breadcrumbs": {"paper": Method(dense=dense.breadcrumbs)},
-    "breadcrumbs_ties": {"mergekit": Method(dense=dense.breadcrumbs_ties)},
-    "sce": {"mergekit": Method(dense=dense.sce)},
+    "breadcrumbs": {"paper": _entries(dense.breadcrumbs)},
+    "breadcrumbs_ties": {"mergekit": _entries(dense.breadcrumbs_ties)},
+    "sce": {"mergekit": _entries(dense.sce)},
     "core-ties": {
-        "paper": Method(core.core_ties_paper),
-        "peft": Method(core.core_ties_peft),
-        "mergekit": Method(core.core_ties_mergekit),
+        "paper": _on_cores(core.core_ties_paper),
+        "peft": _on_cores(core.core_ties_peft),
+        "mergekit": _on_cores(core.core_ties_mergekit),
     },
-    "core-dare_linear": {"paper": Method(core.core_dare_linear)},
-    "core-dare_ties": {"peft": Method(core.core_dare_ties)},
-    "core-magnitude_prune": {"peft": Method(core.core_magnitude)},
+    "core-dare_linear": {"paper": _on_cores(core.core_dare_linear)},
+    "core-dare_ties": {"peft": _on_cores(core.core_dare_ties)},
+    "core-magnitude_prune": {"peft": _on_cores(core.core_magnitude)},
     "knots-ties": {
-        "paper": Method(core.knots_ties_paper),
-        "peft": Method(core.knots_ties_peft),
-        "mergekit": Method(core.knots_ties_mergekit),
+        "paper": _on_cores(core.knots_ties_paper),
+        "peft": _on_cores(core.knots_ties_peft),
+        "mergekit": _on_cores(core.knots_ties_mergekit),
     },
-    "knots-dare_ties": {"peft": Method(core.knots_dare_ties)},
+    "knots-dare_ties": {"peft": _on_cores(core.knots_dare_ties)},
 }
 
 
