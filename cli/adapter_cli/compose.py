@@ -26,9 +26,7 @@ WORST = 10
 
 @click.command()
 @click.argument("versions", nargs=-1, required=True, metavar="VERSION[=WEIGHT]...")
-@click.option(
-    "--method", required=True, help="NAME or NAME:DIALECT: linear, svd, cat, ties:peft (docs/composing.md)."
-)
+@click.option("--method", required=True, help="NAME or NAME:DIALECT: linear, svd, cat, ties:peft (docs/composing.md).")
 @click.option("--name", help="[namespace/]name of the adapter that the result is a version of.")
 @click.option("-o", "--out", type=FOLDER, help="Write the folder here instead of storing a version.")
 @click.option("--rank", help="Of every module, or auto. Default: the largest that a module has in any version.")

@@ -62,6 +62,7 @@ class Compose:
         if not all(math.isfinite(each.weight) for each in recipe.inputs):
             raise InvalidInput("a weight is a finite number.")
         options = _options(recipe.options)
+        _tried(options, tuple(each.weight for each in recipe.inputs))
         versions = [registry.resolve(each.reference) for each in recipe.inputs]
         _composable(versions)
         base = _one_base(registry, versions, equivalent=options["equivalent"])
@@ -105,7 +106,7 @@ class Compose:
         how, wanted = how_of(recipe.options)
         with ExitStack() as stack:
             parts = [
-                Part(stack.enter_context(loaded(scratch / INPUTS / str(i), base)), each.weight, each.reference)
+                Part(stack.enter_context(loaded(scratch / INPUTS / str(i), base)), each.weight, _called(each))
                 for i, each in enumerate(recipe.inputs)
             ]
             weights = stack.enter_context(base_weights(files)) if files.exists() else None
@@ -123,7 +124,7 @@ class Compose:
             Parent(version.adapter, version.number, version.digest, each.weight)
             for version, each in zip(versions, recipe.inputs, strict=True)
         )
-        lineage = making.lineage_of(recipe, outcome, parents, recipe.options["method"])
+        lineage = making.lineage_of(recipe, outcome, parents, making.told(recipe, DEFAULTS))
         stored = making.pushed(registry, recipe, scratch, lineage)
         version = stored.version
         return {
@@ -167,6 +168,20 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "method": f"{name}:{dialect}"}
 
 
+def _tried(options: Mapping[str, Any], weights: tuple[float, ...]) -> None:
+    """Have the method refuse now what it would refuse of these weights: it is tried on deltas of two by two."""
+    import numpy as np  # noqa: PLC0415  where it is needed
+
+    from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415
+    from adapter_registry.tensors.compose_module import composed  # noqa: PLC0415
+    from adapter_registry.tensors.layers import Pair  # noqa: PLC0415
+
+    how, wanted = how_of(options)
+    pairs = [Pair(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 1.0)] * len(weights)
+    keys = tuple(range(len(weights)))
+    composed(pairs, find_method(options["method"])[2], replace(how, weights=weights, keys=keys), wanted)
+
+
 def _composable(versions: Sequence[Version]) -> None:
     """Refuse, before anything travels, what `compose_refusals` would refuse by the config."""
     from adapter_registry.tensors.compose_refusals import NO_WEIGHT_DELTA, OTHER_METHODS  # noqa: PLC0415
@@ -205,6 +220,10 @@ def _one_base(registry: Registry, versions: Sequence[Version], *, equivalent: bo
     return first
 
 
+def _called(ingredient: Ingredient) -> str:
+    return f"{ingredient.adapter}@{short(ingredient.reference.partition('@')[2])}"
+
+
 def _unchanged(recipe: Recipe) -> bool:
     options = recipe.options
     alone = len(recipe.inputs) == 1 and recipe.inputs[0].weight == 1 and options["method"] in SUMS
@@ -212,10 +231,9 @@ def _unchanged(recipe: Recipe) -> bool:
 
 
 def _readme(recipe: Recipe, outcome: Mapping[str, Any]) -> str:
-    options = {key: value for key, value in recipe.options.items() if value not in (None, DEFAULTS[key])}
     facts = {
         "made of": ", ".join(f"{each.reference} x {each.weight:g}" for each in recipe.inputs),
-        **{key: str(value) for key, value in options.items()},
+        **making.told(recipe, DEFAULTS),
         "seed": str(recipe.seed),
         "relative error of the whole": f"{outcome['error']:.3g}",
     }

@@ -75,10 +75,17 @@ def outcome_of(fits: tuple[ModuleFit, ...], notes: tuple[str, ...], device: str)
     }
 
 
-def lineage_of(recipe: Recipe, outcome: Mapping[str, Any], parents: tuple[Parent, ...], method: str) -> Lineage:
-    """The lineage of what a recipe made."""
-    name, _, dialect = method.partition(":")
-    said = {key: str(value) for key, value in recipe.options.items() if value is not None and key != "method"}
+def told(recipe: Recipe, defaults: Mapping[str, Any]) -> dict[str, str]:
+    """The options that are not their defaults."""
+    return {key: str(value) for key, value in recipe.options.items() if value != defaults[key]}
+
+
+def lineage_of(
+    recipe: Recipe, outcome: Mapping[str, Any], parents: tuple[Parent, ...], options: Mapping[str, str]
+) -> Lineage:
+    """The lineage of what a recipe made; `options` as `told` gives them."""
+    name, _, dialect = options["method"].partition(":")
+    said = {key: value for key, value in options.items() if key != "method"}
     return Lineage(
         kind=recipe.kind,
         method=name,

@@ -26,7 +26,7 @@ from adapter_registry.tensors.compose_dense import (
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_rows import ArrayRows
 from adapter_registry.tensors.layers import Pair
-from adapter_registry.tensors.lowrank import Factored, Float64, Span, significant
+from adapter_registry.tensors.lowrank import NOTHING, Factored, Float64, Span, significant
 
 Core = Callable[[Span, How], Factored]
 """(deltas in their span, how) -> the composed delta by its singular values."""
@@ -190,7 +190,11 @@ knots_dare_ties = in_knots(dare_ties_peft)
 
 def _sum(span: Span, how: How) -> Float64:
     scale = how.scale / (total(how.weights) if how.normalise else 1.0)
-    return np.asarray(scale * np.tensordot(np.asarray(how.weights), np.stack(span.cores), axes=1))
+    weighted = np.asarray(how.weights)[:, None, None] * np.stack(span.cores)
+    core = weighted.sum(axis=0)
+    # What is left of deltas that cancel out is rounding: it has directions, and no meaning.
+    lost = np.linalg.norm(core) <= NOTHING * sum(np.linalg.norm(each) for each in weighted)
+    return np.zeros_like(core) if lost else np.asarray(scale * core)
 
 
 def _singular(core: Float64) -> tuple[Float64, Float64, Float64]:

@@ -177,11 +177,13 @@ def subspace_svd(
     Source: Halko, Martinsson, Tropp, arXiv:0909.4061, algorithm 4.4.
     """
     rows, columns = matrix.shape
-    width = min(2 * rank + 8, rows, columns)
+    width = 2 * rank + 8
+    if width >= min(rows, columns):
+        left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+        return left[:, :rank], values[:rank], right[:rank].T
     found = np.random.default_rng(key).standard_normal((columns, width), dtype=np.float32)
-    if width < min(rows, columns):
-        for _ in range(iterations):
-            found, _ = np.linalg.qr(matrix.T @ np.linalg.qr(matrix @ found)[0])
+    for _ in range(iterations):
+        found, _ = np.linalg.qr(matrix.T @ np.linalg.qr(matrix @ found)[0])
     left, _ = np.linalg.qr((matrix @ found).astype(np.float64))
     small = (matrix.T @ left.astype(np.float32)).astype(np.float64)
     v, values, u = np.linalg.svd(small, full_matrices=False)

@@ -81,7 +81,7 @@ def by_magnitude(rows: Rows, density: float) -> Kept:
     """
     if density >= 1:
         return everything
-    count = int(density * rows.shape[0] * rows.shape[1])
+    count = int(density * (rows.shape[0] * rows.shape[1]))
     [chosen] = largest(rows, [count])
     return lambda block: block * chosen(block)
 
