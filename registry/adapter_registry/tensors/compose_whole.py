@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adapter_registry.checkpoints.adapter_keys import Key
+from adapter_registry.checkpoints.adapter_keys import WRAPPER, Key
 from adapter_registry.checkpoints.full_weights import in_base
 from adapter_registry.domain.errors import Unsupported
 from adapter_registry.tensors.arrays import Float32
@@ -39,24 +39,34 @@ def whole(parts: Sequence[Part], base: BaseWeights | None) -> Whole:
     Raises:
         Unsupported: several differ, and the base's bytes are not at hand or the base has no such tensor.
     """
-    held: dict[str, list[tuple[Part, Key]]] = {}
+    targeted = {layer.name for part in parts for layer in part.adapter.layers}
+    held: dict[tuple[str, str], list[tuple[Part, Key]]] = {}
     for part in parts:
         for key in part.adapter.subject.keys:
             if not key.method or key.part == "token_delta":
-                held.setdefault(key.entry.name, []).append((part, key))
+                held.setdefault((key.module, key.part), []).append((part, key))
     made = Whole({}, {}, ())
     notices = []
-    for name, holders in sorted(held.items()):
+    for (module, leaf), holders in sorted(held.items()):
         arrays = [part.adapter.array(key) for part, key in holders]
         (first, key), same = holders[0], all(np.array_equal(arrays[0], each) for each in arrays[1:])
+        name = _name(holders, wrapped=module in targeted)
         if same:
             made.arrays[name], made.dtypes[name] = arrays[0], key.entry.dtype
-            if not key.base_layer:
-                notices.append(f"{key.module}.{key.part}: kept whole as {first.name} has it")
+            if not (key.base_layer and leaf == "weight"):
+                notices.append(f"{module}.{leaf}: kept whole as {first.name} has it")
         else:
             made.arrays[name] = _summed(holders, arrays, base)
-            notices.append(f"{key.module}.{key.part}: base + weighted sum of {len(holders)} differences from it")
+            notices.append(f"{module}.{leaf}: base + weighted sum of {len(holders)} differences from it")
     return Whole(made.arrays, made.dtypes, tuple(notices))
+
+
+def _name(holders: Sequence[tuple[Part, Key]], *, wrapped: bool) -> str:
+    """What a parameter is saved as: one of a module that is adapted now lies under its `base_layer`."""
+    _, key = next((each for each in holders if each[1].base_layer), holders[0])
+    if wrapped and not key.base_layer and not key.method:
+        return f"{WRAPPER}{key.path}.base_layer.{key.part}"
+    return key.entry.name
 
 
 def _summed(holders: Sequence[tuple[Part, Key]], arrays: Sequence[Float32], base: BaseWeights | None) -> Float32:
