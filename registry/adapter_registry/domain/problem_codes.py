@@ -8,6 +8,7 @@ CODES: dict[str, str] = {
     "bad-config-value": "A field of adapter_config.json has a value of another type or range than PEFT gives it.",
     "bad-file-name": "A file's name is not portable between file systems.",
     "bad-pattern": "A pattern of the config is no regular expression.",
+    "cannot-compose": "An adapter has no delta that could be composed, or not together with the others.",
     "claim-mismatch": "A claim of a provider's token is not what the trust asks for.",
     "code-file": "The folder holds a program.",
     "contradiction": "Two fields of the config exclude each other, so PEFT cannot load it.",
