@@ -17,6 +17,7 @@ from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.domain.lineage import ModuleFit
 from adapter_registry.domain.recipe import Ingredient, Recipe, check_recipe
+from adapter_registry.folders import is_folder
 from adapter_registry.jobs.kind import INPUTS, OUT, Kind
 
 FOLDER = click.Path(path_type=Path)
@@ -76,6 +77,54 @@ def compose(
     said.update(_rank(said.get("rank")), method=method)
     recipe = Recipe("compose", inputs, options=said, seed=seed, into=_target(registry, name, out, dry_run))
     _run(registry, Compose(base_path), recipe, out=out, dry_run=dry_run, as_json=as_json, quiet=quiet)
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--base", required=True, help="What it was trained from: NAME, NAME@<digest>, or a registered folder.")
+@click.option("--rank", required=True, help="Of every module, or auto.")
+@click.option("--tolerance", type=float, help="With --rank auto: the relative error that is allowed, 0.1.")
+@click.option("--name", help="[namespace/]name of the adapter that the result is a version of.")
+@click.option("-o", "--out", type=FOLDER, help="Write the folder here instead of storing a version.")
+@click.option("--leave-out", is_flag=True, help="Leave out what no adapter can carry, instead of refusing.")
+@click.option("--seed", type=int, default=0, help="Of the subspace iteration.")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of the result's factors.")
+@click.option("--base-path", type=FOLDER, help="Where the base's files are, if not where it was registered from.")
+@click.option("--dry-run", is_flag=True, help="Extract, print the error, and keep nothing.")
+@output_options
+def extract(
+    checkpoint: str,
+    base: str,
+    rank: str,
+    name: str | None,
+    out: Path | None,
+    seed: int,
+    base_path: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Make an adapter of a fully fine-tuned CHECKPOINT: a folder, or the name of a registered base.
+
+    What it changed in each linear weight becomes factors of the rank, by subspace iteration; the error is measured on
+    what is stored. Norms and untied embeddings that changed are saved whole, biases are kept; anything else is refused,
+    or left out and told with --leave-out. A checkpoint in bfloat16 holds a small change with much noise: see the error.
+
+    \b
+    Examples:
+      adapters extract ./mistral-7b-sql --base mistral-7b --rank 64 --name sql
+      adapters extract ./mistral-7b-sql --base mistral-7b --rank auto --tolerance 0.1 -o ./sql-lora
+    """
+    from adapter_registry.jobs.extract import Extract  # noqa: PLC0415  numpy, which `--help` does not need
+
+    registry = connect()
+    folder = Path(checkpoint).expanduser() if is_folder(checkpoint) else None
+    said: dict[str, Any] = {key: value for key, value in options.items() if value not in (None, False)}
+    said.update(_rank(rank), checkpoint=registry.digest_of(folder) if folder else checkpoint)
+    locked = registry.base(base).base.digest
+    recipe = Recipe("extract", base=locked, options=said, seed=seed, into=_target(registry, name, out, dry_run))
+    _run(registry, Extract(folder, base_path), recipe, out=out, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 def _ingredient(registry: Registry, text: str) -> Ingredient:

@@ -23,6 +23,7 @@ COMMANDS = {
     },
     "Arithmetic": {
         "compose": ("compose", "Compose several versions of one base into one adapter."),
+        "extract": ("compose", "Make an adapter of a fully fine-tuned checkpoint."),
     },
     "Names": {
         "use": ("names", "Choose the adapter that a bare v3 belongs to."),

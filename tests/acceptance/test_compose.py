@@ -129,3 +129,20 @@ class TestBases:
         assert "--equivalent" in two_bases(*compose, code=6).err
         made = two_bases(*compose, "--equivalent", "--json").json
         assert made["reference"] == "default/both@v1"
+
+
+class TestExtract:
+    def test_a_fine_tune_becomes_a_version(self, registry, llama_folder, tmp_path):
+        from tests.unit.tensors.test_extract import low_rank, tuned
+
+        fine = tuned(llama_folder, tmp_path / "fine", low_rank(3, ["q_proj", "down_proj"]))
+        extract = ["extract", fine, "--base", "llama", "--rank", "3", "--name", "tuned"]
+        made = registry(*extract, "--json").json
+        assert made["error"] < 1e-5
+        lineage = registry("show", made["reference"], "--json").json["version"]["lineage"]
+        assert lineage["options"]["checkpoint"].startswith("sha256:")
+        assert "already" in registry(*extract).out
+
+    def test_a_base_alone_is_nothing_to_extract(self, registry, llama_folder):
+        failed = registry("extract", llama_folder, "--base", "llama", "--rank", "3", "--name", "tuned", code=2)
+        assert "nothing to extract" in failed.err

@@ -9,6 +9,7 @@ CODES: dict[str, str] = {
     "bad-file-name": "A file's name is not portable between file systems.",
     "bad-pattern": "A pattern of the config is no regular expression.",
     "cannot-compose": "An adapter has no delta that could be composed, or not together with the others.",
+    "cannot-extract": "A fine-tune changed something that no adapter can carry.",
     "claim-mismatch": "A claim of a provider's token is not what the trust asks for.",
     "code-file": "The folder holds a program.",
     "contradiction": "Two fields of the config exclude each other, so PEFT cannot load it.",

@@ -125,15 +125,7 @@ class Compose:
             for version, each in zip(versions, recipe.inputs, strict=True)
         )
         lineage = making.lineage_of(recipe, outcome, parents, making.told(recipe, DEFAULTS))
-        stored = making.pushed(registry, recipe, scratch, lineage)
-        version = stored.version
-        return {
-            "reference": version.reference,
-            "digest": version.digest,
-            "created": stored.created,
-            "error": outcome["error"],
-            "notices": [str(each) for each in stored.notices],
-        }
+        return making.published(registry, recipe, scratch, lineage)
 
 
 def how_of(options: Mapping[str, Any]) -> tuple[Any, Any]:

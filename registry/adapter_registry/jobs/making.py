@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from adapter_registry.client import Pushed, Registry
+from adapter_registry.client import Registry
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.job import Progress
@@ -101,11 +101,18 @@ def lineage_of(
     )
 
 
-def pushed(registry: Registry, recipe: Recipe, scratch: Path, lineage: Lineage) -> Pushed:
-    """Store what was made in `scratch/out`."""
+def published(registry: Registry, recipe: Recipe, scratch: Path, lineage: Lineage) -> dict[str, Any]:
+    """Store what was made in `scratch/out`; see `Kind.publish`."""
     assert recipe.base is not None  # noqa: S101  `check` filled it in
     message = lineage.recipe if len(lineage.recipe) < 1000 else f"{lineage.kind}: {lineage.method}"
-    return registry.push(scratch / OUT, base=recipe.base, name=recipe.into, message=message, lineage=lineage)
+    stored = registry.push(scratch / OUT, base=recipe.base, name=recipe.into, message=message, lineage=lineage)
+    return {
+        "reference": stored.version.reference,
+        "digest": stored.version.digest,
+        "created": stored.created,
+        "error": lineage.error,
+        "notices": [str(each) for each in stored.notices],
+    }
 
 
 def readme(title: str, facts: Mapping[str, str], lines: tuple[str, ...]) -> str:

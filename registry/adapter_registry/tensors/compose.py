@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,9 +21,7 @@ from adapter_registry.tensors.compose_refusals import Part, refuse
 from adapter_registry.tensors.compose_rows import DoraRows, PairRows, Rows
 from adapter_registry.tensors.compose_whole import whole
 from adapter_registry.tensors.layers import Layer, Pair
-
-Told = Callable[[int, int, str], None]
-"""(modules done, modules in all, name of the last one)."""
+from adapter_registry.tensors.over_modules import Told, each_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,7 @@ def compose(
     joints, kept = joined(parts), whole(parts, base)
     work = _Work(parts, method, how, wanted, seed, base)
     tensors, ranks, fits = dict(kept.arrays), dict[str, int](), []
-    for joint, fitted in _each(joints, work, tell or (lambda *_: None)):
+    for joint, fitted in each_module(joints, work.fitted, tell):
         tensors.update(tensors_of(joint.first, fitted))
         ranks[joint.name] = fitted[0].rank
         fits.append(fit_of(joint.name, fitted))
@@ -164,30 +159,6 @@ def _pair(layer: Layer | None, joint: Joint, expert: int) -> Pair:
         return layer.pair(expert)
     rows, columns = joint.first.shape
     return Pair(np.zeros((rows, 0), dtype=np.float32), np.zeros((0, columns), dtype=np.float32), 0.0)
-
-
-def _each(joints: Sequence[Joint], work: _Work, tell: Told) -> Iterator[tuple[Joint, list[Fitted]]]:
-    """Every module composed, as each is done: one thread of BLAS per module, modules on all cores."""
-    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compose") as pool:
-        running = {pool.submit(work.fitted, joint): joint for joint in joints}
-        try:
-            for done, future in enumerate(as_completed(running), start=1):
-                tell(done, len(joints), running[future].name)
-                yield running[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Small factorisations are slower, in CPU by far, when a library shares each out over threads."""
-    try:
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415  of the `jobs` extra
-    except ImportError:
-        yield
-        return
-    with threadpool_limits(limits=1):
-        yield
 
 
 def fit_of(name: str, fitted: Sequence[Fitted]) -> ModuleFit:
