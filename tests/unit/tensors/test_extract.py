@@ -1,4 +1,4 @@
-"""A fine-tune comes back as an adapter: exactly where its changes have the rank, with the error that is told where not."""
+"""A fine-tune comes back as an adapter: whole where its changes have the rank, else with the error that is told."""
 
 from __future__ import annotations
 
