@@ -25,6 +25,10 @@ COMMANDS = {
     "Weights": {
         "merge": ("merge", "Merge adapters into their base: a checkpoint that loads without PEFT."),
     },
+    "Arithmetic": {
+        "compose": ("compose", "Compose several versions of one base into one adapter."),
+        "extract": ("compose", "Make an adapter of a fully fine-tuned checkpoint."),
+    },
     "Names": {
         "use": ("names", "Choose the adapter that a bare v3 belongs to."),
         "tag": ("names", "Point a tag at a version, or remove one."),
