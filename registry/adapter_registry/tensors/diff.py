@@ -274,7 +274,7 @@ def _other_changes(found: VersionDiff) -> list[str]:
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Several threads for one small matrix cost up to ten times its CPU; modules are shared out instead."""
     try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415  of the extra `jobs`
+        from threadpoolctl import threadpool_limits
     except ImportError:
         return nullcontext()
     limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
