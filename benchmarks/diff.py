@@ -22,7 +22,8 @@ from safetensors.numpy import load_file, save_file
 from adapter_registry.checkpoints.header import read as read_header
 from adapter_registry.domain.base import Base, Tensor
 from adapter_registry.domain.diff import VersionDiff
-from adapter_registry.tensors.diff import Input, diff, one_blas_thread
+from adapter_registry.tensors.diff import Input, diff
+from adapter_registry.tensors.over_modules import one_blas_thread
 from benchmarks.shapes import all_linear_lora, llama_base
 
 WEIGHTS = "adapter_model.safetensors"

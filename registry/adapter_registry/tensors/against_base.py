@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adapter_registry.checkpoints.base_folder import open_checkpoint
 from adapter_registry.domain.base import Tensor
 from adapter_registry.domain.diff import AgainstBase, ModuleDiff, State
-from adapter_registry.tensors.arrays import Float32, WeightFile
+from adapter_registry.tensors.arrays import Float32
+from adapter_registry.tensors.base_weights import BaseWeights, base_weights
 from adapter_registry.tensors.diff import Finish
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.matrices import Matrix
@@ -47,21 +47,19 @@ def against(folder: Path, *, cache: Path | None, intruders: bool) -> Iterator[Fi
         cache: folder where vectors of this base are kept; None: nowhere.
         intruders: whether to look for intruder dimensions.
     """
-    with ExitStack() as stack:
-        opened = open_checkpoint(folder)
-        files = [stack.enter_context(WeightFile(path, header)) for path, header in opened.files]
-        yield _AgainstWeights({name: file for file in files for name in file.entries}, cache, intruders).finish
+    with base_weights(folder) as weights:
+        yield _AgainstWeights(weights, cache, intruders).finish
 
 
 class _AgainstWeights:
-    def __init__(self, files: Mapping[str, WeightFile], cache: Path | None, intruders: bool) -> None:
-        self._files, self._cache, self._intruders = files, cache, intruders
+    def __init__(self, weights: BaseWeights, cache: Path | None, intruders: bool) -> None:
+        self._weights, self._cache, self._intruders = weights, cache, intruders
         self._one_weight = threading.Lock()
 
     def finish(self, found: ModuleDiff, first: Matrix | None, second: Matrix | None) -> ModuleDiff:
         there = first or second
         tensor = there.tensor if there else None
-        if there is None or tensor is None or tensor.name not in self._files:
+        if there is None or tensor is None or tensor.name not in self._weights:
             return replace(found, note=found.note or "the base stores this weight in several tensors; not held against")
         with self._one_weight:
             weight = self._weight(there, tensor)
@@ -72,7 +70,7 @@ class _AgainstWeights:
         return found
 
     def _weight(self, at: Matrix, tensor: Tensor) -> _Weight:
-        matrix = self._files[tensor.name].array(tensor.name)
+        matrix = self._weights.array(tensor.name)
         if at.expert is not None:
             matrix = matrix[at.expert]
         matrix = matrix.reshape(matrix.shape[0], -1)

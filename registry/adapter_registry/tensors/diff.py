@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
 from adapter_registry.tensors import elements
 from adapter_registry.tensors.loaded import MAX_CONFIG, Loaded, loaded
 from adapter_registry.tensors.matrices import OTHER_FUNCTIONS, Matrix, matrices, natural
+from adapter_registry.tensors.over_modules import one_blas_thread
 from adapter_registry.tensors.spectra import alone, measured
 from adapter_registry.tensors.tensor_changes import file_changes, tensor_changes
 
@@ -151,7 +152,7 @@ def _modules(
         return finish(found, mine.get(name), other.get(name)) if finish else found
 
     done: list[ModuleDiff] = []
-    with one_blas_thread(), ThreadPoolExecutor(processors(), thread_name_prefix="diff") as pool:
+    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="diff") as pool:
         for module in pool.map(one, names):
             done.append(module)
             report(len(done) / len(names))
@@ -269,18 +270,3 @@ def _other_changes(found: VersionDiff) -> list[str]:
     fields = [each.field for each in found.config if each.matters == "weights" and each.field not in IN_DELTAS]
     told = [count(len(others), "other tensor")] if others else []
     return [*told, *(f"{field} in the config" for field in fields)]
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Several threads for one small matrix cost up to ten times its CPU; modules are shared out instead."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        return nullcontext()
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
-    return limits
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
