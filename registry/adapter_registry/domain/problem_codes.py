@@ -8,6 +8,8 @@ CODES: dict[str, str] = {
     "bad-config-value": "A field of adapter_config.json has a value of another type or range than PEFT gives it.",
     "bad-file-name": "A file's name is not portable between file systems.",
     "bad-pattern": "A pattern of the config is no regular expression.",
+    "cannot-merge": "An adapter, or its base, is of a kind that no merge is defined for.",
+    "chained-merge": "The base is itself a merge; merging adapters one after the other rounds each time.",
     "cannot-compose": "An adapter has no delta that could be composed, or not together with the others.",
     "cannot-extract": "A fine-tune changed something that no adapter can carry.",
     "claim-mismatch": "A claim of a provider's token is not what the trust asks for.",
@@ -23,6 +25,8 @@ CODES: dict[str, str] = {
     "gate-pending": "A rule of the stage's policy asks for something that is not there yet.",
     "index-disagrees": "An index of shards names a tensor in another file than holds it.",
     "invalid-safetensors": "A weight file breaks the safetensors format.",
+    "little-survived": "The type that weights are stored in rounds away much of an adapter's change.",
+    "merged-from": "The checkpoint says that it is a merge of adapters into a base.",
     "missing-tensors": "The config asks for tensors that the file lacks.",
     "mlx-adapter": "The config is MLX's, which has the same name and another format.",
     "module-not-in-base": "The adapter changes a module that the base does not have.",
@@ -79,4 +83,5 @@ NOTICES: dict[str, str] = {
     "unreadable-json": "A settings file is not JSON.",
     "vocabulary-resized": "Embeddings have another number of rows than the base's.",
     "weights-left-out": "Weight files beside those that make up the checkpoint.",
+    "untied": "The output head was the input embedding and got a tensor of its own.",
 }
