@@ -105,6 +105,8 @@ class TestCompose:
             (["sql@v1", "--method", "tise"], 2, "there is no method"),
             (["sql@v1", "chat@v1", "--method", "ties"], 2, "--density"),
             (["sql@v1", "chat@v1", "--method", "svd", "--density", "0.5"], 2, "takes no --density"),
+            (["sql@v1", "chat@v1", "--method", "ties", "--density", "0.5", "--normalise"], 2, "takes no --normalise"),
+            (["sql@v1", "--method", "svd", "--rank", "4", "--one-rank"], 2, "--one-rank is for"),
             (["sql@v1=1", "chat@v1=2", "--method", "ties", "--density", "0.5"], 2, "Give equal weights"),
             (["sql@v1", "--method", "svd", "--rank", "auto"], 2, "--tolerance"),
             (["sql@v1", "--method", "svd", "--rank", "-3"], 2, "--rank is auto or"),
