@@ -32,6 +32,7 @@ WORST = 10
 @click.option("-o", "--out", type=FOLDER, help="Write the folder here instead of storing a version.")
 @click.option("--rank", help="Of every module, or auto. Default: the largest that a module has in any version.")
 @click.option("--tolerance", type=float, help="With --rank auto: the relative error that is allowed, 0.01.")
+@click.option("--one-rank", is_flag=True, help="With --rank auto: the largest rank that a module needs, for all.")
 @click.option("--density", type=float, help="Share of the entries that stay, for methods that leave some out.")
 @click.option("--lambda", "scale", type=float, help="Multiply the result by this.")
 @click.option("--spread", type=float, help="DELLA: how far probabilities lie around the density.")

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from adapter_registry.domain.recipe import Ingredient, Recipe
+from adapter_registry.jobs.compose import Compose
+from adapter_registry.jobs.kind import INPUTS, OUT
+from tests.acceptance.hub.conftest import hub  # noqa: F401  the fixture
+from tests.acceptance.test_rights import ask
 from tests.adapter_builders import WEIGHTS, adapter, llama
 
 
@@ -98,6 +105,8 @@ class TestCompose:
             (["sql@v1", "--method", "tise"], 2, "there is no method"),
             (["sql@v1", "chat@v1", "--method", "ties"], 2, "--density"),
             (["sql@v1", "chat@v1", "--method", "svd", "--density", "0.5"], 2, "takes no --density"),
+            (["sql@v1", "chat@v1", "--method", "ties", "--density", "0.5", "--normalise"], 2, "takes no --normalise"),
+            (["sql@v1", "--method", "svd", "--rank", "4", "--one-rank"], 2, "--one-rank is for"),
             (["sql@v1=1", "chat@v1=2", "--method", "ties", "--density", "0.5"], 2, "Give equal weights"),
             (["sql@v1", "--method", "svd", "--rank", "auto"], 2, "--tolerance"),
             (["sql@v1", "--method", "svd", "--rank", "-3"], 2, "--rank is auto or"),
@@ -146,3 +155,42 @@ class TestExtract:
     def test_a_base_alone_is_nothing_to_extract(self, registry, llama_folder):
         failed = registry("extract", llama_folder, "--base", "llama", "--rank", "3", "--name", "tuned", code=2)
         assert "nothing to extract" in failed.err
+
+
+class TestServer:
+    def test_a_worker_makes_a_version_of_a_servers_versions(self, hub, folders, tmp_path):  # noqa: F811
+        registry, kind = hub.registry, Compose()
+        registry.push(folders["chat"], base="org/llama", name="team/chat")
+        inputs = (Ingredient("team/sql-lora@prod"), Ingredient("team/chat@v1", 0.5))
+        recipe = kind.check(registry, Recipe("compose", inputs, options={"method": "svd"}, into="team/both"))
+        assert recipe.inputs[0].reference == f"team/sql-lora@{registry.resolve('team/sql-lora@v1').digest}"
+        for name in (INPUTS, OUT):
+            (tmp_path / name).mkdir()
+        kind.gather(registry, recipe, tmp_path)
+        told = []
+        outcome = kind.compute(recipe, tmp_path, told.append)
+        assert told[-1].fraction == 1
+        first = kind.publish(registry, recipe, tmp_path, json.loads(json.dumps(outcome)))
+        again = kind.publish(registry, recipe, tmp_path, outcome)
+        assert (first["created"], again["created"], again["digest"]) == (True, False, first["digest"])
+        version = registry.resolve("team/both@v1")
+        assert [parent.reference for parent in version.lineage.parents] == ["team/sql-lora@v1", "team/chat@v1"]
+        assert registry.pull("team/both@v1", tmp_path / "pulled").version == version
+
+    def test_nothing_is_made_of_what_one_may_not_read(self, hub):  # noqa: F811
+        parent = hub.registry.resolve("team/sql-lora@v1")
+        lineage = {
+            **{name: "" for name in ("kind", "method", "dialect", "device")},
+            "parents": [{"adapter": parent.adapter, "number": 1, "digest": parent.digest, "weight": 1.0}],
+            "options": {},
+            "libraries": {},
+            "modules": [],
+            "seed": 0,
+            "error": 0.0,
+        }
+        body = json.dumps({"base": "org/llama", "files": [], "lineage": lineage})
+        stranger = hub.token_of("compose-stranger", ("other/*", "maintainer"))
+        status, told = ask(hub, "POST", "/api/v1/adapters/other/x/versions", stranger, body)
+        assert (status, b"there is no version team/sql-lora@v1" in told) == (404, True)
+        status, told = ask(hub, "POST", "/api/v1/adapters/other/x/versions", hub.token, body)
+        assert b"there is no version" not in told

@@ -24,6 +24,7 @@ DEFAULTS: Mapping[str, Any] = {
     "method": None,
     "rank": None,
     "tolerance": None,
+    "one_rank": False,
     "density": None,
     "spread": 0.1,
     "outliers": 0.01,
@@ -137,7 +138,8 @@ def how_of(options: Mapping[str, Any]) -> tuple[Any, Any]:
     how = How((), **{name: options[name] for name in names})
     check(how)
     rank = options["rank"]
-    wanted = Wanted(None if rank == "auto" else rank, options["tolerance"], making.DTYPES[options["dtype"]])
+    dtype, one_rank = making.DTYPES[options["dtype"]], bool(options["one_rank"])
+    wanted = Wanted(None if rank == "auto" else rank, options["tolerance"], one_rank, dtype)
     return how, wanted
 
 
@@ -155,8 +157,12 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     how_of(options)
     if method.masks and options["density"] is None:
         raise InvalidInput(f"{name} leaves entries out: say which share of them stays with --density, 0 to 1.")
-    if not method.masks and options["density"] is not None:
-        raise InvalidInput(f"{name} keeps every entry: it takes no --density.")
+    for option in ("density", "spread", "outliers", "election", "normalise"):
+        if option not in method.takes and options[option] != DEFAULTS[option]:
+            heeded = ", ".join(f"--{each}" for each in sorted(method.takes)) or "no options of its own"
+            raise InvalidInput(f"{name}:{dialect} takes no --{option}; it takes {heeded}.")
+    if options["one_rank"] and options["rank"] != "auto":
+        raise InvalidInput("--one-rank is for --rank auto.")
     return {**options, "method": f"{name}:{dialect}"}
 
 

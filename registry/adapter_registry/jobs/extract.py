@@ -73,7 +73,7 @@ class Extract:
 
         options, inputs = recipe.options, scratch / INPUTS
         rank = None if options["rank"] == "auto" else options["rank"]
-        wanted = Wanted(rank, options["tolerance"], making.DTYPES[options["dtype"]])
+        wanted = Wanted(rank, options["tolerance"], dtype=making.DTYPES[options["dtype"]])
         with base_weights(inputs / TUNED) as tuned, base_weights(inputs / making.BASE_FILES) as base:
             made = extract(
                 tuned,

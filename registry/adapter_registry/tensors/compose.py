@@ -77,19 +77,23 @@ def compose(
         InvalidInput: options that the method has no use for.
     """
     refuse(parts)
-    how = replace(
-        how, weights=tuple(part.weight for part in parts), normalise=how.normalise or method.normalise or None
-    )
+    how = replace(how, weights=tuple(part.weight for part in parts))
+    if method.normalise and how.normalise is None:
+        how = replace(how, normalise=True)
     joints, kept = joined(parts), whole(parts, base)
     work = _Work(parts, method, how, wanted, seed, base)
+    made = list(each_module(joints, work.fitted, tell))
+    if wanted.one_rank:
+        most = max(fitted[0].rank for _, fitted in made)
+        work = replace(work, wanted=replace(wanted, rank=most, tolerance=None))
+        made = list(each_module(joints, work.fitted, tell))
     tensors, ranks, fits = dict(kept.arrays), dict[str, int](), []
-    for joint, fitted in each_module(joints, work.fitted, tell):
+    for joint, fitted in made:
         tensors.update(tensors_of(joint.first, fitted))
         ranks[joint.name] = fitted[0].rank
         fits.append(fit_of(joint.name, fitted))
-    dtypes = kept.dtypes
     config = config_of(parts, joints)
-    adapter = Adapter(tensors, ranks, config, readme="", dtype=wanted.dtype, dtypes=dtypes)
+    adapter = Adapter(tensors, ranks, config, readme="", dtype=wanted.dtype, dtypes=kept.dtypes)
     return Composition(adapter, tuple(sorted(fits, key=lambda fit: fit.name)), kept.notices)
 
 

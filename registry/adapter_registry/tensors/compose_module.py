@@ -28,11 +28,13 @@ class Wanted:
     Attributes:
         rank: for every module; None is the largest that the module has in any of the adapters.
         tolerance: take the smallest rank whose relative error is at most this, instead; None to take `rank`.
+        one_rank: with a tolerance, give every module the largest rank that any of them needs.
         dtype: `F32`, `F16` or `BF16`.
     """
 
     rank: int | None = None
     tolerance: float | None = None
+    one_rank: bool = False
     dtype: str = "F32"
 
 

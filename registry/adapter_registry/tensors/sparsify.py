@@ -165,9 +165,10 @@ def by_rank_same_sum(rows: Rows, key: int, density: float, spread: float) -> Kep
 
 
 def _chances(block: Float32, density: float, spread: float) -> Float32:
-    order = np.argsort(np.argsort(np.abs(block), axis=1, kind="stable"), axis=1, kind="stable")
-    share = order.astype(np.float32) / np.float32(max(block.shape[1] - 1, 1))
-    return np.asarray(np.float32(density - spread) + share * np.float32(2 * spread), dtype=np.float32)
+    even = np.linspace(density - spread, density + spread, block.shape[1], dtype=np.float32)
+    chances = np.empty_like(block)
+    np.put_along_axis(chances, np.argsort(np.abs(block), axis=1), even[None], axis=1)
+    return chances
 
 
 def _same_sum(rows: Rows, key: int, mask: Callable[[np.random.Generator, Float32], Float32]) -> Kept:

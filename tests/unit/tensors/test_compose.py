@@ -136,6 +136,16 @@ class TestSum:
             assert np.allclose(found[name], delta, rtol=1e-4, atol=1e-6), name
         assert np.isfinite(logits(base, tmp_path / "out")).all()
 
+    @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
+    def test_a_head_that_is_tied_to_the_embedding(self, tmp_path):
+        base = llama(tmp_path / "base", tie_word_embeddings=True)
+        weighted = [(lora(base, tmp_path / "a", target_modules=["lm_head", "q_proj"]), 0.7), (tmp_path / "a", -0.3)]
+        put_together(tmp_path / "out", base, weighted)
+        found, expected = peft_deltas(base, tmp_path / "out"), peft_deltas(base, tmp_path / "a")
+        assert "lm_head" in expected
+        for name, delta in expected.items():
+            assert np.allclose(found[name], 0.4 * delta, rtol=1e-4, atol=1e-6)
+
     def test_stacking_ranks_loses_nothing(self, tmp_path, llama_folder):
         weighted = [
             (lora(llama_folder, tmp_path / "a", target_modules=["q_proj"]), 0.7),
@@ -198,6 +208,23 @@ class TestError:
         assert len({fit.rank for fit in made.fits}) > 1
         assert all(fit.error <= 0.2 for fit in made.fits)
         assert peft_deltas(llama_folder, tmp_path / "out").keys() == {fit.name for fit in made.fits}
+
+    def test_one_rank_for_all_is_the_largest_that_a_module_needs(self, tmp_path, llama_folder):
+        a = lora(llama_folder, tmp_path / "a", target_modules=["q_proj", "v_proj"], rank_pattern={"v_proj": 1})
+        b = lora(llama_folder, tmp_path / "b", target_modules=["q_proj"], r=3)
+        both = [(a, 1.0), (b, 1.0)]
+        apart = put_together(tmp_path / "apart", llama_folder, both, wanted=Wanted(tolerance=0.2))
+        made = put_together(tmp_path / "out", llama_folder, both, wanted=Wanted(tolerance=0.2, one_rank=True))
+        assert {fit.rank for fit in made.fits} == {max(fit.rank for fit in apart.fits)}
+        assert all(fit.error <= 0.2 for fit in made.fits)
+
+    def test_not_normalising_is_heeded_where_normalising_is_the_default(self, tmp_path, llama_folder):
+        both = [(lora(llama_folder, tmp_path / "a", target_modules=["q_proj"]), w) for w in (0.2, 0.3)]
+        norms = [
+            put_together(tmp_path / str(n), llama_folder, both, "linear:mergekit", normalise=n).fits[0].norm
+            for n in (None, False)
+        ]
+        assert norms[1] == pytest.approx(0.5 * norms[0])
 
 
 class TestDora:
