@@ -66,7 +66,6 @@ class Options:
         accumulate: `float32` sums in float32 and rounds once; `peft` takes the bits that PEFT computes.
         device: `cpu`, or a torch device that computes the deltas.
         workers: threads; None for one on each core.
-        onto: `original`, or `dequantized`: what 4-bit storage makes of the weights, as a QLoRA was trained on.
     """
 
     dtype: str | None = None
@@ -74,7 +73,6 @@ class Options:
     accumulate: str = "float32"
     device: str = "cpu"
     workers: int | None = None
-    onto: str = "original"
 
     @property
     def threads(self) -> int:
@@ -197,8 +195,6 @@ def check_options(options: Options) -> None:
         raise InvalidInput(f"deltas accumulate in float32, or as `peft` does it; not {options.accumulate!r}.")
     if options.shard is not None and options.shard < 1 << 10:
         raise InvalidInput(f"a weight file of at most {options.shard} bytes would hold nothing.")
-    if options.onto not in ("original", "dequantized"):
-        raise InvalidInput(f"a merge goes onto the original or the dequantized weights, not {options.onto!r}.")
     if options.workers is not None and options.workers < 1:
         raise InvalidInput(f"a merge has at least one worker, not {options.workers}.")
 
