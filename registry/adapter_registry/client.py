@@ -26,6 +26,7 @@ from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
+from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
 from adapter_registry.domain.policy import Policy
@@ -106,6 +107,7 @@ class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
         bump: Bump | None = None,
         labels: Mapping[str, str] | None = None,
         message: str = "",
+        lineage: Lineage | None = None,
         progress: Progress | None = None,
     ) -> Pushed:
         """Store the adapter in `folder` as a Version, locked to `base`; the same bytes again are the same Version.
@@ -118,6 +120,7 @@ class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
             bump: `major`, `minor` or `patch` instead of the rule's choice.
             labels: facts to attach.
             message: what changed, for people.
+            lineage: what it was made of, where it was made and not trained.
             progress: called with the bytes of each file as it is stored.
 
         Raises:
@@ -140,6 +143,7 @@ class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
             labels=dict(labels or {}),
             semver=version,
             bump=bump,
+            lineage=lineage,
         )
         self.in_use.choose(adapter, pushed=path)
         left_out = tuple(each for each in examination.notices if each not in pushed.notices)

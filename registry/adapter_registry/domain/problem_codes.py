@@ -10,6 +10,8 @@ CODES: dict[str, str] = {
     "bad-pattern": "A pattern of the config is no regular expression.",
     "cannot-merge": "An adapter, or its base, is of a kind that no merge is defined for.",
     "chained-merge": "The base is itself a merge; merging adapters one after the other rounds each time.",
+    "cannot-compose": "An adapter has no delta that could be composed, or not together with the others.",
+    "cannot-extract": "A fine-tune changed something that no adapter can carry.",
     "claim-mismatch": "A claim of a provider's token is not what the trust asks for.",
     "code-file": "The folder holds a program.",
     "contradiction": "Two fields of the config exclude each other, so PEFT cannot load it.",

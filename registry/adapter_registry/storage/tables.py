@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The Alembic revision this code reads and writes; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -95,6 +95,7 @@ versions = Table(
     Column("revoked_by", String(200)),
     Column("revoked_at", String(32)),
     Column("revoked_because", Text),
+    Column("lineage", Text),
     UniqueConstraint("adapter_id", "number"),
     UniqueConstraint("adapter_id", "semver"),
     CheckConstraint("number > 0", name="number_positive"),
