@@ -38,7 +38,6 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--base-path", type=click.Path(path_type=Path), help="Folder with the base; default: where it was added.")
 @click.option("--dtype", help="float32, float16 or bfloat16 for every weight; default: as in the base.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or a torch device that computes: cuda.")
 @click.option(
     "--accumulate",
     type=click.Choice(["float32", "peft"]),
@@ -58,7 +57,6 @@ def merge(
     out: Path,
     base_path: Path | None,
     dtype: str | None,
-    device: str,
     accumulate: str,
     max_shard_size: str | None,
     verify: bool,
@@ -86,7 +84,7 @@ def merge(
     if store and not name:
         raise click.UsageError("--store needs --as NAME.")
     shard = size_of(max_shard_size) if max_shard_size else None
-    options = Options(dtype, shard, accumulate, device, workers)
+    options = Options(dtype, shard, accumulate, workers)
     registry = connect()
     wanted = resolve(registry, parse(references))
     base = wanted.base.base

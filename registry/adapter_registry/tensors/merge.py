@@ -64,14 +64,12 @@ class Options:
         dtype: `float32`, `float16`, `bfloat16` for every tensor of floats; None keeps each one's own.
         shard: largest size of a weight file in bytes; None keeps the base's files.
         accumulate: `float32` sums in float32 and rounds once; `peft` takes the bits that PEFT computes.
-        device: `cpu`, or a torch device that computes the deltas.
         workers: threads; None for one on each core.
     """
 
     dtype: str | None = None
     shard: int | None = None
     accumulate: str = "float32"
-    device: str = "cpu"
     workers: int | None = None
 
     @property
@@ -225,7 +223,7 @@ class _Task:
     def recipe(self) -> Digest:
         """What an interrupted merge must have been to be taken up again."""
         heads = [(file.name, of_json(file.head.hex())) for file in self.files]
-        inputs = [(each.digest, _told(each.folder), each.weight) for each in self.ingredients]
+        inputs = [(each.digest or _told(each.folder), each.weight) for each in self.ingredients]
         told = asdict(self.options) | {"workers": None}
         return of_json({"base": self.base.digest, "inputs": inputs, "options": told, "heads": heads})
 

@@ -121,9 +121,7 @@ class TestLayout:
         with pytest.raises(Conflict, match="exists already; nothing was written"):
             by_us(base, tmp_path / "out", plain)
 
-    @pytest.mark.parametrize(
-        "options", [{"dtype": "int8"}, {"accumulate": "float64"}, {"shard": 1}, {"workers": 0}, {"device": "abacus"}]
-    )
+    @pytest.mark.parametrize("options", [{"dtype": "int8"}, {"accumulate": "float64"}, {"shard": 1}, {"workers": 0}])
     def test_values_that_no_merge_has_are_refused(self, tmp_path, base, plain, options):
         with pytest.raises(InvalidInput):
             by_us(base, tmp_path / "out", plain, **options)
