@@ -103,7 +103,7 @@ class Merged:
         notices: what is worth knowing.
     """
 
-    folder: Path | None
+    folder: str | None
     files: tuple[Written, ...]
     estimate: Estimate
     seconds: float
@@ -283,7 +283,7 @@ class _Task:
         found = (survived(t.edit.name, t.name, t.dtype, tallies[t.name]) for t in tensors.values() if t.edit)
         modules = tuple(each for each in found if each)
         notices = (*self.notices(), *warnings(tallies, (each.dtype for each in modules)))
-        return Merged(out, tuple(written), took[0], took[1], kept_of(tallies.values()), modules, notices)
+        return Merged(str(out), tuple(written), took[0], took[1], kept_of(tallies.values()), modules, notices)
 
 
 def _told(folder: Path) -> list[tuple[str, int, int]]:
