@@ -38,7 +38,6 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--base-path", type=click.Path(path_type=Path), help="Folder with the base; default: where it was added.")
 @click.option("--dtype", help="float32, float16 or bfloat16 for every weight; default: as in the base.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or a torch device that computes: cuda.")
 @click.option(
     "--accumulate",
     type=click.Choice(["float32", "peft"]),
@@ -47,13 +46,6 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
     help="Sum in float32 and round once; or take the bits that PEFT computes.",
 )
 @click.option("--max-shard-size", help="Largest weight file, as 5GB; default: the base's files.")
-@click.option(
-    "--onto",
-    type=click.Choice(["original", "dequantized"]),
-    default="original",
-    show_default=True,
-    help="The base's weights, or what 4-bit storage makes of them (QLoRA).",
-)
 @click.option("--verify", is_flag=True, help="Compare logits with base and adapter loaded by PEFT.")
 @click.option("--workers", type=int, help="Threads; default: one for each core.")
 @click.option("--as", "name", metavar="NAME", help="Register the result as a base.")
@@ -65,10 +57,8 @@ def merge(
     out: Path,
     base_path: Path | None,
     dtype: str | None,
-    device: str,
     accumulate: str,
     max_shard_size: str | None,
-    onto: str,
     verify: bool,
     workers: int | None,
     name: str | None,
@@ -94,7 +84,7 @@ def merge(
     if store and not name:
         raise click.UsageError("--store needs --as NAME.")
     shard = size_of(max_shard_size) if max_shard_size else None
-    options = Options(dtype, shard, accumulate, device, workers, onto)
+    options = Options(dtype, shard, accumulate, workers)
     registry = connect()
     wanted = resolve(registry, parse(references))
     base = wanted.base.base

@@ -64,17 +64,13 @@ class Options:
         dtype: `float32`, `float16`, `bfloat16` for every tensor of floats; None keeps each one's own.
         shard: largest size of a weight file in bytes; None keeps the base's files.
         accumulate: `float32` sums in float32 and rounds once; `peft` takes the bits that PEFT computes.
-        device: `cpu`, or a torch device that computes the deltas.
         workers: threads; None for one on each core.
-        onto: `original`, or `dequantized`: what 4-bit storage makes of the weights, as a QLoRA was trained on.
     """
 
     dtype: str | None = None
     shard: int | None = None
     accumulate: str = "float32"
-    device: str = "cpu"
     workers: int | None = None
-    onto: str = "original"
 
     @property
     def threads(self) -> int:
@@ -107,7 +103,7 @@ class Merged:
         notices: what is worth knowing.
     """
 
-    folder: Path | None
+    folder: str | None
     files: tuple[Written, ...]
     estimate: Estimate
     seconds: float
@@ -197,8 +193,6 @@ def check_options(options: Options) -> None:
         raise InvalidInput(f"deltas accumulate in float32, or as `peft` does it; not {options.accumulate!r}.")
     if options.shard is not None and options.shard < 1 << 10:
         raise InvalidInput(f"a weight file of at most {options.shard} bytes would hold nothing.")
-    if options.onto not in ("original", "dequantized"):
-        raise InvalidInput(f"a merge goes onto the original or the dequantized weights, not {options.onto!r}.")
     if options.workers is not None and options.workers < 1:
         raise InvalidInput(f"a merge has at least one worker, not {options.workers}.")
 
@@ -229,7 +223,7 @@ class _Task:
     def recipe(self) -> Digest:
         """What an interrupted merge must have been to be taken up again."""
         heads = [(file.name, of_json(file.head.hex())) for file in self.files]
-        inputs = [(each.digest, _told(each.folder), each.weight) for each in self.ingredients]
+        inputs = [(each.digest or _told(each.folder), each.weight) for each in self.ingredients]
         told = asdict(self.options) | {"workers": None}
         return of_json({"base": self.base.digest, "inputs": inputs, "options": told, "heads": heads})
 
@@ -289,7 +283,7 @@ class _Task:
         found = (survived(t.edit.name, t.name, t.dtype, tallies[t.name]) for t in tensors.values() if t.edit)
         modules = tuple(each for each in found if each)
         notices = (*self.notices(), *warnings(tallies, (each.dtype for each in modules)))
-        return Merged(out, tuple(written), took[0], took[1], kept_of(tallies.values()), modules, notices)
+        return Merged(str(out), tuple(written), took[0], took[1], kept_of(tallies.values()), modules, notices)
 
 
 def _told(folder: Path) -> list[tuple[str, int, int]]:

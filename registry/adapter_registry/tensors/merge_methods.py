@@ -49,11 +49,11 @@ def check_mergeable(base: Base, ingredients: Sequence[Ingredient], options: Opti
     if not ingredients:
         raise InvalidInput("name at least one adapter to merge.")
     configs = [config_of(each) for each in ingredients]
-    problems = [*_base_problems(base, options)]
+    problems = [*_base_problems(base)]
     for each, config in zip(ingredients, configs, strict=True):
         problems += _problems(each, config)
     ours = options.accumulate != "peft" and all(map(_is_native, configs))
-    if not ours and (len(ingredients) > 1 or ingredients[0].weight != 1 or options.onto != "original"):
+    if not ours and (len(ingredients) > 1 or ingredients[0].weight != 1):
         problems += [_alone(each, config) for each, config in zip(ingredients, configs, strict=True)]
     if problems:
         listed = "; ".join(map(str, problems[:4]))
@@ -83,15 +83,15 @@ def _is_native(config: AdapterConfig) -> bool:
     return config.peft_type in NATIVE and not THROUGH_PEFT & set(config.extensions)
 
 
-def _base_problems(base: Base, options: Options) -> Iterator[Problem]:
-    if base.quantization and options.onto != "dequantized":
+def _base_problems(base: Base) -> Iterator[Problem]:
+    if base.quantization:
         yield Problem(
             "cannot-merge",
             "the base",
             "quantization_config",
             "weights in a float type",
             f"{base.quantization}: what is added would be rounded to the few values that a quantised weight can have",
-            "Merge onto the original weights, or onto what these are as floats (--onto dequantized).",
+            "Register the original weights, declare this base to stand in for them, and merge onto those.",
         )
 
 
@@ -104,7 +104,7 @@ def _problems(ingredient: Ingredient, config: AdapterConfig) -> Iterator[Problem
 
 
 def _alone(ingredient: Ingredient, config: AdapterConfig) -> Problem:
-    expected = "one adapter, of weight 1, onto the original weights, as PEFT merges it"
+    expected = "one adapter, of weight 1, as PEFT merges it"
     found = f"{config.peft_type} x {ingredient.weight:g}"
     return Problem("cannot-merge", _name(ingredient), "", expected, found, "Merge it alone.")
 

@@ -80,12 +80,11 @@ class TestLayout:
         read = read_base(tmp_path / "out", cache=None, progress=lambda _: None)
         assert [(f.name, f.size, f.sha256) for f in merged.files] == [(f.path, f.size, f.sha256) for f in read.files]
 
-    def test_a_file_that_no_adapter_touches_is_the_bases_byte_for_byte(self, tmp_path, base, plain):
-        merged = by_us(base, tmp_path / "out", plain)
-        same = [
-            f.name for f in merged.files if (base / f.name).read_bytes() == (tmp_path / "out" / f.name).read_bytes()
-        ]
-        assert 0 < len(same) < len(merged.files)
+    def test_a_file_that_no_adapter_touches_is_the_bases_byte_for_byte(self, tmp_path, base):
+        merged = by_us(base, tmp_path / "out", adapter(tmp_path / "head", base, lora(target_modules=["lm_head"])))
+        names = [file.name for file in merged.files]
+        same = [n for n in names if (base / n).read_bytes() == (tmp_path / "out" / n).read_bytes()]
+        assert 0 < len(same) < len(names)
 
     @pytest.mark.parametrize("workers", [1, 2, 3, 8])
     def test_the_number_of_workers_changes_no_byte(self, tmp_path, base, plain, workers):
@@ -122,9 +121,7 @@ class TestLayout:
         with pytest.raises(Conflict, match="exists already; nothing was written"):
             by_us(base, tmp_path / "out", plain)
 
-    @pytest.mark.parametrize(
-        "options", [{"dtype": "int8"}, {"accumulate": "float64"}, {"shard": 1}, {"workers": 0}, {"onto": "air"}]
-    )
+    @pytest.mark.parametrize("options", [{"dtype": "int8"}, {"accumulate": "float64"}, {"shard": 1}, {"workers": 0}])
     def test_values_that_no_merge_has_are_refused(self, tmp_path, base, plain, options):
         with pytest.raises(InvalidInput):
             by_us(base, tmp_path / "out", plain, **options)
