@@ -136,7 +136,8 @@ class Connection(HttpToolsProtocol):
         length = dict(self.headers).get(b"content-length", b"")
         self._body = int(length) if length.isdigit() else 0
         if self._body >= 2 * BLOCK:
-            self.scope["extensions"] = {EXTENSION: partial(self._in_bulk, self.cycle)}
+            extensions: dict[str, Any] = {EXTENSION: partial(self._in_bulk, self.cycle)}
+            self.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body. One that nothing waits beside is passed on as it came; uvicorn would copy it twice."""

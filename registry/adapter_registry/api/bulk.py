@@ -96,7 +96,7 @@ class Bulk(asyncio.BufferedProtocol):
         self._left -= nbytes
         if self._cycle.response_complete:
             # Nobody wants the rest: it is read so that the next request can be.
-            self._connection._unset_keepalive_if_required()  # noqa: SLF001  as uvicorn does when bytes arrive
+            self._connection._unset_keepalive_if_required()
         else:
             self._filled += nbytes
             if self._left == 0 or self._filled == len(self._free[0]):
@@ -105,18 +105,20 @@ class Bulk(asyncio.BufferedProtocol):
             self._give_back()
 
     def _pass_on(self) -> None:
-        if self._filled:
-            self._full.append(memoryview(self._free.pop(0))[: self._filled])
-            self._filled = 0
-        if not self._free and self._made == BLOCKS:
-            self._connection.flow.pause_reading()
+        """Give what was filled to whoever waits; nothing more is read while every block is in use."""
+        if not self._filled:
+            return
+        self._full.append(memoryview(self._free.pop(0))[: self._filled])
+        self._filled = 0
         self._ready.set()
+        if not self._free and self._made == BLOCKS and not self._lost:
+            self._connection.flow.pause_reading()
 
     def _give_back(self) -> None:
         connection = self._connection
         # The parser still waits for the bytes that it did not see.
         connection.parser = httptools.HttpRequestParser(connection)
-        self._cycle.more_body = False
+        connection.on_message_complete()
         connection.transport.set_protocol(connection)
 
     def eof_received(self) -> None:
@@ -127,6 +129,7 @@ class Bulk(asyncio.BufferedProtocol):
         """See asyncio.Protocol."""
         self._lost = True
         self._pass_on()
+        self._ready.set()
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -172,6 +175,7 @@ class Behind:
             raise self._error
 
     def _all(self) -> None:
+        """After a failure the rest is given back unused, so that whoever waits for a free block goes on and sees it."""
         left = True
         while left:
             block = self._blocks[0]

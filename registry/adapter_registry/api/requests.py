@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response, Stream
 
 from adapter_registry.api.bulk import Behind, Bulk, taken_over
 from adapter_registry.api.changes import Changes
+from adapter_registry.api.metrics import RECEIVED
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
@@ -217,6 +218,7 @@ async def _written_in_bulk(bulk: Bulk, incoming: Incoming, *, most: int) -> int:
     size, behind = 0, Behind(incoming.write, bulk.done)
     try:
         while block := await bulk.block():
+            RECEIVED.inc(len(block))
             size += len(block)
             if size > most:
                 raise TooLarge(f"the body has more than the {most:,} bytes that the file may have from here on.")
