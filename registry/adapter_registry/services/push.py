@@ -101,7 +101,7 @@ class Owned:
     adapter: str
     incoming: Incoming
 
-    def write(self, *pieces: bytes) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """See ports.Incoming.write."""
         self.incoming.write(*pieces)
 
