@@ -38,7 +38,7 @@ class Workshop:
     def worker(self, queue: str = "cpu", *, lease: float = 30, **settings: str) -> Iterator[subprocess.Popen[str]]:
         """A worker process, which takes jobs by the time this returns; gone afterwards."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.jobs_worker", queue, str(lease)],
+            [sys.executable, "-c", "from tests.jobs_worker import main; main()", queue, str(lease)],
             env={**self.environment, **settings, "ADAPTERS_SECRET": SECRET},
             stdout=subprocess.PIPE,
             text=True,

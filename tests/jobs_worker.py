@@ -1,6 +1,6 @@
 """A worker for tests, as a process: with kinds of work that take their time, fail, or pry, and with short waits.
 
-Run as `python -m tests.jobs_worker QUEUE [LEASE_SECONDS]`, on the settings of the environment.
+`main` runs one on the settings of the environment; its arguments are QUEUE and LEASE_SECONDS.
 """
 
 from __future__ import annotations
@@ -134,7 +134,3 @@ def main() -> None:
     worker = Worker(read_settings(), queues=queues, kinds=KINDS, poll_seconds=POLL_SECONDS, lease_seconds=lease)
     print(json.dumps({"worker": worker.name}), flush=True)
     worker.run()
-
-
-if __name__ == "__main__":
-    main()

@@ -21,6 +21,10 @@ COMMANDS = {
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),
     },
+    "Jobs": {
+        "jobs": ("jobs", "Look at jobs, and cancel or repeat them."),
+        "worker": ("worker", "Do submitted jobs, one at a time, on this machine."),
+    },
     "Names": {
         "use": ("names", "Choose the adapter that a bare v3 belongs to."),
         "tag": ("names", "Point a tag at a version, or remove one."),

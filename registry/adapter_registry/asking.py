@@ -23,6 +23,11 @@ class Asking:
         self._settings = replace(settings, url=None) if backend is not None else settings
         self._opened = backend
 
+    @property
+    def settings(self) -> Settings:
+        """Where things are, and who asks."""
+        return self._settings
+
     def _ask(self, operation: Callable[Concatenate[Backend, P], T], *args: P.args, **given: P.kwargs) -> T:
         if self._settings.url:
             return cast("T", self._remote().call(operation, given))

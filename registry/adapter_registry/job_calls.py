@@ -53,6 +53,17 @@ class JobCalls(Asking):
         """Queue a failed or cancelled job again."""
         return self._ask(submitting.retry, job=id)
 
+    def start_worker(self, queue: str) -> str:
+        """Have a submitted job done where no worker waits for it: on the embedded store. Says where it is done."""
+        if self._settings.url:
+            return f"for a worker of {self._settings.url}"
+        if self._settings.database_url:
+            return f"for a worker of {self._settings.store} (`adapters worker --queue {queue}`)"
+        from adapter_registry import workers  # noqa: PLC0415  importing a database is slow
+
+        workers.start_for(self._settings, queue)
+        return f"in a worker of its own on this machine (log: {self._settings.workers / 'log'})"
+
     def watch_job(self, id: str) -> Iterator[Job]:
         """The job each time something about it changes, the last time when it has ended."""
         before = None

@@ -90,7 +90,7 @@ class Worker:
             elif state == "over":
                 running.lost(self._backend, job)
         kept = {job.run for job in jobs}
-        scratch.sweep(self._settings.scratch, lambda name: name in kept)
+        scratch.sweep(self._settings.scratch, lambda name: name in kept or "." not in name)
 
     def _tell(self) -> None:
         """Tell the engine of what was submitted: its word for a run is the same each time, so twice is once."""

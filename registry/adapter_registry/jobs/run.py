@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,6 @@ def run_here(
     scratch: Path,
     report: Callable[[Progress], None],
     *,
-    limits: Limits,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """What the work made, see `Kind.publish`.
@@ -30,12 +30,13 @@ def run_here(
         registry: where inputs come from and the result goes.
         kind: of the work.
         recipe: what to do; references may be any.
-        scratch: a folder that is made, and removed at the end.
+        scratch: a folder that is made, and removed at the end, see `fresh_scratch`.
         report: told how far it is.
-        limits: of the child.
         say: told each line that the child prints.
     """
     exact = kind.check(registry, check_recipe(recipe))
+    settings = registry.settings
+    limits = Limits(settings.job_memory, settings.job_seconds)
     try:
         (scratch / INPUTS).mkdir(parents=True)
         (scratch / OUT).mkdir()
@@ -44,3 +45,8 @@ def run_here(
         return kind.publish(registry, exact, scratch, outcome)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def fresh_scratch(registry: Registry) -> Path:
+    """A folder that is not there yet, where this machine's jobs work."""
+    return registry.settings.scratch / f"here-{secrets.token_hex(6)}"
