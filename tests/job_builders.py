@@ -27,6 +27,21 @@ SECRET = "canary-of-the-environment"
 ENDS_WITHIN = 60
 
 
+@dataclass(frozen=True)
+class Worker:
+    """A worker process and the name it goes by."""
+
+    process: subprocess.Popen[str]
+    name: str
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
 @dataclass
 class Workshop:
     """A registry with an adapter, and the workers that were started for it."""
@@ -35,8 +50,8 @@ class Workshop:
     registry: Registry
 
     @contextlib.contextmanager
-    def worker(self, queue: str = "cpu", *, lease: float = 30, **settings: str) -> Iterator[subprocess.Popen[str]]:
-        """A worker process, which takes jobs by the time this returns; gone afterwards."""
+    def worker(self, queue: str = "cpu", *, lease: float = 30, **settings: str) -> Iterator[Worker]:
+        """A worker process; gone afterwards."""
         process = subprocess.Popen(
             [sys.executable, "-c", "from tests.jobs_worker import main; main()", queue, str(lease)],
             env={**self.environment, **settings, "ADAPTERS_SECRET": SECRET},
@@ -45,9 +60,8 @@ class Workshop:
             cwd=Path(__file__).parents[1],
         )
         assert process.stdout is not None
-        assert "worker" in json.loads(process.stdout.readline())
         try:
-            yield process
+            yield Worker(process, json.loads(process.stdout.readline())["worker"])
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -15,7 +14,7 @@ from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.services import running
 from tests.job_builders import ADAPTER, SECRET, Workshop, workshop
 
-KILLS = 4
+KILLS = 3
 CANCELLED_WITHIN = 3.0
 
 
@@ -33,10 +32,11 @@ def local(tmp_path_factory, llama_folder, lora_folder) -> Workshop:
 
 
 @pytest.fixture(scope="module")
-def busy(local):
-    """A worker that is there for a whole class of tests."""
-    with local.worker():
-        yield local
+def busy(tmp_path_factory, llama_folder, lora_folder):
+    """One with a worker that is there for all tests."""
+    made = workshop(tmp_path_factory.mktemp("busy") / "home", llama_folder, lora_folder)
+    with made.worker():
+        yield made
 
 
 def scores(shop: Workshop, digest: str) -> int:
@@ -59,7 +59,6 @@ class TestKilledWorkers:
             with shop.worker() as worker:
                 time.sleep(moment)
                 worker.kill()
-                worker.wait()
             with shop.worker():
                 again = shop.ended(job)
             assert again.state is State.SUCCEEDED, (moment, again.error)
@@ -67,34 +66,26 @@ class TestKilledWorkers:
         assert scores(shop, first.result["digest"]) == 1
 
     def test_what_was_done_before_the_kill_is_not_done_again(self, shop):
-        job = shop.submit(steps=3, publish_pause=60, seed=1)
+        job = shop.submit(steps=3, publish_pause=4, seed=1)
         with shop.worker() as worker:
-            shop.reached(job, State.RUNNING)
             while not (shop.scratch(job) / "publishing").exists():
                 time.sleep(0.02)
             worker.kill()
         [made] = shop.scratch(job).glob("attempt-*")
-        before = (made / "out" / "text").stat().st_mtime_ns
         with shop.worker():
-            deadline = time.monotonic() + 20
-            while log_of(shop, job).count("begins") < 2:
-                assert time.monotonic() < deadline
+            while shop.registry.job(job.id).attempts < 2:
                 time.sleep(0.05)
-            time.sleep(0.5)
+            time.sleep(1)
             assert list(shop.scratch(job).glob("attempt-*")) == [made]
-            assert (made / "out" / "text").stat().st_mtime_ns == before
-            shop.registry.cancel_job(job.id)
-            shop.ended(job)
+            assert shop.ended(job).state is State.SUCCEEDED
 
     def test_another_worker_that_is_there_takes_over_within_seconds(self, shop):
         with shop.worker() as one, shop.worker() as other:
             job = shop.reached(shop.submit(steps=40, pause=0.1, seed=2), State.RUNNING)
-            names = {path.stem for path in shop.scratch(job).parents[1].glob("workers/*.lock")}
-            first = one if _has_child(one.pid) else other
-            first.kill()
+            (one if job.worker == one.name else other).kill()
             killed = time.monotonic()
             while shop.registry.job(job.id).attempts < 2:
-                assert time.monotonic() - killed < 10, names
+                assert time.monotonic() - killed < 10
                 time.sleep(0.05)
             assert shop.ended(job).state is State.SUCCEEDED
 
@@ -102,7 +93,7 @@ class TestKilledWorkers:
         job = local.submit("pries", kill_worker=True)
         for _ in range(DEATHS):
             with local.worker() as worker:
-                worker.wait(30)
+                worker.process.wait(30)
         with local.worker():
             after = local.ended(job)
         assert after.state is State.FAILED
@@ -116,17 +107,10 @@ class TestKilledWorkers:
                 while local.registry.job(job.id).attempts == 0:
                     time.sleep(0.02)
                 time.sleep(0.5)
-                worker.terminate()
-                assert worker.wait(10) == 0
+                worker.send(signal.SIGTERM)
+                assert worker.process.wait(10) == 0
         with local.worker():
             assert local.ended(job).state is State.SUCCEEDED
-
-
-def _has_child(pid: int) -> bool:
-    with open(f"/proc/{pid}/task/{pid}/children") as stream:
-        direct = stream.read().split()
-    tasks = (f"/proc/{pid}/task/{task}/children" for task in os.listdir(f"/proc/{pid}/task"))
-    return bool(direct) or any(open(path).read().strip() for path in tasks)
 
 
 class TestStoppedWorkers:
@@ -136,13 +120,13 @@ class TestStoppedWorkers:
             shop.reached(job, State.RUNNING)
             while not (shop.scratch(job) / "publishing").exists():
                 time.sleep(0.02)
-            asleep.send_signal(signal.SIGSTOP)
+            asleep.send(signal.SIGSTOP)
             with shop.worker(lease=2):
                 ended = shop.ended(job)
                 assert ended.state is State.SUCCEEDED
                 assert ended.attempts == 2
                 events = len(shop.registry.events())
-                asleep.send_signal(signal.SIGCONT)
+                asleep.send(signal.SIGCONT)
                 time.sleep(4)
                 assert len(shop.registry.events()) == events
                 assert scores(shop, ended.result["digest"]) == 1
@@ -314,5 +298,3 @@ def test_bytes_that_a_job_keeps_are_not_collected(local):
         job = local.ended(local.submit(seed=16))
     local.registry.collect(grace_seconds=0)
     assert local.registry._opened.blobs.size(job.result["digest"]) is not None
-
-
