@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
+from adapter_registry.client import Registry
+from adapter_registry.domain.job import State
+from adapter_registry.domain.recipe import Ingredient, Recipe
+from adapter_registry.settings import read_settings
 from tests.adapter_builders import llama
 from tests.integration.test_evaluate import folders  # noqa: F401  a fixture
 from tests.server_process import serving
@@ -37,13 +39,6 @@ def test_directly_it_prints_the_scores(ready, folders):  # noqa: F811
     assert "heldout/perplexity" in said
 
 
-def test_a_job_that_fails_is_the_exit_status_of_watching_it(ready, tmp_path):
-    (tmp_path / "short").write_text("w1")
-    job = ready("score", "run", "sql-lora@v1", "--data", tmp_path / "short", "--submit", "-q").out.strip()
-    ended = ready("jobs", "watch", job, code=1)
-    assert "nothing to predict" in ended.out
-
-
 def test_the_file_of_the_base_that_moved_has_to_be_named(ready, folders, tmp_path):  # noqa: F811
     other = llama(tmp_path / "other", seed=4)
     refused = ready("score", "run", "v1", "--data", folders / "text", "--base-path", other, code=6)
@@ -53,19 +48,15 @@ def test_the_file_of_the_base_that_moved_has_to_be_named(ready, folders, tmp_pat
 def test_a_server_runs_a_worker_of_its_own_from_the_first_job_on(ready, folders, tmp_path):  # noqa: F811
     place = tmp_path / "server"
     place.mkdir()
-    settings = {"ADAPTERS_HOME": str(ready.home), "HF_HUB_OFFLINE": "1"}
-    with serving(place, settings) as server:
-        files = {"data": json.loads(ready("score", "run", "v1", "--data", folders / "text", "--json").out)["evidence"]}
-        digest = files["data"]["recipe"]["files"]["data"]
-        sent = server.ask("PUT", f"/api/v1/adapters/default/sql-lora/blobs/{digest}", (folders / "text").read_bytes())
-        assert sent[0] == 201
-        recipe = {
-            "kind": "evaluate",
-            "into": "default/sql-lora",
-            "inputs": [{"reference": "default/sql-lora@v1"}],
-            "files": {"data": digest},
-        }
-        status, data, _ = server.ask("POST", "/api/v1/jobs", json.dumps({"recipe": recipe}).encode())
-        assert status == 201, data
-        job = json.loads(data)["id"]
-        assert ready("jobs", "watch", job, "--wait").out.strip() == f"{job} succeeded"
+    (place / "short").write_text("w1")
+    with serving(place, {"ADAPTERS_HOME": str(ready.home), "HF_HUB_OFFLINE": "1"}) as server:
+        remote = {**ready.environment, "ADAPTERS_URL": f"http://{server.host}", "ADAPTERS_TOKEN": server.token}
+        registry = Registry(read_settings(remote))
+        digest = registry.keep_file(place / "short", adapter="default/sql-lora")
+        given = (Ingredient("default/sql-lora@v1"),)
+        job = registry.submit(Recipe("evaluate", given, files={"data": digest}, into="default/sql-lora"))
+        assert registry.start_worker("cpu") == f"for a worker of http://{server.host}"
+        ended = ready("jobs", "watch", job.id, code=1)
+        assert "nothing to predict" in ended.out
+        assert registry.job(job.id).state is State.FAILED
+        assert registry.job_log(job.id)[-1].text.startswith("failed: the text holds no two tokens")

@@ -7,10 +7,11 @@ import math
 import pytest
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.digest import of_json
+from adapter_registry.domain.errors import InvalidInput, JobFailed
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction
-from adapter_registry.jobs.evaluate import Evaluate, file_digest
+from adapter_registry.jobs.evaluate import DEFAULTS, Evaluate, file_digest
 from adapter_registry.jobs.run import fresh_scratch, run_here
 from adapter_registry.settings import read_settings
 from tests.adapter_builders import adapter, llama
@@ -54,7 +55,7 @@ def recipe(folders, reference="default/sql-lora@v1", **options):
 ADAPTER = "default/sql-lora"
 
 
-def measured(registry, folders, given):
+def run(registry, folders, given):
     return run_here(registry, Evaluate(folders / "text"), given, fresh_scratch(registry), lambda _: None)
 
 
@@ -76,41 +77,50 @@ def truth(folders, *, adapted: bool, longest: int) -> float:
     return total / (len(tokens) - 1)
 
 
+@pytest.mark.parametrize("adapted", [True, False])
 @pytest.mark.parametrize(("batch", "longest"), [(1, 64), (3, 16)])
-def test_the_loss_is_that_of_transformers_and_peft(registry, folders, batch, longest):
-    result = measured(registry, folders, recipe(folders, batch=batch, max_length=longest))
-    loss = truth(folders, adapted=True, longest=longest)
-    assert result["scores"]["heldout/loss"] == pytest.approx(loss, rel=CLOSE)
-    assert result["scores"]["heldout/perplexity"] == pytest.approx(math.exp(loss), rel=10 * CLOSE)
-    assert result["evidence"]["measured"]["tokens"] == len(TEXT.split()) - 1
+def test_the_loss_is_that_of_transformers_and_peft(folders, batch, longest, adapted):
+    from adapter_registry.jobs.evaluate_loss import measured
+
+    options = {**DEFAULTS, "batch": batch, "max_length": longest}
+    found = measured(folders / "base", folders / "lora" if adapted else None, folders / "text", options, lambda _: None)
+    loss = truth(folders, adapted=adapted, longest=longest)
+    assert found["loss"] == pytest.approx(loss, rel=CLOSE)
+    assert found["perplexity"] == pytest.approx(math.exp(loss), rel=10 * CLOSE)
+    assert found["tokens"] == len(TEXT.split()) - 1
 
 
-def test_a_base_alone_is_measured_too_and_can_be_compared(registry, folders):
-    base = registry.base("tiny").base.digest
-    given = Recipe("evaluate", base=base, files={"data": file_digest(folders / "text")}, into=ADAPTER)
-    result = measured(registry, folders, given)
-    assert result["scores"]["heldout/loss"] == pytest.approx(truth(folders, adapted=False, longest=64), rel=CLOSE)
-    measured(registry, folders, recipe(folders))
-    [of_base, _], [of_version, _] = registry.base_scores("tiny"), registry.scores("sql-lora@v1")
-    assert of_base.score.comparability == of_version.score.comparability
-
-
-def test_a_score_names_what_it_was_measured_with(registry, folders):
-    measured(registry, folders, recipe(folders))
+def test_a_score_names_what_it_was_measured_with_and_is_recorded_once(registry, folders):
+    result = run(registry, folders, recipe(folders))
     [loss, perplexity] = registry.scores("sql-lora@v1")
     version = registry.resolve("sql-lora@v1")
     assert (loss.subject, loss.score.metric, loss.score.direction) == (version.digest, "heldout/loss", Direction.LOWER)
     assert loss.score.setting["data"] == file_digest(folders / "text")
     assert loss.score.stderr > 0
     assert "peft " in loss.score.producer
-    assert loss.score.evidence == perplexity.score.evidence is not None
+    assert loss.score.evidence == perplexity.score.evidence == of_json(result["evidence"])
     assert loss.job is None
-
-
-def test_measuring_the_same_again_adds_no_score(registry, folders):
-    first = measured(registry, folders, recipe(folders))
-    assert measured(registry, folders, recipe(folders)) == first
+    kind, exact = Evaluate(), Evaluate().check(registry, recipe(folders))
+    assert kind.publish(registry, exact, folders, result["evidence"]["measured"]) == result
     assert len(registry.scores("sql-lora@v1")) == 2
+
+
+def test_a_base_alone_has_scores_that_a_versions_can_be_compared_with(registry, folders):
+    base = registry.base("tiny").base.digest
+    given = Recipe("evaluate", base=base, files={"data": file_digest(folders / "text")}, into=ADAPTER)
+    outcome = {"loss": 2.0, "perplexity": 7.4, "loss_stderr": 0.1, "perplexity_stderr": None, "windows": 3}
+    outcome |= {"max_length": 64, "tokenizer": "sha256:" + "0" * 64, "versions": {"torch": "2"}}
+    for each in (given, recipe(folders)):
+        Evaluate().publish(registry, Evaluate().check(registry, each), folders, outcome)
+    [of_base, _], [of_version, _] = registry.base_scores("tiny"), registry.scores("sql-lora@v1")
+    assert of_base.score.comparability == of_version.score.comparability
+
+
+def test_a_loss_that_is_no_number_is_not_recorded(registry, folders):
+    exact = Evaluate().check(registry, recipe(folders))
+    with pytest.raises(JobFailed, match="the loss is nan"):
+        Evaluate().publish(registry, exact, folders, {"loss": math.nan})
+    assert registry.scores("sql-lora@v1") == ()
 
 
 @pytest.mark.parametrize(
@@ -130,6 +140,6 @@ def test_an_option_that_there_is_not_is_refused_before_anything_is_computed(regi
 
 def test_what_the_child_refuses_is_told_as_what_it_is(registry, folders):
     with pytest.raises(InvalidInput, match="the data is not jsonl with 'text'"):
-        measured(registry, folders, recipe(folders, format="jsonl"))
+        run(registry, folders, recipe(folders, format="jsonl"))
     assert registry.scores("sql-lora@v1") == ()
     assert not list(registry.settings.scratch.iterdir())
