@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from adapter_cli.output import note, output_options, print_facts, print_json, print_table, say, steps
+from adapter_cli.output import note, output_options, print_facts, print_json, print_table, say, steps_bar
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.domain.lineage import ModuleFit
@@ -161,7 +161,7 @@ def _run(
     """Carry a recipe out here: the same steps that a worker takes."""
     if out is not None and out.exists() and any(out.iterdir()):
         raise Conflict(f"{out} is not empty; nothing was written. Choose another folder.")
-    with _scratch(out) as scratch, steps("gathering") as progress:
+    with _scratch(out) as scratch, steps_bar("gathering") as progress:
         exact = kind.check(registry, check_recipe(recipe))
         kind.gather(registry, exact, scratch)
         outcome = kind.compute(exact, scratch, progress)

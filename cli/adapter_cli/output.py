@@ -120,18 +120,18 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None
 
 
 @contextmanager
-def steps(title: str) -> Iterator[Callable[[Any], None]]:
-    """A bar that a job's Progress moves, on stderr while a terminal watches; silent otherwise."""
+def steps_bar(title: str) -> Iterator[Callable[[Any], None]]:
+    """A bar of a job's progress on stderr while a terminal watches; silent otherwise."""
     console = _console(stderr=True)
     if not console.is_terminal:
         yield lambda _progress: None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # noqa: PLC0415
 
-    columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[now]}"))
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=1.0)
-        yield lambda progress: bar.update(task, completed=progress.fraction, description=progress.message)
+        task = bar.add_task(title, total=1.0, now="")
+        yield lambda progress: bar.update(task, completed=progress.fraction, now=progress.message)
 
 
 def human_bytes(size: float) -> str:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adapter_cli.files import read_bytes
-from adapter_cli.output import note, output_options, print_json, print_table, say
+from adapter_cli.output import note, output_options, print_json, print_table, say, steps_bar
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
+from adapter_registry.domain.job import PRIORITIES, QUEUES
 from adapter_registry.domain.metric import known_direction
+from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, RecordedScore, Score
+
+if TYPE_CHECKING:
+    from adapter_registry.jobs.evaluate import Evaluate
 
 
 @click.group()
@@ -135,6 +141,99 @@ def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool) -> 
         ],
         right=["value", "stderr", "n"],
     )
+
+
+@score.command("run")
+@click.argument("reference", required=False)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Text that it was not trained on.")
+@click.option("--field", help="The data is JSONL, and this field of each line is its text.")
+@click.option("--task", default="heldout", show_default=True, help="Scores are named TASK/loss and TASK/perplexity.")
+@click.option("--batch", type=click.IntRange(1, 4096), default=8, show_default=True, help="Windows at a time.")
+@click.option("--max-length", type=click.IntRange(8), default=1024, show_default=True, help="Tokens of a window.")
+@click.option("--device", type=click.Choice(QUEUES), default="cpu", show_default=True)
+@click.option("--base-path", type=click.Path(path_type=Path), help="Folder with the base, if it moved.")
+@click.option("--submit", is_flag=True, help="Have a worker do it; follow it with `adapters jobs watch`.")
+@click.option("--priority", type=click.IntRange(*PRIORITIES), default=0, help="With --submit: higher first.")
+@BASE
+@output_options
+def run(
+    reference: str | None,
+    data: Path,
+    field: str | None,
+    task: str,
+    batch: int,
+    max_length: int,
+    device: str,
+    base_path: Path | None,
+    submit: bool,
+    priority: int,
+    base: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure the loss of a version, or of a base alone, on held-out text, and record it.
+
+    Float32, on base and adapter as PEFT puts them together, in a process of its own without network. What was measured
+    with which data, base and library is bound to the scores by digest.
+
+    \b
+    Examples:
+      adapters score run sql-lora@v3 --data heldout.txt
+      adapters score run sql-lora@v3 --data heldout.jsonl --field text --submit
+      adapters score run --base mistral-7b --data heldout.txt
+    """
+    from adapter_registry.jobs.evaluate import Evaluate, file_digest  # noqa: PLC0415  with the command that needs it
+
+    if (reference is None) == (base is None):
+        raise click.UsageError("name a version, or a base with --base, and not both.")
+    if submit and base_path:
+        raise click.UsageError("a worker takes the base from where it was registered: leave out --base-path.")
+    if not data.is_file():
+        raise InvalidReference(f"{data} is no file.")
+    registry = connect()
+    options = {"task": task, "batch": batch, "max_length": max_length, "device": device}
+    options |= {"format": "jsonl", "field": field} if field else {}
+    exact = registry.resolve(reference).reference if reference else None
+    into = exact.partition("@")[0] if exact else registry.adapter((base or "").partition("@")[0].rpartition("/")[2])
+    recipe = Recipe(
+        "evaluate",
+        (Ingredient(exact),) if exact else (),
+        base=registry.base(base).base.digest if base else None,
+        options=options,
+        files={"data": file_digest(data)},
+        into=into,
+    )
+    if submit:
+        registry.keep_file(data, adapter=into)
+        _submitted(registry, recipe, device, priority, as_json, quiet)
+    else:
+        _evaluated(registry, Evaluate(data, base_path), recipe, as_json, quiet)
+
+
+def _submitted(registry: Registry, recipe: Recipe, queue: str, priority: int, as_json: bool, quiet: bool) -> None:
+    job = registry.submit(recipe, queue=queue, priority=priority)
+    place = registry.start_worker(queue)
+    if as_json:
+        print_json(job)
+    elif quiet:
+        click.echo(job.id)
+    else:
+        say(f"{job.id} is queued, {place}", style="green")
+        note(f"adapters jobs watch {job.id}")
+
+
+def _evaluated(registry: Registry, kind: Evaluate, recipe: Recipe, as_json: bool, quiet: bool) -> None:
+    from adapter_registry.jobs.run import fresh_scratch, run_here  # noqa: PLC0415  with the command that needs it
+
+    with steps_bar("evaluating") as report:
+        result = run_here(registry, kind, recipe, fresh_scratch(registry), report)
+    if as_json:
+        print_json(result)
+    elif quiet:
+        click.echo("\n".join(result["scores"]))
+    else:
+        say(f"recorded {len(result['scores'])} scores of {result['subject']}", style="green")
+        print_table(["metric", "value"], [(name, f"{value:.6g}") for name, value in result["scores"].items()])
 
 
 @score.command("ls")

@@ -30,11 +30,13 @@ from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.folders import hashing, is_folder, name_of
 from adapter_registry.in_use import InUse
+from adapter_registry.job_calls import JobCalls
 from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
@@ -66,11 +68,11 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, BaseCalls, PointerCalls, StoreCalls):
+class Registry(AccountCalls, BaseCalls, JobCalls, PointerCalls, StoreCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+        super().__init__(settings, backend)
         self.in_use = InUse(settings.context, settings.adapter)
 
     def adapter(self, text: str | None) -> str:

@@ -60,6 +60,7 @@ class RecordedScore:
         score: the value.
         recorded_by: who recorded it.
         recorded_at: when, ISO 8601 in UTC.
+        job: the job that measured it here; None for what somebody brought. No client can set it.
         claimed: what the imported file says it measured, e.g. a model name or path; never trusted.
     """
 
@@ -69,3 +70,4 @@ class RecordedScore:
     recorded_by: str
     recorded_at: str
     claimed: str = ""
+    job: str | None = None

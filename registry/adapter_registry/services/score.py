@@ -48,10 +48,12 @@ def _record(
     if wrong:
         raise InvalidInput(f"nothing was recorded: {'; '.join(wrong[:5])}.")
     at = backend.clock()
-    recorded = tuple(RecordedScore(subject, name, score, backend.actor, at, claimed) for score in scores)
+    recorded = tuple(RecordedScore(subject, name, score, backend.actor, at, claimed, backend.job) for score in scores)
     tx.scores.add(recorded)
     values = [{"metric": s.metric, "value": repr(s.value), "evidence": s.evidence} for s in scores[:100]]
     detail = {"digest": subject, "scores": values, "count": len(scores), "claimed": claimed}
+    if backend.job is not None:
+        detail["job"] = backend.job
     tx.events.append(Entry("score.add", name, Outcome.DONE, backend.actor, at, detail))
     return recorded
 

@@ -13,6 +13,7 @@ from adapter_registry.storage.catalog_accounts import AccountTable
 from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_identities import IdentityTable
+from adapter_registry.storage.catalog_jobs import JobTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
@@ -36,6 +37,7 @@ class SqlTransaction:
     webhooks: WebhookTable
     stored_bases: StoredBaseTable
     identities: IdentityTable
+    jobs: JobTable
 
 
 class SqlCatalog:
@@ -74,4 +76,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         webhooks=WebhookTable(connection),
         stored_bases=StoredBaseTable(connection),
         identities=IdentityTable(connection),
+        jobs=JobTable(connection),
     )
