@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from adapter_cli.output import note, output_options, print_facts, print_json, print_table, say, steps_bar
+from adapter_cli.submitting import refuse_local, submit_options, submitted
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.domain.lineage import ModuleFit
@@ -44,6 +45,7 @@ WORST = 10
 @click.option("--equivalent", is_flag=True, help="Allow bases that are declared equivalent.")
 @click.option("--base-path", type=FOLDER, help="Where the base's files are, if a version's delta depends on them.")
 @click.option("--dry-run", is_flag=True, help="Compose, print the error, and keep nothing.")
+@submit_options
 @output_options
 def compose(
     versions: tuple[str, ...],
@@ -53,6 +55,8 @@ def compose(
     seed: int,
     base_path: Path | None,
     dry_run: bool,
+    submit: bool,
+    priority: int,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -77,6 +81,10 @@ def compose(
         said["normalise"] = False
     said.update(_rank(said.get("rank")), method=method)
     recipe = Recipe("compose", inputs, options=said, seed=seed, into=_target(registry, name, out, dry_run))
+    if submit:
+        refuse_local(out=out, base_path=base_path, dry_run=dry_run)
+        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
+        return
     _run(registry, Compose(base_path), recipe, out=out, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
@@ -92,6 +100,7 @@ def compose(
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of the result's factors.")
 @click.option("--base-path", type=FOLDER, help="Where the base's files are, if not where it was registered from.")
 @click.option("--dry-run", is_flag=True, help="Extract, print the error, and keep nothing.")
+@submit_options
 @output_options
 def extract(
     checkpoint: str,
@@ -102,6 +111,8 @@ def extract(
     seed: int,
     base_path: Path | None,
     dry_run: bool,
+    submit: bool,
+    priority: int,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -125,6 +136,10 @@ def extract(
     said.update(_rank(rank), checkpoint=registry.digest_of(folder) if folder else checkpoint)
     locked = registry.base(base).base.digest
     recipe = Recipe("extract", base=locked, options=said, seed=seed, into=_target(registry, name, out, dry_run))
+    if submit:
+        refuse_local(out=out, base_path=base_path, dry_run=dry_run)
+        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
+        return
     _run(registry, Extract(folder, base_path), recipe, out=out, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_cli.output import human_bytes, note, output_options, print_facts, print_json, print_table, say, styled
+from adapter_cli.submitting import refuse_local, submit_options, submitted
 from adapter_registry.client import connect
 from adapter_registry.domain.diff import FACTORS, Group, ModuleDiff, ScoreDiff, State, VersionDiff, percent
 from adapter_registry.domain.errors import StoreUnavailable
 from adapter_registry.domain.figures import shown, signed
+from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.settings import read_settings
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ VERDICTS = {"identical": "green", "same-delta": "green", "changed": "yellow"}
 @click.option("--top", type=click.IntRange(0), default=10, show_default=True, help="How many modules to list.")
 @click.option("--only-changed", is_flag=True, help="Leave equal files, tensors and modules out of --json.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture: an SVG file.")
+@submit_options
 @output_options
 def diff(
     first: str,
@@ -52,6 +55,8 @@ def diff(
     top: int,
     only_changed: bool,
     plot: Path | None,
+    submit: bool,
+    priority: int,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -70,6 +75,14 @@ def diff(
     from adapter_registry.diffing import compared  # noqa: PLC0415  numpy is needed by this command only
 
     settings = read_settings()
+    if submit:
+        refuse_local(base=base, base_path=base_path, plot=plot, only_changed=only_changed)
+        registry = connect(settings)
+        inputs = tuple(Ingredient(registry.reference(each)) for each in (first, second))
+        options = {"exact": exact, "intruders": intruders}
+        recipe = Recipe("diff", inputs, options=options, into=inputs[1].adapter)
+        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
+        return
     with _progress() as report:
         found = compared(
             connect(settings),

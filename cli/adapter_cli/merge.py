@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +20,10 @@ from adapter_cli.output import (
     progress_bar,
     say,
 )
+from adapter_cli.submitting import refuse_local, submit_options, submitted
 from adapter_registry.client import Registered, connect
 from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.merging import Wanted, bring, parse, resolve
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 @click.command()
 @click.argument("references", metavar="REF[=WEIGHT]...", nargs=-1, required=True)
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to make.")
 @click.option("--base-path", type=click.Path(path_type=Path), help="Folder with the base; default: where it was added.")
 @click.option("--dtype", help="float32, float16 or bfloat16 for every weight; default: as in the base.")
 @click.option(
@@ -51,10 +53,11 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 @click.option("--as", "name", metavar="NAME", help="Register the result as a base.")
 @click.option("--store", is_flag=True, help="With --as: store its bytes too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and what space it takes.")
+@submit_options
 @output_options
 def merge(
     references: tuple[str, ...],
-    out: Path,
+    out: Path | None,
     base_path: Path | None,
     dtype: str | None,
     accumulate: str,
@@ -64,6 +67,8 @@ def merge(
     name: str | None,
     store: bool,
     dry_run: bool,
+    submit: bool,
+    priority: int,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -84,6 +89,13 @@ def merge(
     if store and not name:
         raise click.UsageError("--store needs --as NAME.")
     shard = size_of(max_shard_size) if max_shard_size else None
+    if submit:
+        refuse_local(out=out, base_path=base_path, verify=verify, workers=workers, dry_run=dry_run)
+        said = {"dtype": dtype, "max_shard_size": shard, "accumulate": accumulate}
+        _submit(references, name, said, priority=priority, as_json=as_json, quiet=quiet)
+        return
+    if out is None:
+        raise click.UsageError("name a folder to make with -o, or have a worker do it with --submit --as NAME.")
     options = Options(dtype, shard, accumulate, workers)
     registry = connect()
     wanted = resolve(registry, parse(references))
@@ -105,6 +117,18 @@ def merge(
         _print(wanted, merged, verified, out)
     if name and not dry_run:
         _register(name, out, store=store, quiet=quiet or as_json)
+
+
+def _submit(
+    references: tuple[str, ...], name: str | None, options: dict[str, Any], *, priority: int, as_json: bool, quiet: bool
+) -> None:
+    """Have a worker merge; the result is a stored base."""
+    if name is None:
+        raise click.UsageError("a worker stores the result as a base: name it with --as NAME.")
+    registry = connect()
+    inputs = tuple(Ingredient(registry.reference(reference), weight) for reference, weight in parse(references))
+    recipe = Recipe("merge", inputs, options=options, into=registry.adapter(name))
+    submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
 
 
 def size_of(text: str) -> int:

@@ -10,9 +10,10 @@ import click
 
 from adapter_cli.files import read_bytes
 from adapter_cli.output import note, output_options, print_json, print_table, say, steps_bar
+from adapter_cli.submitting import refuse_local, submit_options, submitted
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
-from adapter_registry.domain.job import PRIORITIES, QUEUES
+from adapter_registry.domain.job import QUEUES
 from adapter_registry.domain.metric import known_direction
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, RecordedScore, Score
@@ -152,8 +153,7 @@ def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool) -> 
 @click.option("--max-length", type=click.IntRange(8), default=1024, show_default=True, help="Tokens of a window.")
 @click.option("--device", type=click.Choice(QUEUES), default="cpu", show_default=True)
 @click.option("--base-path", type=click.Path(path_type=Path), help="Folder with the base, if it moved.")
-@click.option("--submit", is_flag=True, help="Have a worker do it; follow it with `adapters jobs watch`.")
-@click.option("--priority", type=click.IntRange(*PRIORITIES), default=0, help="With --submit: higher first.")
+@submit_options
 @BASE
 @output_options
 def run(
@@ -186,8 +186,8 @@ def run(
 
     if (reference is None) == (base is None):
         raise click.UsageError("name a version, or a base with --base, and not both.")
-    if submit and base_path:
-        raise click.UsageError("a worker takes the base from where it was registered: leave out --base-path.")
+    if submit:
+        refuse_local(base_path=base_path)
     if not data.is_file():
         raise InvalidReference(f"{data} is no file.")
     registry = connect()
@@ -205,21 +205,9 @@ def run(
     )
     if submit:
         registry.keep_file(data, adapter=into)
-        _submitted(registry, recipe, device, priority, as_json, quiet)
+        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=device)
     else:
         _evaluated(registry, Evaluate(data, base_path), recipe, as_json, quiet)
-
-
-def _submitted(registry: Registry, recipe: Recipe, queue: str, priority: int, as_json: bool, quiet: bool) -> None:
-    job = registry.submit(recipe, queue=queue, priority=priority)
-    place = registry.start_worker(queue)
-    if as_json:
-        print_json(job)
-    elif quiet:
-        click.echo(job.id)
-    else:
-        say(f"{job.id} is queued, {place}", style="green")
-        note(f"adapters jobs watch {job.id}")
 
 
 def _evaluated(registry: Registry, kind: Evaluate, recipe: Recipe, as_json: bool, quiet: bool) -> None:

@@ -94,8 +94,8 @@ class Diff:
         return outcome
 
     def publish(self, registry: Registry, recipe: Recipe, scratch: Path, outcome: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002  all there is to it is in the outcome
-        """See kind.Kind.publish: nothing is stored beside the record."""
-        return outcome
+        """See kind.Kind.publish: nothing is stored beside the record, whose `diff` is the answer."""
+        return {"diff": outcome}
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
