@@ -6,9 +6,13 @@ import json
 
 import pytest
 
+from adapter_registry.client import Registry
+from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.jobs.compose import Compose
 from adapter_registry.jobs.kind import INPUTS, OUT
+from adapter_registry.settings import read_settings
+from tests.acceptance.conftest import Cli
 from tests.acceptance.hub.conftest import hub  # noqa: F401  the fixture
 from tests.acceptance.test_rights import ask
 from tests.adapter_builders import WEIGHTS, adapter, llama
@@ -31,19 +35,23 @@ def folders(tmp_path_factory, llama_folder):
     }
 
 
-@pytest.fixture
-def registry(cli, llama_folder, folders):
-    cli("base", "add", "llama", llama_folder)
-    for name, folder in folders.items():
-        cli("push", folder, "--base", "llama", "--name", name)
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory, llama_folder, folders):
+    """The command on a registry with one version of each; every test composes into a name of its own."""
+    folder = tmp_path_factory.mktemp("registry")
+    cli = Cli(folder / "home", folder)
+    there = Registry(read_settings(cli.environment))
+    there.add_base("llama", llama_folder)
+    for name, each in folders.items():
+        there.push(each, base="llama", name=name)
     return cli
 
 
 class TestCompose:
     def test_the_result_is_a_version_that_says_what_it_is_made_of(self, registry, tmp_path):
-        made = registry("compose", "sql@v1=0.7", "chat@v1=-0.3", "--method", "svd", "--name", "both", "--json").json
-        assert made["reference"] == "default/both@v1"
-        lineage = registry("show", "both@v1", "--json").json["version"]["lineage"]
+        made = registry("compose", "sql@v1=0.7", "chat@v1=-0.3", "--method", "svd", "--name", "said", "--json").json
+        assert made["reference"] == "default/said@v1"
+        lineage = registry("show", "said@v1", "--json").json["version"]["lineage"]
         assert [(p["adapter"], p["number"], p["weight"]) for p in lineage["parents"]] == [
             ("default/sql", 1, 0.7),
             ("default/chat", 1, -0.3),
@@ -53,10 +61,10 @@ class TestCompose:
             f"model.layers.{i}.self_attn.{kind}" for i in (0, 1) for kind in ("q_proj", "v_proj")
         }
         assert 0 < lineage["error"] == made["error"] < 1
-        shown = registry("show", "both@v1").out
+        shown = registry("show", "said@v1").out
         assert "default/sql@v1 x 0.7" in shown
         assert f"{lineage['error']:.3g} of the exact delta's norm" in shown
-        pulled = registry("pull", "both@v1", "-o", tmp_path / "out", "--json").json
+        pulled = registry("pull", "said@v1", "-o", tmp_path / "out", "--json").json
         assert pulled["version"]["digest"] == made["digest"]
 
     def test_the_same_recipe_is_the_same_version(self, registry):
@@ -84,7 +92,7 @@ class TestCompose:
         assert (tmp_path / "out" / WEIGHTS).read_bytes() == (folders["dora"] / WEIGHTS).read_bytes()
 
     def test_a_dora_is_composed_with_the_bases_own_weights(self, registry):
-        made = registry("compose", "dora@v1=0.5", "sql@v1", "--method", "linear", "--name", "both", "--json").json
+        made = registry("compose", "dora@v1=0.5", "sql@v1", "--method", "linear", "--name", "of-dora", "--json").json
         assert made["error"] > 0
 
     def test_a_dry_run_tells_the_error_and_stores_nothing(self, registry):
@@ -115,29 +123,33 @@ class TestCompose:
         ],
     )
     def test_what_cannot_be_is_said_before_anything_is_made(self, registry, arguments, code, told):
-        failed = registry("compose", *arguments, "--name", "both", code=code)
+        failed = registry("compose", *arguments, "--name", "refused", code=code)
         assert told in failed.err
-        assert registry("ls", "both", code=None).code != 0
+        with pytest.raises(NotFound):
+            Registry(read_settings(registry.environment)).versions("refused")
+
+
+@pytest.fixture(scope="module")
+def two_bases(registry, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other")
+    there = Registry(read_settings(registry.environment))
+    other = llama(folder / "other", seed=3)
+    there.add_base("other", other)
+    there.push(lora(folder / "lora", other, target_modules=["q_proj"]), base="other", name="far")
+    return registry
 
 
 class TestBases:
-    @pytest.fixture
-    def two_bases(self, registry, tmp_path):
-        other = llama(tmp_path / "other", seed=3)
-        registry("base", "add", "other", other)
-        registry("push", lora(tmp_path / "lora", other, target_modules=["q_proj"]), "--base", "other", "--name", "far")
-        return registry
-
     def test_versions_of_different_bases_are_refused(self, two_bases):
-        failed = two_bases("compose", "sql@v1", "far@v1", "--method", "svd", "--name", "both", code=6)
+        failed = two_bases("compose", "sql@v1", "far@v1", "--method", "svd", "--name", "across", code=6)
         assert "different bases" in failed.err
 
     def test_bases_declared_equivalent_take_the_flag(self, two_bases):
         two_bases("base", "equivalent", "llama", "other", "--because", "a copy")
-        compose = ["compose", "sql@v1", "far@v1", "--method", "svd", "--name", "both"]
+        compose = ["compose", "sql@v1", "far@v1", "--method", "svd", "--name", "across"]
         assert "--equivalent" in two_bases(*compose, code=6).err
         made = two_bases(*compose, "--equivalent", "--json").json
-        assert made["reference"] == "default/both@v1"
+        assert made["reference"] == "default/across@v1"
 
 
 class TestExtract:
