@@ -100,13 +100,11 @@ class TestKilledWorkers:
         assert f"ended its worker {DEATHS} times" in after.error
 
     def test_a_worker_that_is_told_to_stop_leaves_its_job_to_the_next_without_blame(self, local):
-        job = local.submit(steps=20, pause=0.1, seed=3)
+        job = local.submit(steps=30, pause=0.1, seed=3)
         for _ in range(DEATHS + 1):
             with local.worker() as worker:
-                local.reached(job, State.RUNNING)
-                while local.registry.job(job.id).attempts == 0:
+                while local.registry.job(job.id).worker != worker.name:
                     time.sleep(0.02)
-                time.sleep(0.5)
                 worker.send(signal.SIGTERM)
                 assert worker.process.wait(10) == 0
         with local.worker():
