@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
 
@@ -14,6 +15,8 @@ from adapter_registry.domain.job import Job, LogLine, Progress, State
 
 EXIT_CODES = {State.SUCCEEDED: 0, State.FAILED: 1, State.CANCELLED: 130}
 POLL_SECONDS = 0.5
+LONGEST = 100
+"""Characters of a result that is shown as it is."""
 
 
 @click.group()
@@ -78,7 +81,7 @@ def _tell(job: Job, as_json: bool, quiet: bool) -> None:
                 ("worker", job.worker),
                 ("submitted", f"{human_time(job.submitted_at)} by {job.submitted_by}"),
                 ("ended", human_time(job.ended_at) if job.ended_at else ""),
-                ("result", "\n".join(f"{name}: {value}" for name, value in job.result.items() if name != "evidence")),
+                ("result", "\n".join(_made(job.result))),
                 ("error", job.error),
             ]
         )
@@ -160,3 +163,12 @@ def retry(id: str, as_json: bool, quiet: bool) -> None:
         _tell(job, as_json, quiet)
     else:
         say(f"{job.id} is queued again, {place}", style="green")
+
+
+def _made(result: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each thing that a job made; what does not fit on one is for programs."""
+    for name, value in result.items():
+        text = str(value)
+        if isinstance(value, dict | list) and not value:
+            continue
+        yield f"{name}: {text}" if len(text) <= LONGEST else f"{name}: see --json"

@@ -41,7 +41,7 @@ def carried_out(registry, given, scratch):
     (scratch / "out").mkdir()
     kind.gather(registry, exact, scratch)
     outcome = kind.compute(exact, scratch, lambda _: None)
-    return kind.publish(registry, exact, scratch, outcome)
+    return kind.publish(registry, exact, scratch, outcome)["diff"]
 
 
 def test_it_tells_what_changed(registry, tmp_path):
