@@ -51,9 +51,9 @@ def llama_base(folder: Path, *, layers: int = 32, hidden: int = 4096, dtype: str
     return folder
 
 
-def lora(folder: Path, shapes: dict[str, list[int]], *, rank: int, targets: list[str]) -> Path:
+def lora(folder: Path, shapes: dict[str, list[int]], *, rank: int, targets: list[str], seed: int = 0) -> Path:
     """A LoRA folder on every 2-dimensional weight whose module bears one of `targets`, float32."""
-    numbers = np.random.default_rng(0)
+    numbers = np.random.default_rng(seed)
     tensors = {}
     for name, shape in shapes.items():
         path = name.removesuffix(".weight")
@@ -73,10 +73,10 @@ def attention_lora(folder: Path, *, layers: int, hidden: int, rank: int) -> Path
     return lora(folder, _shapes(layers, hidden), rank=rank, targets=["q_proj", "v_proj"])
 
 
-def all_linear_lora(folder: Path, *, layers: int, hidden: int, rank: int) -> Path:
+def all_linear_lora(folder: Path, *, layers: int, hidden: int, rank: int, seed: int = 0) -> Path:
     """A LoRA on all seven linear modules of each layer."""
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    return lora(folder, _shapes(layers, hidden), rank=rank, targets=targets)
+    return lora(folder, _shapes(layers, hidden), rank=rank, targets=targets, seed=seed)
 
 
 def _shapes(layers: int, hidden: int) -> dict[str, list[int]]:

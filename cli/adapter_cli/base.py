@@ -206,6 +206,7 @@ def _print_base(known: KnownBase, tensors: bool) -> None:
             ("repository", checkpoint.repository),
             ("commit", checkpoint.commit),
             ("source", checkpoint.source),
+            ("made by", next((each.text for each in checkpoint.notices if each.code == "merged-from"), None)),
             ("architecture", checkpoint.architecture),
             ("parameters", f"{checkpoint.parameters:,}{' (tied embeddings)' if checkpoint.tied else ''}"),
             ("vocabulary", checkpoint.vocab_size),

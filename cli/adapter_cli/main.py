@@ -21,6 +21,16 @@ COMMANDS = {
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),
     },
+    "Weights": {
+        "diff": ("diff", "Measure what changed between two versions."),
+        "merge": ("merge", "Merge adapters into their base: a checkpoint that loads without PEFT."),
+        "compose": ("compose", "Compose several versions of one base into one adapter."),
+        "extract": ("compose", "Make an adapter of a fully fine-tuned checkpoint."),
+    },
+    "Jobs": {
+        "jobs": ("jobs", "Look at jobs, and cancel or repeat them."),
+        "worker": ("worker", "Do submitted jobs, one at a time, on this machine."),
+    },
     "Names": {
         "use": ("names", "Choose the adapter that a bare v3 belongs to."),
         "tag": ("names", "Point a tag at a version, or remove one."),

@@ -119,6 +119,21 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None
         yield lambda done: progress.update(task, advance=done)
 
 
+@contextmanager
+def steps_bar(title: str) -> Iterator[Callable[[Any], None]]:
+    """A bar of a job's progress on stderr while a terminal watches; silent otherwise."""
+    console = _console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _progress: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[now]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=1.0, now="")
+        yield lambda progress: bar.update(task, completed=progress.fraction, now=progress.message)
+
+
 def human_bytes(size: float) -> str:
     """1.8 MB, 538 MB: powers of ten, as disks and downloads are sold."""
     for unit in ("B", "kB", "MB", "GB", "TB"):

@@ -6,18 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape as glob_escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adapter_cli.files import read_bytes
-from adapter_cli.output import note, output_options, print_json, print_table, say
+from adapter_cli.output import note, output_options, print_json, print_table, say, steps_bar
+from adapter_cli.submitting import refuse_local, submit_options, submitted
 from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
+from adapter_registry.domain.job import QUEUES
 from adapter_registry.domain.metric import known_direction
 from adapter_registry.domain.outcomes import Outcomes
+from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.results_file import ResultsFile
 from adapter_registry.domain.score import Direction, RecordedScore, Score
+
+if TYPE_CHECKING:
+    from adapter_registry.jobs.evaluate import Evaluate
 
 
 @click.group()
@@ -198,6 +205,85 @@ def _evidence(each: RecordedScore) -> str:
         return f"INVALID: {each.invalid.because}"
     facts = ["verified" if each.verified else "claimed", each.score.suite, "per sample" if each.score.outcomes else ""]
     return ", ".join(filter(None, facts))
+
+
+@score.command("run")
+@click.argument("reference", required=False)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Text that it was not trained on.")
+@click.option("--field", help="The data is JSONL, and this field of each line is its text.")
+@click.option("--task", default="heldout", show_default=True, help="Scores are named TASK/loss and TASK/perplexity.")
+@click.option("--batch", type=click.IntRange(1, 4096), default=8, show_default=True, help="Windows at a time.")
+@click.option("--max-length", type=click.IntRange(8), default=1024, show_default=True, help="Tokens of a window.")
+@click.option("--device", type=click.Choice(QUEUES), default="cpu", show_default=True)
+@click.option("--base-path", type=click.Path(path_type=Path), help="Folder with the base, if it moved.")
+@submit_options
+@BASE
+@output_options
+def run(
+    reference: str | None,
+    data: Path,
+    field: str | None,
+    task: str,
+    batch: int,
+    max_length: int,
+    device: str,
+    base_path: Path | None,
+    submit: bool,
+    priority: int,
+    base: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure the loss of a version, or of a base alone, on held-out text, and record it.
+
+    Float32, on base and adapter as PEFT puts them together, in a process of its own without network. What was measured
+    with which data, base and library is bound to the scores by digest.
+
+    \b
+    Examples:
+      adapters score run sql-lora@v3 --data heldout.txt
+      adapters score run sql-lora@v3 --data heldout.jsonl --field text --submit
+      adapters score run --base mistral-7b --data heldout.txt
+    """
+    from adapter_registry.jobs.evaluate import Evaluate, file_digest  # noqa: PLC0415  with the command that needs it
+
+    _check_subject(reference, base)
+    if submit:
+        refuse_local(base_path=base_path)
+    if not data.is_file():
+        raise InvalidReference(f"{data} is no file.")
+    registry = connect()
+    options = {"task": task, "batch": batch, "max_length": max_length, "device": device}
+    options |= {"format": "jsonl", "field": field} if field else {}
+    exact = registry.resolve(reference).reference if reference else None
+    into = exact.partition("@")[0] if exact else registry.adapter((base or "").partition("@")[0].rpartition("/")[2])
+    recipe = Recipe(
+        "evaluate",
+        (Ingredient(exact),) if exact else (),
+        base=registry.base(base).base.digest if base else None,
+        options=options,
+        files={"data": file_digest(data)},
+        into=into,
+    )
+    if submit:
+        registry.keep_file(data, adapter=into)
+        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=device)
+    else:
+        _evaluated(registry, Evaluate(data, base_path), recipe, as_json, quiet)
+
+
+def _evaluated(registry: Registry, kind: Evaluate, recipe: Recipe, as_json: bool, quiet: bool) -> None:
+    from adapter_registry.jobs.run import fresh_scratch, run_here  # noqa: PLC0415  with the command that needs it
+
+    with steps_bar("evaluating") as report:
+        result = run_here(registry, kind, recipe, fresh_scratch(registry), report)
+    if as_json:
+        print_json(result)
+    elif quiet:
+        click.echo("\n".join(result["scores"]))
+    else:
+        say(f"recorded {len(result['scores'])} scores of {result['subject']}", style="green")
+        print_table(["metric", "value"], [(name, f"{value:.6g}") for name, value in result["scores"].items()])
 
 
 @score.command("ls")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -67,7 +69,17 @@ def serve(port: int, host: str, public_url: str | None, workers: int, no_token: 
         if settings.upstream_hub:
             note(f"models and datasets that are not here are passed on from {settings.upstream_hub}")
         note("Ctrl-C stops it")
-        _run(config, listener)
+        with _worker_beside(settings):
+            _run(config, listener)
+
+
+def _worker_beside(settings: Settings) -> AbstractContextManager[object]:
+    """A worker on the embedded store, once there is something to do; elsewhere they are started by themselves."""
+    if settings.database_url is not None or not settings.job_worker or importlib.util.find_spec("dbos") is None:
+        return nullcontext()
+    from adapter_registry.workers import Beside  # noqa: PLC0415  importing a database is slow
+
+    return Beside(settings)
 
 
 def _config(settings: Settings, host: str, port: int, workers: int) -> uvicorn.Config:

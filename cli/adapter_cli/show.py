@@ -21,6 +21,7 @@ from adapter_cli.output import (
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.event import Event
+from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.score import RecordedScore
 
@@ -174,10 +175,26 @@ def _print_version(registry: Registry, version: Version) -> None:
             *description_facts(version.description),
             ("size", f"{human_bytes(version.size)} in {len(version.files)} files"),
             ("pushed", f"{human_time(version.created_at)} by {version.created_by}"),
+            *_made_of(version.lineage),
             ("message", version.message),
             ("notes", "\n".join(str(each) for each in version.description.notices)),
         ]
     )
+
+
+def _made_of(lineage: Lineage | None) -> list[tuple[str, object]]:
+    if lineage is None:
+        return []
+    worst = [f"{fit.error:<8.3g} {fit.name} (rank {fit.rank})" for fit in lineage.worst(5) if fit.error]
+    libraries = ", ".join(f"{name} {version}" for name, version in sorted(lineage.libraries.items()))
+    return [
+        ("made by", f"{lineage.kind}: {lineage.recipe}, seed {lineage.seed}"),
+        ("made of", "\n".join(f"{p.reference} x {p.weight:g}  {digest_text(p.digest)}" for p in lineage.parents)),
+        ("error", f"{lineage.error:.3g} of the exact delta's norm, over {len(lineage.modules)} modules"),
+        ("worst", "\n".join(worst)),
+        ("kept", "\n".join(lineage.notes)),
+        ("made with", f"{libraries} on {lineage.device}"),
+    ]
 
 
 def _print_scores(recorded: Sequence[RecordedScore]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -12,6 +13,7 @@ from adapter_registry.domain.access import SYSTEM
 from adapter_registry.domain.errors import StoreUnavailable, Unsupported
 from adapter_registry.domain.event import Entry
 from adapter_registry.domain.ports import Backend, BlobStore, Lookups
+from adapter_registry.domain.recipe import Recipe
 from adapter_registry.services.access import NewToken, bootstrap, rescue
 from adapter_registry.settings import Settings, migrations_folder
 from adapter_registry.storage.blobs_local import LocalBlobs
@@ -92,7 +94,16 @@ def _backend(
         namespace=settings.namespace,
         asks=replace(SYSTEM, name=settings.actor),
         at_hand=settings.database_url is None and settings.blobs_url is None,
+        checks=partial(_checked, settings),
     )
+
+
+def _checked(settings: Settings, backend: Backend, recipe: Recipe) -> Recipe:
+    """See ports.Checks."""
+    # Kinds ask as clients do, and clients are above this; they are imported when a job is submitted.
+    from adapter_registry.jobs.checking import checked  # noqa: PLC0415
+
+    return checked(settings, backend, recipe)
 
 
 def blobs_of(settings: Settings, *, tried: bool = False) -> BlobStore:

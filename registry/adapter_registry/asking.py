@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 from adapter_registry.domain.ports import Backend
@@ -16,11 +17,16 @@ T = TypeVar("T")
 
 
 class Asking:
-    """What can ask: it has settings, and opens or reaches a registry when it first has to."""
+    """What can ask: it has settings, and opens or reaches a registry when it first has to; `backend` is one opened."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._opened: Backend | None = None
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+        self._settings = replace(settings, url=None) if backend is not None else settings
+        self._opened = backend
+
+    @property
+    def settings(self) -> Settings:
+        """Where things are, and who asks."""
+        return self._settings
 
     def _ask(self, operation: Callable[Concatenate[Backend, P], T], *args: P.args, **given: P.kwargs) -> T:
         if self._settings.url:

@@ -152,6 +152,10 @@ class BaseCalls(Asking):
             )
         return Path(source)
 
+    def digest_of(self, folder: Path, *, progress: Progress | None = None) -> Digest:
+        """The digest of the checkpoint in a folder, whether it is registered or not."""
+        return self._read(folder, progress).digest
+
     def equivalences(self, digest: Digest) -> tuple[Equivalence, ...]:
         """Stand-ins declared for the Base with this digest."""
         return self._ask(base_service.find, reference=digest).equivalences

@@ -26,16 +26,19 @@ from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.event import Event
+from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
 from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.evidence_calls import EvidenceCalls
 from adapter_registry.folders import hashing, is_folder, name_of
 from adapter_registry.in_use import InUse
+from adapter_registry.job_calls import JobCalls
 from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
@@ -68,11 +71,11 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, BaseCalls, EvidenceCalls, PointerCalls, StoreCalls):
+class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, StoreCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+        super().__init__(settings, backend)
         self.in_use = InUse(settings.context, settings.adapter)
 
     def adapter(self, text: str | None) -> str:
@@ -109,6 +112,7 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, PointerCalls, StoreCalls)
         bump: Bump | None = None,
         labels: Mapping[str, str] | None = None,
         message: str = "",
+        lineage: Lineage | None = None,
         progress: Progress | None = None,
     ) -> Pushed:
         """Store the adapter in `folder` as a Version, locked to `base`; the same bytes again are the same Version.
@@ -121,6 +125,7 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, PointerCalls, StoreCalls)
             bump: `major`, `minor` or `patch` instead of the rule's choice.
             labels: facts to attach.
             message: what changed, for people.
+            lineage: what it was made of, where it was made and not trained.
             progress: called with the bytes of each file as it is stored.
 
         Raises:
@@ -143,6 +148,7 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, PointerCalls, StoreCalls)
             labels=dict(labels or {}),
             semver=version,
             bump=bump,
+            lineage=lineage,
         )
         self.in_use.choose(adapter, pushed=path)
         left_out = tuple(each for each in examination.notices if each not in pushed.notices)

@@ -100,7 +100,7 @@ def check_whole(version: Version) -> None:
         DigestMismatch: it is not what its digest names.
         InvalidInput: a path that no version may hold.
     """
-    made = of_bytes(manifest(version.files, lock=Lock(version.base)))
+    made = of_bytes(manifest(version.files, lock=Lock(version.base), lineage=version.lineage))
     if made != version.digest:
         raise DigestMismatch("the manifest", declared=version.digest, received=made, size=version.size)
     for file in version.files:

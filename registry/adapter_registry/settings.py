@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +59,11 @@ class Settings:
         upstream_token: that hub's token (ADAPTERS_UPSTREAM_TOKEN).
         drain_seconds: how long a server told to stop goes on taking requests (ADAPTERS_DRAIN_SECONDS).
         grace_seconds: how long it then waits for requests under way (ADAPTERS_GRACE_SECONDS).
+        scratch: folder that jobs work in (ADAPTERS_SCRATCH); shared between machines, it lets them share large work.
+        job_worker: whether the server runs a worker of its own on the embedded store (ADAPTERS_JOB_WORKER).
+        job_memory: bytes that one job may take (ADAPTERS_JOB_MEMORY_GB).
+        job_seconds: how long one job may take (ADAPTERS_JOB_SECONDS).
+        job_limit: how many jobs of one queue run at a time on all workers (ADAPTERS_JOB_LIMIT); 0 for no limit.
         traced: whether the standard OTEL_* variables name a place for spans.
         login: the file that holds the server and token of `adapters login`.
         provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_ISSUER, ...); None for passwords alone.
@@ -84,6 +90,11 @@ class Settings:
     upstream_token: str | None = field(default=None, repr=False)
     drain_seconds: float = 0
     grace_seconds: float = 30
+    scratch: Path = Path("jobs")
+    job_worker: bool = True
+    job_memory: int = 24 << 30
+    job_seconds: float = 86_400
+    job_limit: int = 0
     traced: bool = False
 
     @property
@@ -112,6 +123,16 @@ class Settings:
         return self.home / "blobs"
 
     @property
+    def queue(self) -> Path:
+        """The SQLite file of the job engine."""
+        return self.home / "queue.db"
+
+    @property
+    def workers(self) -> Path:
+        """Folder of the locks by which workers of the embedded store show that they live, and of their logs."""
+        return self.home / "workers"
+
+    @property
     def context(self) -> Path:
         """Which adapter is in use in which folder."""
         return self.home / "in-use.json"
@@ -136,7 +157,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     namespace = check_namespace(given.get("ADAPTERS_NAMESPACE") or DEFAULT_NAMESPACE)
     in_use = given.get("ADAPTERS_ADAPTER")
     return Settings(
-        home=_folder(given, "ADAPTERS_HOME", platformdirs.user_data_path),
+        home=_folder(given, "ADAPTERS_HOME", _data),
         cache=_folder(given, "ADAPTERS_CACHE", platformdirs.user_cache_path),
         namespace=namespace,
         adapter="/".join(split_adapter(in_use, namespace=namespace)) if in_use else None,
@@ -157,6 +178,11 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
         drain_seconds=_seconds(given, "ADAPTERS_DRAIN_SECONDS", 0),
         grace_seconds=_seconds(given, "ADAPTERS_GRACE_SECONDS", 30),
+        scratch=_folder(given, "ADAPTERS_SCRATCH", lambda _: _folder(given, "ADAPTERS_HOME", _data) / "jobs"),
+        job_worker=given.get("ADAPTERS_JOB_WORKER", "").lower() not in ("0", "false", "no"),
+        job_memory=round(_number(given, "ADAPTERS_JOB_MEMORY_GB", _memory_gb(), least=0.01, most=1e6) * 1e9),
+        job_seconds=_number(given, "ADAPTERS_JOB_SECONDS", 86_400, least=1, most=30 * 86_400),
+        job_limit=round(_number(given, "ADAPTERS_JOB_LIMIT", 0, least=0, most=1e6)),
         traced=any(given.get(name) for name in _SPANS_GO_TO) and given.get("OTEL_TRACES_EXPORTER") != "none",
         provider=_provider(given),
         oidc_loopback=_on(given, "ADAPTERS_OIDC_LOOPBACK"),
@@ -240,16 +266,32 @@ def _secret(given: Mapping[str, str], name: str) -> str | None:
 
 
 def _seconds(given: Mapping[str, str], name: str, default: float) -> float:
+    return _number(given, name, default, least=0, most=_LONGEST_SECONDS)
+
+
+def _number(given: Mapping[str, str], name: str, default: float, *, least: float, most: float) -> float:
     text = given.get(name)
     if not text:
         return default
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_SECONDS:
-        raise InvalidInput(f"{name} is {text!r}: expected seconds, 0 to {_LONGEST_SECONDS:,}.")
-    return seconds
+        number = math.nan
+    if not least <= number <= most:
+        raise InvalidInput(f"{name} is {text!r}: expected a number, {least:,g} to {most:,.0f}.")
+    return number
+
+
+def _data(name: str) -> Path:
+    return platformdirs.user_data_path(name)
+
+
+def _memory_gb() -> float:
+    """Four fifths of this machine's memory; 16 GB where the system does not tell."""
+    try:
+        return 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (ValueError, OSError):
+        return 16.0
 
 
 def _login() -> str:

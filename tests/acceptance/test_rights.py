@@ -65,6 +65,12 @@ MATRIX = {
     "webhook.rotate": {"elsewhere", "admin"},
     "webhook.deliveries": {"elsewhere", "admin"},
     "webhook.replay": {"elsewhere", "admin"},
+    "job.submit": {"writer", "elsewhere", "admin"},
+    "job.jobs": {"writer", "elsewhere", "admin"},
+    "job.show": {"writer", "elsewhere", "admin"},
+    "job.log": {"writer", "elsewhere", "admin"},
+    "job.cancel": {"writer", "elsewhere", "admin"},
+    "job.retry": {"writer", "elsewhere", "admin"},
     "show.events": {"admin"},
     "collect.check": {"admin"},
     "collect.collect": {"admin"},
@@ -93,6 +99,7 @@ PLACES = {
     "token": "000000000000",
     "webhook": "000000000000",
     "trust": "000000000000",
+    "job": "000000000000",
 }
 
 

@@ -9,11 +9,13 @@ import asyncio
 import re
 from asyncio.events import TimerHandle
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from adapter_registry.api.bulk import BLOCK, EXTENSION, STALL_SECONDS, Bulk
 from adapter_registry.api.refusal import refusal
 from adapter_registry.domain.errors import InvalidInput, Misdirected, RegistryError, TooLarge, TooSlow
 
@@ -22,8 +24,6 @@ MAX_HEAD = 32_768
 MAX_HEADERS = 100
 HEAD_SECONDS = 10
 """From the first byte of a head, or from connecting, to its last."""
-STALL_SECONDS = 60
-"""How long the next bytes of a body are awaited."""
 ONCE = (b"host", b"authorization", b"content-length", b"content-type", b"range", b"idempotency-key")
 """Headers that mean one thing; two of them may mean different things to a proxy and to us."""
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
@@ -102,6 +102,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head: int | None = None
         self._late: TimerHandle | None = None
+        self._body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
@@ -132,10 +133,16 @@ class Connection(HttpToolsProtocol):
         self._head = None
         self._unwatch()
         super().on_headers_complete()
+        length = dict(self.headers).get(b"content-length", b"")
+        self._body = int(length) if length.isdigit() else 0
+        if self._body >= 2 * BLOCK:
+            extensions: dict[str, Any] = {EXTENSION: partial(self._in_bulk, self.cycle)}
+            self.scope["extensions"] = extensions
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body. One that nothing waits beside is passed on as it came; uvicorn would copy it twice."""
         cycle = self.cycle
+        self._body -= len(body)
         if cycle is None or cycle.response_complete or cycle.body or self.parser.should_upgrade():
             if cycle is not None and isinstance(cycle.body, bytes):
                 cycle.body = bytearray(cycle.body)  # appending to bytes would copy all of it for every small piece
@@ -143,6 +150,11 @@ class Connection(HttpToolsProtocol):
             return
         cycle.body = body  # type: ignore[assignment]  # bytes(body) is the same object
         cycle.message_event.set()
+
+    def _in_bulk(self, cycle: RequestResponseCycle) -> Bulk | None:
+        """The rest of the body of the request that is answered now; None when it is not worth the change."""
+        waits = cycle is not self.cycle or cycle.waiting_for_100_continue or self.parser is None
+        return None if waits or self._body < BLOCK else Bulk(self, self._body)
 
     def _watch(self) -> None:
         self._unwatch()

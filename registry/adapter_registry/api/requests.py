@@ -14,7 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 
+from adapter_registry.api.bulk import Behind, Bulk, taken_over
 from adapter_registry.api.changes import Changes
+from adapter_registry.api.metrics import RECEIVED
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
@@ -186,6 +188,9 @@ async def _written(request: Request, incoming: Incoming, *, most: int) -> int:
     The bytes are handed to a thread a mebibyte at a time: handing over each piece costs more than the work. The next
     ones arrive meanwhile.
     """
+    bulk = taken_over(request.scope)
+    if bulk is not None:
+        return await _written_in_bulk(bulk, incoming, most=most)
     pieces: list[bytes] = []
     held = size = 0
     writing: asyncio.Future[None] | None = None
@@ -205,6 +210,21 @@ async def _written(request: Request, incoming: Incoming, *, most: int) -> int:
         if writing is not None:
             await writing
         await run_in_threadpool(incoming.write, *pieces)
+    return size
+
+
+async def _written_in_bulk(bulk: Bulk, incoming: Incoming, *, most: int) -> int:
+    """As `_written`, of a body that comes in blocks; they are written while the next are filled."""
+    size, behind = 0, Behind(incoming.write, bulk.done)
+    try:
+        while block := await bulk.block():
+            RECEIVED.inc(len(block))
+            size += len(block)
+            if size > most:
+                raise TooLarge(f"the body has more than the {most:,} bytes that the file may have from here on.")
+            behind.put(block)
+    finally:
+        await behind.finish()
     return size
 
 

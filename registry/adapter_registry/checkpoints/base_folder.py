@@ -21,9 +21,10 @@ from adapter_registry.checkpoints.checkpoint import (
 from adapter_registry.checkpoints.fingerprint import Progress, fingerprints
 from adapter_registry.checkpoints.header import Header, HeaderRefused
 from adapter_registry.checkpoints.header import read as read_header
+from adapter_registry.checkpoints.merged_from import LINEAGE, read_lineage
 from adapter_registry.checkpoints.spot import make_spot, spot_differences
 from adapter_registry.domain.base import Base
-from adapter_registry.domain.errors import InvalidInput, Problem
+from adapter_registry.domain.errors import InvalidInput, Notice, Problem
 from adapter_registry.domain.lock import Difference, Level, Verdict, compare
 
 LARGEST_TEXT = 256_000_000
@@ -118,6 +119,10 @@ def open_checkpoint(path: Path) -> Opened:
         origin = _origin(folder)
         headers = [(file.name, header) for file, header in files]
         checkpoint = sound(origin, weights, headers=headers, read=lambda name: _text_file(folder / name))
+        lineage = read_lineage(folder)
+        if lineage is not None:
+            told = Notice("merged-from", LINEAGE, "", f"says that it is {lineage.told}")
+            checkpoint = replace(checkpoint, notices=(*checkpoint.notices, told))
     return Opened(checkpoint, files)
 
 

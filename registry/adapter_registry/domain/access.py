@@ -19,12 +19,12 @@ EVERYTHING = "*"
 
 VERBS = (
     *("read", "push", "tag", "label", "score", "remove", "revoke", "base.add", "namespace.write"),
-    *("promote", "rollback", "approve", "policy.write", "audit", "maintain", "access", "webhook"),
+    *("promote", "rollback", "approve", "policy.write", "audit", "maintain", "access", "webhook", "job.run"),
 )
 """Every verb; promote, rollback and approve may name a stage after a colon."""
 STAGED = ("promote", "rollback", "approve")
 
-_WRITES = ("read", "push", "tag", "label", "score", "base.add", "promote:dev", "rollback:dev")
+_WRITES = ("read", "push", "tag", "label", "score", "base.add", "job.run", "promote:dev", "rollback:dev")
 ROLES: dict[str, tuple[str, ...]] = {
     "reader": ("read",),
     "writer": _WRITES,

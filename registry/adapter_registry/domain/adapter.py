@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Notice
+from adapter_registry.domain.lineage import Lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Version:
         tags: movable names that point here now.
         stages: stages that point here now.
         revoked_because: why it was withdrawn; None while it may be served.
+        lineage: what it was made of and how; None for what was uploaded.
     """
 
     adapter: str
@@ -104,6 +106,7 @@ class Version:
     tags: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     revoked_because: str | None = None
+    lineage: Lineage | None = None
 
     @property
     def reference(self) -> str:

@@ -239,6 +239,18 @@ class Defect(RegistryError):
     code, status, exit_code = "defect", 500, 1
 
 
+class JobFailed(RegistryError):
+    """A job's computation that came to nothing: too much memory or time, or an error of its own."""
+
+    code, status, exit_code = "job-failed", 422, 1
+
+
+class Taken(RegistryError):
+    """Work that another worker has begun with, or that was cancelled: nothing its first worker does counts any more."""
+
+    code, status, exit_code = "taken", 409, 1
+
+
 class ServerUnreachable(RegistryError):
     """The server that ADAPTERS_URL names does not answer, or answers something else."""
 

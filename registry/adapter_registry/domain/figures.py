@@ -20,6 +20,7 @@ def signed(value: float, *, digits: int = 3) -> str:
 
 def apart(value: float, bound: float) -> tuple[str, str]:
     """Both numbers, with as many digits as it takes to tell unequal ones apart."""
+    value, bound = value or 0.0, bound or 0.0  # zero has two signs, and they are equal
     for digits in range(4, MOST_DIGITS):
         texts = f"{value:.{digits}g}", f"{bound:.{digits}g}"
         if texts[0] != texts[1] or value == bound:

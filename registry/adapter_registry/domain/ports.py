@@ -25,9 +25,11 @@ from adapter_registry.domain.ports_blobs import Incoming as Incoming
 from adapter_registry.domain.ports_blobs import Location as Location
 from adapter_registry.domain.ports_blobs import Partial as Partial
 from adapter_registry.domain.ports_identity import IdentityRows
+from adapter_registry.domain.ports_jobs import JobRows
 from adapter_registry.domain.ports_scores import ScoreRows as ScoreRows
 from adapter_registry.domain.ports_webhooks import WebhookRows
 from adapter_registry.domain.promotion import Promotion
+from adapter_registry.domain.recipe import Recipe
 from adapter_registry.domain.stored_base import StoredBaseRows
 
 
@@ -301,6 +303,8 @@ class Transaction(Protocol):
     def stored_bases(self) -> StoredBaseRows: ...
     @property
     def identities(self) -> IdentityRows: ...
+    @property
+    def jobs(self) -> JobRows: ...
 
 
 class Catalog(Protocol):
@@ -330,6 +334,10 @@ Clock = Callable[[], str]
 """Now, as ISO 8601 in UTC with microseconds, ending in `Z`."""
 
 
+Checks = Callable[["Backend", Recipe], Recipe]
+"""What the kind of a recipe makes of it before it is queued: every reference exact, what cannot work refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Everything a service may touch, and who asks.
@@ -347,3 +355,5 @@ class Backend:
     asks: Principal = SYSTEM
     at_hand: bool = False
     lookups: Lookups | None = None
+    checks: Checks | None = None
+    job: str | None = None

@@ -22,7 +22,7 @@ class Location:
 class Incoming(Protocol):
     """Bytes on their way into a BlobStore: hashed as they are written, nothing until they are published."""
 
-    def write(self, *pieces: bytes) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """Add bytes at the end."""
 
     def check(self, digest: Digest) -> None:

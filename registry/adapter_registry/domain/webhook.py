@@ -32,6 +32,10 @@ TYPES: Mapping[tuple[str, Outcome], str] = {
     ("score.add", Outcome.DONE): "score.added",
     ("base.add", Outcome.DONE): "base.added",
     ("policy.set", Outcome.DONE): "policy.changed",
+    ("job.submit", Outcome.DONE): "job.submitted",
+    ("job.succeed", Outcome.DONE): "job.succeeded",
+    ("job.fail", Outcome.DONE): "job.failed",
+    ("job.cancel", Outcome.DONE): "job.cancelled",
 }
 """What an attempt and its outcome are called in messages. What is not here is told to nobody (accounts and tokens)."""
 
@@ -39,7 +43,7 @@ EVENTS = tuple(sorted(set(TYPES.values())))
 EVERYTHING = "*"
 
 _OF_THE_REGISTRY = ("base.", "policy.")
-_TOLD = ("stage", "tag", "digest", "base", "semver", "decision", "blockers", "revision")
+_TOLD = ("stage", "tag", "digest", "base", "semver", "decision", "blockers", "revision", "job", "kind")
 _BACKOFF_SECONDS = (5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600, 12 * 3_600)
 JITTER = 0.2
 LONGEST_URL = 2_048

@@ -18,6 +18,8 @@ LONGEST_GRACE_SECONDS = 100 * 365 * 86_400
 
 ANSWER_SECONDS = 2 * 24 * 3600.0
 """How long the answer to an idempotency key is kept."""
+JOB_SECONDS = 90 * 24 * 3600.0
+"""How long a job that ended is known, with its log and the bytes of its result."""
 BATCH = 20
 """Blobs that are removed while writers wait."""
 READ_BATCH = 10_000
@@ -160,10 +162,11 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
 
 
 def _forget_old(backend: Backend, cutoff: str) -> None:
-    """Forget pieces of uploads that were never put together, and answers that nobody asks for again."""
+    """Forget pieces of uploads never put together, answers that nobody asks for again, and old jobs."""
     with backend.catalog.writing() as tx:
         tx.branches.forget_xorbs(before=cutoff)
         tx.accounts.forget_answers(before=_before(backend, ANSWER_SECONDS))
+        tx.jobs.forget(before=_before(backend, JOB_SECONDS))
 
 
 def _removed(backend: Backend, digests: Sequence[Digest], cutoff: str) -> list[int]:
@@ -186,9 +189,10 @@ def _removed(backend: Backend, digests: Sequence[Digest], cutoff: str) -> list[i
 
 
 def _unneeded(tx: Transaction, digests: Iterable[Digest], cutoff: str) -> list[Digest]:
-    """Those that no version, stored base or draft refers to, and that nobody received or asked for after `cutoff`."""
+    """Those that no version, base, draft or job refers to, and that nobody received or asked for after `cutoff`."""
     wanted = list(digests)
     needed = tx.blobs.referenced(wanted) | tx.branches.drafted() | tx.branches.reserved(wanted, since=cutoff)
+    needed |= tx.jobs.kept(wanted)
     return [digest for digest in wanted if digest not in needed]
 
 

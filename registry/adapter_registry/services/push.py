@@ -14,6 +14,7 @@ from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.draft import MAIN, Branch
 from adapter_registry.domain.errors import Conflict, InvalidReference, NotFound, Notice, PushRefused
 from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.lineage import Lineage, check_lineage
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest
 from adapter_registry.domain.names import check_label
@@ -100,7 +101,7 @@ class Owned:
     adapter: str
     incoming: Incoming
 
-    def write(self, *pieces: bytes) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """See ports.Incoming.write."""
         self.incoming.write(*pieces)
 
@@ -140,6 +141,7 @@ def commit(  # noqa: PLR0913  every fact of a push
     labels: dict[str, str] | None = None,
     semver: str | None = None,
     bump: Bump | None = None,
+    lineage: Lineage | None = None,
 ) -> Pushed:
     """Make received files a Version of `adapter`, locked to `base`.
 
@@ -150,18 +152,19 @@ def commit(  # noqa: PLR0913  every fact of a push
         Conflict: the label was used before, files are missing, or the name differs only in case from another.
         InvalidReference: a name, label or version is not of its grammar.
     """
-    wish = Wish(message, dict(check_label(key, value) for key, value in (labels or {}).items()), semver, bump)
+    wish = Wish(message, dict(check_label(key, value) for key, value in (labels or {}).items()), semver, bump, lineage)
     return store(backend, adapter=adapter, base=base, files=files, wish=wish, after=_advance_main)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a pusher says about a Version beside its bytes: message, labels, its semantic version or how to bump it."""
+    """What a pusher says about a Version beside its bytes: message, labels, semantic version or bump, lineage."""
 
     message: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     semver: str | None = None
     bump: Bump | None = None
+    lineage: Lineage | None = None
 
 
 def store(
@@ -181,6 +184,7 @@ def store(
     locked = find(backend, reference=base)
     with backend.catalog.reading() as tx:
         _refuse_other_case(tx, name)
+        _check_parents(backend, tx, wish.lineage)
     require_there(backend, name, files)
     description = _examined(backend, name, locked.base, files)
     for _ in range(ATTEMPTS):
@@ -204,7 +208,7 @@ class Making:
 
 def _made(backend: Backend, tx: Transaction, making: Making, after: Callable[[Transaction, Version], None]) -> Pushed:
     name, base, wish, description = making.adapter, making.locked.base.digest, making.wish, making.description
-    document = manifest(making.files, lock=Lock(base))
+    document = manifest(making.files, lock=Lock(base), lineage=wish.lineage)
     digest = of_bytes(document)
     _refuse_other_case(tx, name)
     number, taken = tx.versions.used(name)
@@ -228,12 +232,27 @@ def _made(backend: Backend, tx: Transaction, making: Making, after: Callable[[Tr
         created_by=backend.actor,
         created_at=backend.clock(),
         labels=wish.labels,
+        lineage=wish.lineage,
     )
     tx.versions.add(version, manifest=document)
     after(tx, version)
     detail = {"digest": digest, "base": base, "semver": version.semver, "size": version.size}
     tx.events.append(Entry("push", version.reference, Outcome.DONE, backend.actor, version.created_at, detail))
     return Pushed(version, created=True, because=chosen.because, notices=description.notices)
+
+
+def _check_parents(backend: Backend, tx: Transaction, lineage: Lineage | None) -> None:
+    """Every parent is a version that whoever asks may read."""
+    if lineage is None:
+        return
+    check_lineage(lineage)
+    for parent in lineage.parents:
+        found = tx.versions.with_digest(parent.adapter, parent.digest) if backend.asks.sees(parent.adapter) else None
+        if found is None or found.number != parent.number:
+            raise NotFound(
+                f"there is no version {parent.reference} {parent.digest}, which this one is said to be made of; "
+                "nothing was stored."
+            )
 
 
 def named(backend: Backend, adapter: str) -> str:

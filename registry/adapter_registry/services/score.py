@@ -105,7 +105,7 @@ def _record(
         part_of = {each.metric for each in measured_by.metrics}
         scores = tuple(replace(s, suite=measured_by.reference) if s.metric in part_of else s for s in scores)
     at = backend.clock()
-    recorded = tuple(RecordedScore(digest, name, score, backend.actor, at, claimed) for score in scores)
+    recorded = tuple(RecordedScore(digest, name, score, backend.actor, at, claimed, backend.job) for score in scores)
     tx.scores.keep_outcomes(prepared.kept)
     tx.scores.add(recorded)
     values = [
@@ -115,6 +115,8 @@ def _record(
     detail: dict[str, object] = {"digest": digest, "scores": values, "count": len(scores), "claimed": claimed}
     if measured_by is not None:
         detail["suite"] = measured_by.reference
+    if backend.job is not None:
+        detail["job"] = backend.job
     tx.events.append(Entry("score.add", name, Outcome.DONE, backend.actor, at, detail))
     return recorded
 

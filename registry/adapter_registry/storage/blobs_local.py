@@ -183,7 +183,7 @@ class IncomingFile:
                 self.received += len(block)
         self._begun = self.received
 
-    def write(self, *pieces: bytes) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """See Incoming.write."""
         with _explained(self._name):
             for piece in pieces:

@@ -261,7 +261,7 @@ class IncomingObject(HashedAside):
         super().__init__(aside, name)
         self._store = store
 
-    def write(self, *pieces: bytes) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """See Incoming.write."""
         with _explained_disk(self._name):
             super().write(*pieces)

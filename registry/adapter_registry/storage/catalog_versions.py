@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import adapters, blobs, labels, stages, tags, version_files, versions
@@ -49,6 +50,7 @@ _COLUMNS = (
     versions.c.created_by,
     versions.c.created_at,
     versions.c.revoked_because,
+    versions.c.lineage,
 )
 
 
@@ -237,6 +239,7 @@ class VersionTable:
             "message": version.message,
             "created_by": version.created_by,
             "created_at": version.created_at,
+            "lineage": to_text(version.lineage) if version.lineage else None,
         }
         version_id = self._connection.execute(insert(versions).values(row).returning(versions.c.id)).scalar_one()
         insert_missing(self._connection, blobs, [{"digest": f.digest, "size": f.size} for f in version.files])
@@ -370,6 +373,7 @@ def version_of(row: Any, around: Iterable[Any]) -> Version:
         tags=tuple(sorted(marks["tag"])),
         stages=tuple(sorted(marks["stage"])),
         revoked_because=row.revoked_because,
+        lineage=from_text(row.lineage, Lineage) if row.lineage else None,
     )
 
 

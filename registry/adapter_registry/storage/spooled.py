@@ -29,7 +29,7 @@ class HashedAside:
         self._file, self._name = file, name
         self._hasher, self._size = hashlib.sha256(), 0
 
-    def write(self, *pieces: bytes) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """See Incoming.write."""
         for piece in pieces:
             self._hasher.update(piece)

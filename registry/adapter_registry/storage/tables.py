@@ -95,6 +95,7 @@ versions = Table(
     Column("revoked_by", String(200)),
     Column("revoked_at", String(32)),
     Column("revoked_because", Text),
+    Column("lineage", Text),
     UniqueConstraint("adapter_id", "number"),
     UniqueConstraint("adapter_id", "semver"),
     CheckConstraint("number > 0", name="number_positive"),
@@ -373,3 +374,41 @@ deliveries = Table(
 Index("ix_deliveries_state_due_at", deliveries.c.state, deliveries.c.due_at)
 Index("ix_deliveries_webhook_event", deliveries.c.webhook, deliveries.c.event)
 Index("ix_deliveries_webhook_subject_event", deliveries.c.webhook, deliveries.c.subject, deliveries.c.event)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("place", Integer, nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("queue", String(16), nullable=False),
+    Column("sent", Integer, nullable=False),
+    Column("ended_at", String(32), index=True),
+    Column("document", Text, nullable=False),
+    CheckConstraint("state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="state_known"),
+)
+Index("ix_jobs_state_sent", jobs.c.state, jobs.c.sent)
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job", ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("document", Text, nullable=False),
+)
+
+job_lines = Table(
+    "job_lines",
+    metadata,
+    Column("job", ForeignKey("jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+job_files = Table(
+    "job_files",
+    metadata,
+    Column("job", ForeignKey("jobs.id"), primary_key=True),
+    Column("digest", String(71), primary_key=True, index=True),
+)

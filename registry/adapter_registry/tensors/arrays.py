@@ -41,6 +41,11 @@ class WeightFile:
         except BufferError:
             return
 
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """A view of a tensor's bytes, whatever its type."""
+        entry = self.entries[name]
+        return np.frombuffer(self._map, dtype=np.uint8, count=entry.end - entry.start, offset=entry.start)
+
     def stored(self, name: str) -> NDArray[Any]:
         """A view of a tensor in its stored type; bfloat16 shows as the uint16 of its bits.
 

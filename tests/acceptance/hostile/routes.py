@@ -41,6 +41,7 @@ class Places:
             "name": "good",
             "account": "victor",
             "token": "000000000000",
+            "job": "000000000000",
             **self.values,
         }
         for place, value in known.items():
@@ -166,6 +167,9 @@ def _taking(operation: Operation) -> Body | None:
         "score.invalidate": lambda _: {"because": "x", "metric": "sql/acc"},
         "promote.promote": lambda _: {"reason": "x"},
         "promote.rollback": lambda _: {"reason": "x"},
+        "job.submit": lambda places: {
+            "recipe": {"kind": "evaluate", "into": places("{repo}"), "inputs": [{"reference": places("{repo}@v1")}]}
+        },
         "access.create-token": lambda _: {"account": "victor"},
         "access.set-password": lambda _: {"password": "a long enough one"},
     }

@@ -8,6 +8,8 @@ import http.client
 import io
 import json
 import os
+import re
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -236,6 +238,75 @@ class TestPieces:
         assert self.state(large_hub, data) == (404, None)
         status, _, answer = self.append(large_hub, data, 0, data[:MIB])
         assert (status, json.loads(answer)["code"]) == (422, "unsupported")
+
+
+class TestSeveralRequestsOnOneConnection:
+    """A large body is received past the parser of HTTP; the connection is as good as before behind it."""
+
+    def head(self, hub, data: bytes, *, last: int | None = None, digest: str = "") -> bytes:
+        path = ADDRESS.format(digest=digest or of_bytes(data))
+        length = f"Content-Length: {len(data)}\r\n" + (
+            "" if last is None else f"Upload-Offset: 0\r\nUpload-Length: {last}\r\n"
+        )
+        method = "PUT" if last is None else "PATCH"
+        host = hub.url.removeprefix("http://")
+        lines = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {hub.token}\r\n{length}\r\n"
+        return lines.encode()
+
+    def answers(self, hub, sent: bytes, count: int, *, pieces: int) -> list[tuple[int, bytes]]:
+        """(status, body) of each answer to what is sent on one connection, in pieces of this size."""
+        host, _, port = hub.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+
+            def send() -> None:
+                for start in range(0, len(sent), pieces):
+                    connection.sendall(sent[start : start + pieces])
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            found = []
+            # One buffered reader for all: what it read ahead belongs to the next answer.
+            stream = connection.makefile("rb")
+            for _ in range(count):
+                status = int(stream.readline().split()[1])
+                headers = http.client.parse_headers(stream)
+                found.append((status, stream.read(int(headers["content-length"]))))
+            sender.join()
+        return found
+
+    @pytest.mark.parametrize("pieces", [1000, MIB, 7 * MIB + 1, 40 * MIB])
+    def test_large_bodies_and_small_questions_follow_each_other(self, hub, pieces):
+        first, second = os.urandom(5 * MIB + 3), os.urandom(4 * MIB)
+        health = f"GET /health HTTP/1.1\r\nHost: {hub.url.removeprefix('http://')}\r\n\r\n".encode()
+        sent = self.head(hub, first) + first + health + self.head(hub, second, last=len(second)) + second + health
+        found = self.answers(hub, sent, 4, pieces=pieces)
+        assert [status for status, _ in found] == [201, 200, 201, 200]
+        assert json.loads(found[0][1])["digest"] == of_bytes(first)
+        assert json.loads(found[2][1])["digest"] == of_bytes(second)
+
+    @pytest.mark.parametrize("announced", [MIB, 3 * MIB], ids=["too much", "far too much"])
+    def test_the_rest_of_a_body_that_is_refused_is_read_past(self, hub, announced):
+        data, other = os.urandom(12 * MIB), os.urandom(3 * MIB)
+        sent = self.head(hub, data, last=announced) + data + self.head(hub, other) + other
+        found = self.answers(hub, sent, 2, pieces=MIB)
+        assert [status for status, _ in found] == [413, 201]
+        assert json.loads(found[1][1])["digest"] == of_bytes(other)
+
+    def test_large_bytes_that_are_something_else_leave_nothing(self, hub):
+        data, other = os.urandom(5 * MIB), os.urandom(3 * MIB)
+        sent = self.head(hub, data, digest=of_bytes(other)) + data + self.head(hub, other) + other
+        found = self.answers(hub, sent, 2, pieces=MIB)
+        assert [status for status, _ in found] == [422, 201]
+        assert list((hub.cli.home / "blobs" / "incoming").iterdir()) == []
+
+    def test_every_byte_is_counted(self, hub):
+        def received() -> float:
+            text = ask(hub, "GET", "/metrics")[2].decode()
+            return float(re.search(r"^adapters_received_bytes_total (\S+)", text, re.MULTILINE)[1])
+
+        data, before = os.urandom(5 * MIB), received()
+        assert self.answers(hub, self.head(hub, data) + data, 1, pieces=MIB)[0][0] == 201
+        assert received() - before >= len(data)
 
 
 class TestStraightToTheBucket:

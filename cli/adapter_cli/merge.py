@@ -1,0 +1,197 @@
+"""`adapters merge`: fold adapters into their base."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapter_cli.output import (
+    digest_text,
+    human_bytes,
+    note,
+    output_options,
+    print_facts,
+    print_json,
+    print_notices,
+    print_table,
+    progress_bar,
+    say,
+)
+from adapter_cli.submitting import refuse_local, submit_options, submitted
+from adapter_registry.client import Registered, connect
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.recipe import Ingredient, Recipe
+from adapter_registry.merging import Wanted, bring, parse, resolve
+
+if TYPE_CHECKING:
+    from adapter_registry.tensors.merge import Merged
+    from adapter_registry.tensors.merge_verify import Verified
+
+LISTED = 12
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)I?B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@click.command()
+@click.argument("references", metavar="REF[=WEIGHT]...", nargs=-1, required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--base-path", type=click.Path(path_type=Path), help="Folder with the base; default: where it was added.")
+@click.option("--dtype", help="float32, float16 or bfloat16 for every weight; default: as in the base.")
+@click.option(
+    "--accumulate",
+    type=click.Choice(["float32", "peft"]),
+    default="float32",
+    show_default=True,
+    help="Sum in float32 and round once; or take the bits that PEFT computes.",
+)
+@click.option("--max-shard-size", help="Largest weight file, as 5GB; default: the base's files.")
+@click.option("--verify", is_flag=True, help="Compare logits with base and adapter loaded by PEFT.")
+@click.option("--workers", type=int, help="Threads; default: one for each core.")
+@click.option("--as", "name", metavar="NAME", help="Register the result as a base.")
+@click.option("--store", is_flag=True, help="With --as: store its bytes too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and what space it takes.")
+@submit_options
+@output_options
+def merge(
+    references: tuple[str, ...],
+    out: Path | None,
+    base_path: Path | None,
+    dtype: str | None,
+    accumulate: str,
+    max_shard_size: str | None,
+    verify: bool,
+    workers: int | None,
+    name: str | None,
+    store: bool,
+    dry_run: bool,
+    submit: bool,
+    priority: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Merge adapters into their base: a complete checkpoint that transformers loads without PEFT.
+
+    Several adapters are summed, each with its weight, and rounded once. The base is compared with the adapters' lock
+    first. What the stored type keeps of each change is told. An interrupted merge goes on where it was.
+
+    \b
+    Examples:
+      adapters merge sql-lora@prod -o ./merged
+      adapters merge sql-lora@v3=1.0 chat-lora@v1=0.5 -o ./merged --dtype float32
+      adapters merge sql-lora@v3 -o ./merged --as mistral-7b-sql --store
+    """
+    from adapter_registry.tensors.merge import Options  # noqa: PLC0415  numba is slow to import
+    from adapter_registry.tensors.merge import merge as run  # noqa: PLC0415
+
+    if store and not name:
+        raise click.UsageError("--store needs --as NAME.")
+    shard = size_of(max_shard_size) if max_shard_size else None
+    if submit:
+        refuse_local(out=out, base_path=base_path, verify=verify, workers=workers, dry_run=dry_run)
+        said = {"dtype": dtype, "max_shard_size": shard, "accumulate": accumulate}
+        _submit(references, name, said, priority=priority, as_json=as_json, quiet=quiet)
+        return
+    if out is None:
+        raise click.UsageError("name a folder to make with -o, or have a worker do it with --submit --as NAME.")
+    options = Options(dtype, shard, accumulate, workers)
+    registry = connect()
+    wanted = resolve(registry, parse(references))
+    base = wanted.base.base
+    with progress_bar("reading the base", base.bytes) as progress:
+        source, ingredients = bring(registry, wanted, base_path=base_path, progress=progress)
+    with progress_bar("merging", base.bytes) as progress:
+        merged = run(base, source, ingredients, out, options=options, progress=progress, dry=dry_run)
+    verified = None
+    if verify and not dry_run:
+        from adapter_registry.tensors.merge_verify import verify as compare  # noqa: PLC0415
+
+        verified = compare(source, ingredients, out)
+    if as_json:
+        print_json({"merged": merged, "verified": verified, "references": wanted.references})
+    elif quiet:
+        click.echo(out)
+    else:
+        _print(wanted, merged, verified, out)
+    if name and not dry_run:
+        _register(name, out, store=store, quiet=quiet or as_json)
+
+
+def _submit(
+    references: tuple[str, ...], name: str | None, options: dict[str, Any], *, priority: int, as_json: bool, quiet: bool
+) -> None:
+    """Have a worker merge; the result is a stored base."""
+    if name is None:
+        raise click.UsageError("a worker stores the result as a base: name it with --as NAME.")
+    registry = connect()
+    inputs = tuple(Ingredient(registry.reference(reference), weight) for reference, weight in parse(references))
+    recipe = Recipe("merge", inputs, options=options, into=registry.adapter(name))
+    submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
+
+
+def size_of(text: str) -> int:
+    """Bytes of `5GB`, `500 MB`, `1.5g`.
+
+    Raises:
+        InvalidInput: no size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise InvalidInput(f"{text!r} is no size; write 5GB or 500MB.")
+    return int(float(found["number"]) * _UNITS[found["unit"].upper()])
+
+
+def _register(name: str, out: Path, *, store: bool, quiet: bool) -> None:
+    registry = connect()
+    copy = registry.copy_of(out, name=name) if store else None
+    registration = registry.add_base(name, out)
+    if copy is not None:
+        registry.store_base(registration, copy)
+    if not quiet:
+        what = "registered" if registration.outcome is Registered.ADDED else str(registration.outcome)
+        say(f"{what} as base {registration.base.reference}", style="green")
+
+
+def _print(wanted: Wanted, merged: Merged, verified: Verified | None, out: Path) -> None:
+    estimate = merged.estimate
+    told = " + ".join(
+        reference if weight == 1 else f"{weight:g} x {reference}"
+        for reference, weight in zip(wanted.references, wanted.weights, strict=True)
+    )
+    if merged.folder is None:
+        say(f"would merge {told} into {wanted.base.registered.reference}", style="bold")
+    else:
+        say(f"merged {told} into {wanted.base.registered.reference}: {out}", style="green")
+    print_facts(
+        [
+            ("files", f"{estimate.files}, {human_bytes(estimate.size)}, {human_bytes(estimate.computed)} computed"),
+            ("space", f"{human_bytes(estimate.free)} were free"),
+            ("time", f"about {estimate.seconds:.0f} s" if merged.folder is None else f"{merged.seconds:.1f} s"),
+            ("kept", f"{merged.kept:.1%} of the change" if merged.modules else None),
+            ("verified", str(verified) if verified else None),
+        ]
+    )
+    if merged.modules:
+        _print_modules(merged)
+    if merged.files:
+        print_table(
+            ["file", "size", "sha256"],
+            [(file.name, human_bytes(file.size), digest_text(f"sha256:{file.sha256}")) for file in merged.files],
+            right=["size"],
+        )
+    print_notices(merged.notices)
+
+
+def _print_modules(merged: Merged) -> None:
+    """The modules that lose most, worst first."""
+    worst = sorted(merged.modules, key=lambda each: each.kept)
+    columns = ["module", "type", "change/weight", "kept", "moved", "rows read"]
+    rows = [
+        (m.name, m.dtype, f"{m.relative:.2g}", f"{m.kept:.1%}", f"{m.moved:.0%}", f"{m.sampled:.0%}")
+        for m in worst[:LISTED]
+    ]
+    print_table(columns, rows, right=columns[2:])
+    if len(worst) > LISTED:
+        note(f"{len(worst) - LISTED} more modules keep more; --json lists all")

@@ -1,0 +1,200 @@
+"""One module of several adapters composed: its deltas, the rank it gets, its factors, and the error that they cost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapter_registry.domain.errors import Unsupported
+from adapter_registry.tensors.arrays import Float32, as_float32, as_stored
+from adapter_registry.tensors.compose_methods import Method
+from adapter_registry.tensors.compose_options import How
+from adapter_registry.tensors.compose_rows import ArrayRows, PairRows, Rows, blocks, norm_of
+from adapter_registry.tensors.layers import Pair
+from adapter_registry.tensors.lowrank import Factored, Float64, Span, distance, rank_within, subspace_svd
+
+FULL = 512
+"""Up to this smaller side, a dense result is decomposed whole: that is quicker than iterating."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rank and type the factors get.
+
+    Attributes:
+        rank: for every module; None is the largest that the module has in any of the adapters.
+        tolerance: take the smallest rank whose relative error is at most this, instead; None to take `rank`.
+        one_rank: with a tolerance, give every module the largest rank that any of them needs.
+        dtype: `F32`, `F16` or `BF16`.
+    """
+
+    rank: int | None = None
+    tolerance: float | None = None
+    one_rank: bool = False
+    dtype: str = "F32"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One matrix as factors of the rank that was wanted.
+
+    Attributes:
+        up: (rows, rank), as stored.
+        down: (rank, columns), as stored.
+        norm: of the exact composed delta.
+        error: Frobenius norm of what the stored factors differ from it.
+    """
+
+    up: Float32
+    down: Float32
+    norm: float
+    error: float
+
+    @property
+    def rank(self) -> int:
+        """Columns of `up`."""
+        return int(self.up.shape[1])
+
+    def padded(self, rank: int) -> Fitted:
+        """The same delta with zeros up to `rank`."""
+        more = rank - self.rank
+        if more <= 0:
+            return self
+        return replace(self, up=np.pad(self.up, ((0, 0), (0, more))), down=np.pad(self.down, ((0, more), (0, 0))))
+
+
+def key_of(seed: int, *names: str) -> int:
+    """A seed for one tensor: the same whatever else is composed, on every machine."""
+    return int.from_bytes(hashlib.sha256("\0".join([str(seed), *names]).encode()).digest()[:8], "big")
+
+
+def stacked(pairs: Sequence[Pair], how: How) -> Fitted:
+    """λ · Σ w_i · D_i by stacking ranks, each pair balanced in norm: nothing is left out."""
+    ups, downs = [], []
+    for pair, weight in zip(pairs, how.weights, strict=True):
+        factor = how.scale * weight * pair.scale
+        wide, long = float(np.linalg.norm(pair.up)), float(np.linalg.norm(pair.down))
+        if factor and wide and long:
+            share = np.sqrt(abs(factor) * long / wide)
+            ups.append(pair.up * np.float32(share * np.sign(factor)))
+            downs.append(pair.down * np.float32(abs(factor) / share))
+    if not ups:
+        return _nothing(pairs[0].shape)
+    up, down = np.concatenate(ups, axis=1), np.concatenate(downs, axis=0)
+    pair = Pair(up, down, 1.0)
+    return Fitted(up, down, float(np.linalg.norm(Span.of([pair]).cores[0])), 0.0)
+
+
+def composed(pairs: Sequence[Pair], method: Method, how: How, wanted: Wanted) -> Fitted:
+    """The composed delta of several pairs of factors, refit."""
+    if method.whole and wanted.rank is None and wanted.tolerance is None:
+        return rounded(stacked(pairs, how), wanted.dtype)
+    if method.core is not None:
+        return fit_core(method.core(Span.of(pairs), how), wanted)
+    assert method.dense is not None  # noqa: S101  every method is one or the other
+
+    return fit_dense(method.dense([PairRows(pair) for pair in pairs], how), wanted, key=how.keys[0])
+
+
+def composed_rows(deltas: Sequence[Rows], method: Method, how: How, wanted: Wanted, *, name: str) -> Fitted:
+    """The composed delta of matrices of full rank, refit.
+
+    Raises:
+        Unsupported: the method needs factors.
+    """
+    if method.dense is None:
+        raise Unsupported(
+            f"{name}: a DoRA's delta has full rank, and this method works on the factors of deltas. Take linear, svd "
+            "or a method that works on entries (ties, dare_linear, ...). Nothing was written."
+        )
+    return fit_dense(method.dense(deltas, how), wanted, key=how.keys[0])
+
+
+def fit_core(exact: Factored, wanted: Wanted) -> Fitted:
+    """The best factors of a delta whose singular values are known, balanced; the error follows from those values."""
+    rank = exact.rank_within(wanted.tolerance) if wanted.tolerance is not None else wanted.rank or len(exact.values)
+    up, down = exact.truncated(rank)
+    fitted = _padded_fit(up, down, norm=exact.norm, error=exact.error(rank) * exact.norm, wanted=wanted)
+    if wanted.dtype == "F32" or not exact.norm:
+        return fitted
+    whole_up, whole_down = exact.truncated(len(exact.values))
+    whole = Pair(whole_up.astype(np.float32), whole_down.astype(np.float32), 1.0)
+    # Rounding to half precision is an error of its own, which the singular values do not know.
+    return replace(fitted, error=distance(Pair(fitted.up, fitted.down, 1.0), whole))
+
+
+def fit_dense(exact: Float32, wanted: Wanted, *, key: int) -> Fitted:
+    """Factors of a matrix that is there whole, by subspace iteration; the error is measured on what is stored."""
+    norm = norm_of(ArrayRows(exact))
+    if not norm:
+        return _nothing((exact.shape[0], exact.shape[1])).padded(wanted.rank or 1)
+    u, values, v = _decomposed(exact, wanted, norm, key)
+    if wanted.tolerance is not None:
+        rank = _enough(values, norm, wanted.tolerance)
+        u, values, v = u[:, :rank], values[:rank], v[:, :rank]
+    root = np.sqrt(values)
+    fitted = _padded_fit(u * root, (v * root).T, norm=norm, error=0.0, wanted=wanted)
+    return replace(fitted, error=_measured(exact, fitted))
+
+
+def _decomposed(exact: Float32, wanted: Wanted, norm: float, key: int) -> tuple[Float64, Float64, Float64]:
+    side = min(exact.shape)
+    rank = wanted.rank or side
+    if wanted.tolerance is None and (side > FULL or rank < side):
+        return subspace_svd(exact, rank, key=key)
+    rank = 32
+    while side > FULL and rank < side // 4:
+        u, values, v = subspace_svd(exact, rank, key=key)
+        if _left(values, norm) <= (wanted.tolerance or 0.0):
+            return u, values, v
+        rank *= 2
+    u, values, v = np.linalg.svd(exact.astype(np.float64), full_matrices=False)
+    return u, values, v.T
+
+
+def _left(values: Float64, norm: float) -> float:
+    return float(np.sqrt(max(1 - float(np.sum(values**2)) / norm**2, 0.0)))
+
+
+def _enough(values: Float64, norm: float, tolerance: float) -> int:
+    """The smallest rank within the tolerance, where `values` may not be all of them."""
+    rest = np.sqrt(max(norm**2 - float(np.sum(values**2)), 0.0))
+    return min(rank_within(np.append(values, rest), tolerance), len(values))
+
+
+def _measured(exact: Float32, fitted: Fitted) -> float:
+    squares = 0.0
+    for start, stop in blocks((exact.shape[0], exact.shape[1])):
+        rest = exact[start:stop].astype(np.float64)
+        rest -= fitted.up[start:stop].astype(np.float64) @ fitted.down.astype(np.float64)
+        squares += float(np.sum(rest**2))
+    return float(np.sqrt(squares))
+
+
+def _padded_fit(up: Float64, down: Float64, *, norm: float, error: float, wanted: Wanted) -> Fitted:
+    least = wanted.rank or 1 if wanted.tolerance is None else 1
+    fitted = Fitted(up.astype(np.float32), np.ascontiguousarray(down, dtype=np.float32), norm, error)
+    return _stored_as(fitted, wanted.dtype).padded(least)
+
+
+def rounded(fitted: Fitted, dtype: str) -> Fitted:
+    """The factors in a stored type, with the error that this makes."""
+    if dtype == "F32":
+        return fitted
+    stored = _stored_as(fitted, dtype)
+    error = distance(Pair(fitted.up, fitted.down, 1.0), Pair(stored.up, stored.down, 1.0))
+    return replace(stored, error=error)
+
+
+def _stored_as(fitted: Fitted, dtype: str) -> Fitted:
+    up, down = (as_float32(as_stored(each, dtype), dtype) for each in (fitted.up, fitted.down))
+    return replace(fitted, up=up, down=down)
+
+
+def _nothing(shape: tuple[int, int]) -> Fitted:
+    zeros: NDArray[np.float32] = np.zeros((shape[0], 1), dtype=np.float32)
+    return Fitted(zeros, np.zeros((1, shape[1]), dtype=np.float32), 0.0, 0.0)
