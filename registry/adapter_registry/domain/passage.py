@@ -72,7 +72,7 @@ class Situation:
         freezes: windows that cover the stage now.
         hold: of the stage.
         reckoning: of the approvals; None where none are asked for.
-        able: people who could still approve.
+        able: people who could still approve; None where there are no accounts.
         requester: what is known of who asked.
     """
 
@@ -82,7 +82,7 @@ class Situation:
     freezes: tuple[Window, ...] = ()
     hold: Hold | None = None
     reckoning: Reckoning | None = None
-    able: tuple[Person, ...] = ()
+    able: tuple[Person, ...] | None = None
     requester: Person | None = None
 
 
@@ -171,18 +171,19 @@ def _approvals(reckoning: Reckoning, at: Situation) -> Finding:
     if reckoning.enough:
         return Finding("approvals", Outcome.PASS, text)
     for group in reckoning.missing:
-        text += f"; needs group {group} ({_people([p for p in at.able if group in p.groups])})"
+        text += f"; needs group {group}" + _can(at.able, group)
     if not reckoning.missing:
-        text += f"; {_people(at.able)}"
+        text += _can(at.able)
     named = at.request.name if at.request.id else f"{at.request.reference} {at.request.stage}"
     return Finding("approvals", Outcome.PENDING, text, f"one of them: adapters approve {named}")
 
 
-def _people(able: Sequence[Person]) -> str:
-    if not able:
-        return "nobody can"
-    names = ", ".join(person.name for person in able[:3]) + (", ..." if len(able) > 3 else "")
-    return f"{names} can"
+def _can(able: Sequence[Person] | None, group: str = "") -> str:
+    """Who can still approve, three by name; nothing where there are no accounts."""
+    if able is None:
+        return ""
+    names = [person.name for person in able if not group or group in person.groups]
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''} can)" if names else " (nobody can)"
 
 
 def lasted(seconds: int) -> str:

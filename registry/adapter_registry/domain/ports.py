@@ -25,6 +25,7 @@ from adapter_registry.domain.ports_blobs import Incoming as Incoming
 from adapter_registry.domain.ports_blobs import Location as Location
 from adapter_registry.domain.ports_blobs import Partial as Partial
 from adapter_registry.domain.ports_identity import IdentityRows
+from adapter_registry.domain.ports_requests import RequestRows
 from adapter_registry.domain.ports_scores import ScoreRows as ScoreRows
 from adapter_registry.domain.ports_webhooks import WebhookRows
 from adapter_registry.domain.promotion import Promotion
@@ -301,6 +302,8 @@ class Transaction(Protocol):
     def stored_bases(self) -> StoredBaseRows: ...
     @property
     def identities(self) -> IdentityRows: ...
+    @property
+    def requests(self) -> RequestRows: ...
 
 
 class Catalog(Protocol):

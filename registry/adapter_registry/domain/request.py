@@ -87,7 +87,7 @@ class Binding:
         version: digest of the Version.
         base: digest of its Base.
         policy: digest of the policy.
-        evidence: over verdict, labels, message and every score on all sides.
+        evidence: over all that the gates look at: verdict, labels, message and every score on all sides.
         generation: how often the stage had moved: another incumbent is another number.
     """
 
@@ -100,7 +100,9 @@ class Binding:
     def moved(self, now: Binding) -> tuple[str, ...]:
         """What is not as it was."""
         names = {"generation": "incumbent"}
-        changed = (each.name for each in fields(self) if getattr(self, each.name) != getattr(now, each.name))
+        changed = [each.name for each in fields(self) if getattr(self, each.name) != getattr(now, each.name)]
+        if len(changed) > 1 and "evidence" in changed:
+            changed.remove("evidence")  # it is over the others too
         return tuple(names.get(name, name) for name in changed)
 
 

@@ -14,6 +14,7 @@ from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_identities import IdentityTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable
+from adapter_registry.storage.catalog_requests import RequestTable
 from adapter_registry.storage.catalog_scores import ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
@@ -37,6 +38,7 @@ class SqlTransaction:
     webhooks: WebhookTable
     stored_bases: StoredBaseTable
     identities: IdentityTable
+    requests: RequestTable
 
 
 class SqlCatalog:
@@ -75,4 +77,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         webhooks=WebhookTable(connection),
         stored_bases=StoredBaseTable(connection),
         identities=IdentityTable(connection),
+        requests=RequestTable(connection),
     )
