@@ -68,7 +68,7 @@ class Policy:
     health: Health | None = None
     metadata: tuple[str, ...] = ()
     evals: Evals = field(default_factory=Evals)
-    process: Process = Process()
+    process: Process = field(default_factory=Process)
 
     @property
     def digest(self) -> Digest:

@@ -48,7 +48,7 @@ class From(Part):
 
     stages: list[str] = Field(min_length=1)
     mode: Literal["all", "one-of"] = "all"
-    hotfix: list[str] = []
+    hotfix: list[str] = Field(default=[])
 
     @field_validator("stages", "hotfix")
     @classmethod

@@ -123,7 +123,7 @@ def move_detail(promotion: Promotion) -> dict[str, Any]:
     }
 
 
-def note(backend: Backend, tx: Transaction, request: Request) -> Request:
+def note(tx: Transaction, request: Request) -> Request:
     """Store a request that changed without a step, so that who waits hears of it."""
     noted = replace(request, changed=request.changed + 1)
     tx.requests.put(noted)
