@@ -81,7 +81,7 @@ def approve(
         if not unfit:
             approval = Approval(backend.actor, backend.clock(), found.binding, comment)
             others = tuple(each for each in found.request.approvals if each.by != backend.actor)
-            noted = note(backend, tx, replace(found.request, approvals=(*others, approval)))
+            noted = note(tx, replace(found.request, approvals=(*others, approval)))
             _recorded(backend, tx, noted, "request.approve", Outcome.DONE, {"comment": comment, "seen": found.seen})
             return advance(backend, tx, judged(backend, tx, found.version, noted))
         _recorded(backend, tx, found.request, "request.approve", Outcome.REFUSED, {"because": unfit})
@@ -106,9 +106,8 @@ def decline(backend: Backend, *, adapter: str, stage: str, request: str, reason:
             _recorded(backend, tx, found.request, "request.decline", Outcome.DONE, {"reason": reason.strip()})
             if asked is not None and not asked.decline_blocks:
                 return found.request
-            return close(
-                backend, tx, found.request, Step.DECLINE, f"{backend.actor}: {reason.strip()}"[:LONGEST_COMMENT]
-            )
+            why = f"{backend.actor}: {reason.strip()}"[:LONGEST_COMMENT]
+            return close(backend, tx, found.request, Step.DECLINE, why)
         _recorded(backend, tx, found.request, "request.decline", Outcome.REFUSED, {"because": unfit})
     raise Forbidden(f"{backend.actor} cannot decline {found.request.name}, {unfit}; it stays open.")
 

@@ -41,6 +41,9 @@ class Places:
             "name": "good",
             "account": "victor",
             "token": "000000000000",
+            "request": "P-1",
+            "freeze": "999",
+            "group": "leads",
             **self.values,
         }
         for place, value in known.items():
@@ -165,6 +168,8 @@ def _taking(operation: Operation) -> Body | None:
         "score.add": lambda _: {"scores": []},
         "promote.promote": lambda _: {"reason": "x"},
         "promote.rollback": lambda _: {"reason": "x"},
+        "request.decline": lambda _: {"reason": "x"},
+        "standstill.freeze": lambda _: {"begins": "2030-01-01", "ends": "2030-01-02", "reason": "x"},
         "access.create-token": lambda _: {"account": "victor"},
         "access.set-password": lambda _: {"password": "a long enough one"},
     }
