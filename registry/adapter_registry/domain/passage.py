@@ -89,15 +89,16 @@ class Situation:
 def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
     """One finding per part of the process that applies."""
     process, request = policy.process, at.request
+    hotfix = request.hotfix and process.hotfixes
     if at.requester and at.requester.unfit:
         text = f"{request.requester}, who asked, {at.requester.unfit}"
         yield Finding("requester", Outcome.FAIL, text, "ask again as somebody who may promote")
     if process.sources:
         yield _from(process.sources, at)
     if process.soak:
-        yield _soak(process.soak, at)
+        yield _soak(process.soak, at, hotfix)
     for window in at.freezes if process.freezing.respect else ():
-        yield _freeze(window, at)
+        yield _freeze(window, hotfix, way_out=process.hotfixes)
     if at.hold and request.machine:
         text = f"{at.hold.by} rolled back on {at.hold.at[:16]}Z{': ' + at.hold.reason if at.hold.reason else ''}"
         where = f"{WAY_OUT_OF_HOLD} {request.adapter} {request.stage}"
@@ -142,8 +143,8 @@ def _from(sources: Sources, at: Situation) -> Finding:
     return Finding("from", Outcome.PENDING, f"has to be in {joined} first", fix)
 
 
-def _soak(soak: Soak, at: Situation) -> Finding:
-    if at.request.hotfix:
+def _soak(soak: Soak, at: Situation, hotfix: bool) -> Finding:
+    if hotfix:
         return Finding("soak", Outcome.WAIVED, f"not asked of a hotfix, which takes one more approval ({soak.stage})")
     begun = since(at.moves.get(soak.stage, ()), at.request.number)
     if begun is None:
@@ -157,11 +158,11 @@ def _soak(soak: Soak, at: Situation) -> Finding:
     return Finding("soak", Outcome.PENDING, text, f"nothing; over at {over} UTC unless {soak.stage} moves before")
 
 
-def _freeze(window: Window, at: Situation) -> Finding:
-    text = f"until {window.ends.replace('T', ' ')} {window.zone}: {window.reason}"
-    if at.request.hotfix:
+def _freeze(window: Window, hotfix: bool, *, way_out: bool) -> Finding:
+    text = f"until {window.ends[:16].replace('T', ' ')} {window.zone}: {window.reason}"
+    if hotfix:
         return Finding("freeze", Outcome.WAIVED, f"{text}; a hotfix passes with one more approval")
-    return Finding("freeze", Outcome.PENDING, text, "wait, or take the hotfix path: --hotfix")
+    return Finding("freeze", Outcome.PENDING, text, "wait" + (", or take the hotfix path: --hotfix" if way_out else ""))
 
 
 def _approvals(reckoning: Reckoning, at: Situation) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -103,6 +103,18 @@ class Process:
     approvals: Approvals | None = None
     freezing: Freezing = Freezing()
     rollbacks: Rollbacks = Rollbacks()
+
+    @property
+    def hotfixes(self) -> bool:
+        """Whether there is a hotfix path."""
+        return self.sources is not None and bool(self.sources.hotfix)
+
+    def consent(self, *, hotfix: bool) -> Approvals | None:
+        """The approvals that a request needs: one more for a hotfix, also where none are asked for otherwise."""
+        if not hotfix:
+            return self.approvals
+        asked = self.approvals or Approvals(0)
+        return replace(asked, count=asked.count + 1)
 
     @property
     def groups(self) -> tuple[str, ...]:

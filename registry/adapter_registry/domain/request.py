@@ -217,7 +217,6 @@ def reckoned(
     binding: Binding,
     now: str,
     people: Mapping[str, Person],
-    more: int = 0,
 ) -> Reckoning:
     """Hold the approvals given against those asked for.
 
@@ -227,14 +226,13 @@ def reckoned(
         binding: as things stand now.
         now: ISO 8601 in UTC.
         people: everybody who approved.
-        more: approvals beyond the policy's count.
     """
     void = tuple((each.by, why) for each in given if (why := _void(asked, each, binding, now, people)))
     bad = {by for by, _ in void}
     counted = tuple(dict.fromkeys(each.by for each in given if each.by not in bad))
     groups = {name: people[name].groups for name in counted}
     missing = unfilled([group for group in asked.groups for _ in range(asked.each_group)], groups)
-    return Reckoning(asked.count + more, counted, void, missing)
+    return Reckoning(asked.count, counted, void, missing)
 
 
 def _void(asked: Approvals, each: Approval, binding: Binding, now: str, people: Mapping[str, Person]) -> str:

@@ -54,6 +54,11 @@ class Judged:
     binding: Binding
 
     @property
+    def consent(self) -> Approvals | None:
+        """The approvals that it needs."""
+        return self.in_force.policy.process.consent(hotfix=self.request.hotfix)
+
+    @property
     def seen(self) -> Digest:
         """The digest of the binding: who approves says by it what they saw."""
         return of_json(asdict(self.binding))
@@ -98,13 +103,10 @@ def _situation(
     lower = {*sources, *([process.soak.stage] if process.soak else ())}
     reckoning: Reckoning | None = None
     able: tuple[Person, ...] | None = ()
-    if process.approvals:
-        people = People(tx, version, request, process.approvals)
+    if asked := process.consent(hotfix=request.hotfix):
+        people = People(tx, version, request, asked)
         approvers = {each.by: people.named(each.by) for each in request.approvals}
-        more = int(request.hotfix)
-        reckoning = reckoned(
-            process.approvals, request.approvals, binding=binding, now=now, people=approvers, more=more
-        )
+        reckoning = reckoned(asked, request.approvals, binding=binding, now=now, people=approvers)
         able = people.able(besides=reckoning.counted)
     return Situation(
         request=request,

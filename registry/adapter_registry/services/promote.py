@@ -56,7 +56,7 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", h
         hotfix: take the hotfix path: other stages to come from, no soak time, one more approval.
 
     Raises:
-        InvalidInput: a hotfix without a reason.
+        InvalidInput: a hotfix without a reason, or into a stage whose policy has no hotfix path.
     """
     check_stage(stage)
     if hotfix and not reason.strip():
@@ -84,6 +84,8 @@ def _mine(backend: Backend, tx: Transaction, version: Version, wish: Wish) -> Re
         return there
     who = backend.actor
     machine = backend.asks.machine
+    if wish.hotfix and not in_force(tx, wish.stage).policy.process.hotfixes:
+        raise InvalidInput(f"the policy of {wish.stage} declares no hotfix path; nothing was changed.")
     return Request(
         *(0, version.adapter, wish.stage, version.number, version.digest, who),
         machine=machine,

@@ -72,7 +72,7 @@ def approve(
     comment = comment.strip()[:LONGEST_COMMENT]
     with backend.catalog.writing() as tx:
         found = _judged(backend, tx, adapter, stage, request)
-        asked = found.in_force.policy.process.approvals
+        asked = found.consent
         if asked is None:
             raise InvalidInput(f"the policy of {stage} asks for no approvals; nothing was changed.")
         if seen is not None and seen != found.seen:
@@ -100,7 +100,7 @@ def decline(backend: Backend, *, adapter: str, stage: str, request: str, reason:
         raise InvalidInput("declining needs a reason that the requester can act on: --reason TEXT.")
     with backend.catalog.writing() as tx:
         found = _judged(backend, tx, adapter, stage, request)
-        asked = found.in_force.policy.process.approvals
+        asked = found.consent
         unfit = People(tx, found.version, found.request, asked).named(backend.actor).unfit if asked else ""
         if not unfit:
             _recorded(backend, tx, found.request, "request.decline", Outcome.DONE, {"reason": reason.strip()})

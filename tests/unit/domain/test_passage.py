@@ -76,10 +76,10 @@ class TestFreeze:
     @pytest.mark.parametrize(
         ("at", "frozen"),
         [
-            ("2026-03-29T00:29:59", False),
-            ("2026-03-29T00:30:00", True),
-            ("2026-03-29T01:29:59", True),
-            ("2026-03-29T01:30:00", False),
+            ("00:29:59", False),
+            ("00:30:00", True),
+            ("01:29:59", True),
+            ("01:30:00", False),
         ],
     )
     def test_a_window_keeps_local_time_when_clocks_change(self, at, frozen):
@@ -96,7 +96,12 @@ class TestFreeze:
 
     def test_promotions_wait_hotfixes_pass_and_a_policy_may_not_care(self):
         assert say(Process(), freezes=(WINDOW,))[0] is Outcome.PENDING
-        assert say(Process(), freezes=(WINDOW,), request=replace(REQUEST, hotfix=True))[0] is Outcome.WAIVED
+        hotfix = Situation(replace(REQUEST, hotfix=True), NOW, {"staging": moves(2), "dev": moves(3)}, (WINDOW,))
+        declared = Process(Sources(("staging",), hotfix=("dev",)), Soak("staging", 60))
+        said = [f.outcome for f in passing(Policy("prod", process=declared), hotfix)]
+        assert said == [Outcome.PASS, Outcome.WAIVED, Outcome.WAIVED]
+        undeclared = Process(Sources(("staging",)), Soak("staging", 60))
+        assert [f.outcome for f in passing(Policy("prod", process=undeclared), hotfix)] == [Outcome.PENDING] * 3
         assert not list(
             passing(
                 Policy("prod", process=Process(freezing=Freezing(False))), Situation(REQUEST, NOW, freezes=(WINDOW,))

@@ -6,7 +6,7 @@ import pytest
 
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.errors import Conflict, InvalidReference
-from adapter_registry.domain.process import Approvals
+from adapter_registry.domain.process import Approvals, Process
 from adapter_registry.domain.request import (
     EDGES,
     Approval,
@@ -43,8 +43,8 @@ def given(*names, binding=BINDING, at=NOW):
     return [Approval(name, at, binding) for name in names]
 
 
-def reckon(asked, approvals, **changes):
-    return reckoned(asked, approvals, binding=BINDING, now=NOW, people=PEOPLE, **changes)
+def reckon(asked, approvals):
+    return reckoned(asked, approvals, binding=BINDING, now=NOW, people=PEOPLE)
 
 
 class TestStates:
@@ -81,7 +81,12 @@ class TestApprovals:
     def test_as_many_different_people_as_asked_are_enough(self):
         assert reckon(Approvals(2), given("ann", "bob")).enough
         assert not reckon(Approvals(2), given("ann", "ann")).enough
-        assert not reckon(Approvals(2), given("ann", "bob"), more=1).enough
+        assert not reckon(Approvals(3), given("ann", "bob")).enough
+
+    def test_a_hotfix_takes_one_more_even_where_none_are_asked_for(self):
+        assert Process().consent(hotfix=False) is None
+        assert Process().consent(hotfix=True).count == 1
+        assert Process(approvals=Approvals(2)).consent(hotfix=True).count == 3
 
     @pytest.mark.parametrize("field", ["version", "base", "policy", "evidence", "generation"])
     def test_an_approval_is_stale_as_soon_as_anything_it_is_about_changes(self, field):
