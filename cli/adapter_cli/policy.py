@@ -9,7 +9,8 @@ import click
 
 from adapter_cli.output import digest_text, human_time, note, output_options, print_json, print_table, say
 from adapter_registry.client import PolicyInForce, Replayed, connect
-from adapter_registry.domain.policy import Policy, document
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.policy import PRESETS, Policy, document, preset
 from adapter_registry.domain.promotion import Result
 
 
@@ -42,11 +43,12 @@ def _headline(in_force: PolicyInForce) -> str:
 
 @policy.command("set")
 @click.argument("stage")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--preset", "named", type=click.Choice(sorted(PRESETS)), help="A preset instead of a file.")
 @click.option("--dry-run", is_flag=True, help="Read and check the document; change nothing.")
 @output_options
-def set_policy(stage: str, file: Path, dry_run: bool, as_json: bool, quiet: bool) -> None:
-    """Give STAGE the policy in FILE (YAML or TOML) as a new revision.
+def set_policy(stage: str, file: Path | None, named: str | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
+    """Give STAGE the policy in FILE (YAML or TOML), or a preset, as a new revision.
 
     \b
     A document:
@@ -61,8 +63,10 @@ def set_policy(stage: str, file: Path, dry_run: bool, as_json: bool, quiet: bool
         - {metric: gsm8k/exact_match, min: 0.42}
         - {metric: gsm8k/exact_match, test: non-inferior, margin: 0.01}
     """
+    if (file is None) == (named is None):
+        raise InvalidInput("a policy comes from a FILE or from --preset, one of them.")
     registry = connect()
-    read = _read(file)
+    read = _read(file) if file else preset(named or "", stage=stage)
     in_force = PolicyInForce(read, registry.policy(stage).revision) if dry_run else registry.set_policy(stage, read)
     if as_json:
         print_json({"revision": in_force.revision, "digest": read.digest, **document(read)})
@@ -85,7 +89,8 @@ def lint(file: Path, as_json: bool, quiet: bool) -> None:
 
     Exit code 3 when something is impossible, else 0.
     """
-    advice = connect().lint_policy(_read(file))
+    registry, read = connect(), _read(file)
+    advice = (*registry.lint_policy(read), *registry.lint_approvals(read))
     impossible = [each for each in advice if each.impossible]
     if as_json:
         print_json(advice)

@@ -41,6 +41,7 @@ from adapter_registry.in_use import InUse
 from adapter_registry.job_calls import JobCalls
 from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
+from adapter_registry.request_calls import RequestCalls
 from adapter_registry.services import base as base_service
 from adapter_registry.services import mark, score, show
 from adapter_registry.services import promote as promotion
@@ -48,7 +49,8 @@ from adapter_registry.services import pull as pulling
 from adapter_registry.services import push as pushing
 from adapter_registry.services.base import KnownBase, Registered, Registration
 from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreReport
-from adapter_registry.services.promote import History, Judged, PolicyInForce
+from adapter_registry.services.judgement import Judged, PolicyInForce
+from adapter_registry.services.promote import History
 from adapter_registry.services.push import Pushed
 from adapter_registry.services.stored_base import Storing
 from adapter_registry.services.trial import Replayed
@@ -71,7 +73,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, StoreCalls):
+class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, RequestCalls, StoreCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
@@ -248,13 +250,14 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, S
         reference = self.reference(text)
         return self._ask(score.invalidate, reference=reference, because=because, ids=ids, metric=metric, source=source)
 
-    def explain(self, text: str, stage: str) -> Judged:
+    def explain(self, text: str, stage: str, *, hotfix: bool = False) -> Judged:
         """What a promotion would say, without moving anything."""
-        return self._ask(promotion.explain, reference=self.reference(text), stage=stage)
+        return self._ask(promotion.explain, reference=self.reference(text), stage=stage, hotfix=hotfix)
 
-    def attempt(self, text: str, stage: str, *, reason: str = "") -> Judged:
+    def attempt(self, text: str, stage: str, *, reason: str = "", hotfix: bool = False) -> Judged:
         """Judge the stage's gates and move it; the answer says whether it moved, with every blocker if not."""
-        return self._ask(promotion.promote, reference=self.reference(text), stage=stage, reason=reason)
+        reference = self.reference(text)
+        return self._ask(promotion.promote, reference=reference, stage=stage, reason=reason, hotfix=hotfix)
 
     def promote(self, text: str, stage: str, *, reason: str = "") -> Judged:
         """Move a stage to a Version.

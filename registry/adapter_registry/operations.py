@@ -30,8 +30,10 @@ from adapter_registry.services import (
     pointer,
     promote,
     push,
+    request,
     score,
     show,
+    standstill,
     stored_base,
     submit,
     suites,
@@ -121,6 +123,7 @@ def _table(*operations: Operation) -> dict[str, Operation]:
     return {operation.name: operation for operation in operations}
 
 
+_REQUEST = "/adapters/{adapter}/stages/{stage}/requests/{request}"
 OPERATIONS: dict[str, Operation] = _table(
     Operation("base.known", "GET", "/bases", base.known, ANYONE),
     Operation("base.register", "POST", "/bases", base.register, "base.add", anywhere=True),
@@ -168,6 +171,28 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("promote.history", "GET", "/adapters/{adapter}/history", promote.history, "read"),
     Operation("promote.policy", "GET", "/stages/{stage}/policy", promote.policy, ANYONE),
     Operation("trial.replay", "POST", "/stages/{stage}/policy/trial", trial.replay, "policy.write", repeatable=True),
+    Operation(
+        "promote.lint-policy",
+        "POST",
+        "/stages/{stage}/policy/lint",
+        promote.lint_policy,
+        "policy.write",
+        repeatable=True,
+    ),
+    Operation("request.requests", "GET", "/requests", request.requests, ANYONE),
+    Operation("request.show", "GET", "/requests/{request}", request.show, ANYONE),
+    Operation("request.approve", "POST", f"{_REQUEST}/approval", request.approve, "approve:{stage}"),
+    Operation("request.decline", "POST", f"{_REQUEST}/decline", request.decline, "approve:{stage}"),
+    Operation("request.cancel", "DELETE", _REQUEST, request.cancel, "promote:{stage}"),
+    Operation("standstill.hold", "GET", "/adapters/{adapter}/stages/{stage}/hold", standstill.hold, "read"),
+    Operation(
+        "standstill.lift", "DELETE", "/adapters/{adapter}/stages/{stage}/hold", standstill.lift, "promote:{stage}"
+    ),
+    Operation("standstill.freezes", "GET", "/freezes", standstill.freezes, ANYONE),
+    Operation("standstill.freeze", "POST", "/freezes", standstill.freeze, "policy.write"),
+    Operation("standstill.thaw", "DELETE", "/freezes/{freeze}", standstill.thaw, "policy.write"),
+    Operation("standstill.groups", "GET", "/groups", standstill.groups, "access"),
+    Operation("standstill.set-member", "PUT", "/groups/{group}/members/{account}", standstill.set_member, "access"),
     Operation("promote.set-policy", "PUT", "/stages/{stage}/policy", promote.set_policy, "policy.write"),
     Operation(
         "draft.set-default-base",

@@ -20,6 +20,7 @@ from adapter_registry.domain.policy_evals import Margin as Margin
 from adapter_registry.domain.policy_evals import Test as Test
 from adapter_registry.domain.policy_evals import WaiveIf as WaiveIf
 from adapter_registry.domain.policy_evals import is_amount as is_amount
+from adapter_registry.domain.process import Approvals, Duty, Process, Rollbacks, Soak, Sources, beside, required
 from adapter_registry.domain.stage import check_stage
 
 API_VERSION = "adapters/v1"
@@ -59,6 +60,7 @@ class Policy:
         health: of the adapter itself; None asks nothing.
         metadata: labels that must be set; `description` is also satisfied by the version's message.
         evals: scores.
+        process: the way in: from where, how long, who agrees.
     """
 
     stage: str
@@ -66,6 +68,7 @@ class Policy:
     health: Health | None = None
     metadata: tuple[str, ...] = ()
     evals: Evals = field(default_factory=Evals)
+    process: Process = field(default_factory=Process)
 
     @property
     def digest(self) -> Digest:
@@ -84,7 +87,14 @@ def document(policy: Policy) -> dict[str, Any]:
         require["metadata"] = list(policy.metadata)
     if evals := documents(policy.evals):
         require["evals"] = evals
-    return {"apiVersion": API_VERSION, "kind": KIND, "stage": policy.stage, "require": require}
+    require |= required(policy.process)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "stage": policy.stage,
+        **beside(policy.process),
+        "require": require,
+    }
 
 
 def to_json(policy: Policy) -> bytes:
@@ -125,16 +135,26 @@ def solo(stage: str) -> Policy:
 
 
 def team(stage: str) -> Policy:
-    """As `solo`, and prod counts only evidence of the last ninety days that was measured on every sample."""
+    """As `solo`, and prod takes one approval, not the author's, and evidence of ninety days on every sample."""
     asked = solo(stage)
     if stage != "prod":
         return asked
     group = EvalGroup(Demands(max_age=90 * DAY, full_run=True), any=True, comparisons=(NOT_WORSE,))
-    return replace(asked, metadata=("description",), evals=Evals(groups=(group,)))
+    process = Process(approvals=Approvals(1, excluded=(Duty.AUTHOR,)))
+    return replace(asked, metadata=("description",), evals=Evals(groups=(group,)), process=process)
+
+
+REGULATED = Process(
+    Sources(("staging",), hotfix=("dev",)),
+    Soak("staging", DAY),
+    Approvals(2, ("ml-leads", "safety"), each_group=1),
+    rollbacks=Rollbacks(5, reason_required=True),
+)
+"""A day in staging, two approvals of two groups, a hotfix path from dev, and reasons for going back."""
 
 
 def regulated(stage: str) -> Policy:
-    """As `team`, and staging and prod count only what this registry measured itself, prod of the last thirty days."""
+    """Staging and prod count only what this registry measured itself, prod of thirty days, on the way of REGULATED."""
     asked = team(stage)
     if stage == "dev":
         return asked
@@ -143,7 +163,11 @@ def regulated(stage: str) -> Policy:
     group = EvalGroup(demands, any=True, comparisons=(NOT_WORSE,) if prod else ())
     described = ("description", "license", "training_data_ref", "owner") if prod else ()
     return replace(
-        asked, health=Health(Matched.ALL, finite=True, nonzero=True), metadata=described, evals=Evals(groups=(group,))
+        asked,
+        health=Health(Matched.ALL, finite=True, nonzero=True),
+        metadata=described,
+        evals=Evals(groups=(group,)),
+        process=REGULATED if prod else Process(),
     )
 
 

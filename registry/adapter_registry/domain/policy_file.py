@@ -5,13 +5,14 @@ Import it only where such text is handled: it brings pydantic and a YAML parser 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from adapter_registry.domain import policy as rules
+from adapter_registry.domain import process_file as way
 from adapter_registry.domain.document_file import LARGEST_TEXT as LARGEST_TEXT
 from adapter_registry.domain.document_file import Part, brief, parsed, problem, refused, told
 from adapter_registry.domain.errors import InvalidReference
@@ -19,13 +20,13 @@ from adapter_registry.domain.lock import Level
 from adapter_registry.domain.names import check_label
 from adapter_registry.domain.policy import Health, Policy
 from adapter_registry.domain.policy_evals_file import Eval, Rule, evals
+from adapter_registry.domain.process import Process
 from adapter_registry.domain.stage import STAGES, check_stage
 
 NOT_YET = frozenset(
     {
-        *("approvals", "auto_promote", "calibration", "each_group", "each_parent", "freeze", "from"),
-        *("integrity", "lanes", "min_effect", "override", "reverify_every", "rollback", "signature", "scan", "soak"),
-        "every_parent",
+        *("auto_promote", "calibration", "each_parent", "every_parent", "integrity", "lanes", "min_effect"),
+        *("override", "reverify_every", "signature", "scan", "stale_on"),
     }
 )
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
@@ -79,6 +80,8 @@ class _Require(Part):
     health: _Health | None = None
     metadata: list[str] = Field(default=[])
     evals: list[Eval] = Field(default=[], max_length=1000)
+    soak: way.Soak | None = None
+    approvals: way.Approvals | None = None
 
     @field_validator("metadata")
     @classmethod
@@ -96,7 +99,10 @@ class _Document(Part):
     apiVersion: Literal["adapters/v1"]
     kind: Literal["StagePolicy"]
     stage: str
+    from_: way.From | None = Field(default=None, alias="from")
     require: _Require | None = None
+    freeze: way.Freeze | None = None
+    rollback: way.Rollback | None = None
 
     @field_validator("stage")
     @classmethod
@@ -111,7 +117,22 @@ class _Document(Part):
         levels = asked.compatibility.verdict if asked.compatibility else []
         verdicts = tuple(level for level in Level if level in levels)
         health = asked.health.health() if asked.health else None
-        return Policy(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals))
+        return Policy(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked))
+
+    def _process(self, asked: _Require) -> Process:
+        return way.process(
+            self.stage,
+            source=self.from_,
+            soak=asked.soak,
+            approvals=asked.approvals,
+            freeze=self.freeze,
+            rollback=self.rollback,
+        )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        self._process(self.require or _Require())
+        return self
 
 
-_PARTS = (_Document, _Require, _Compatibility, _Health, Eval, Rule)
+_PARTS = (_Document, _Require, _Compatibility, _Health, Eval, Rule, *way.PARTS)

@@ -26,6 +26,7 @@ from adapter_registry.domain.ports_blobs import Location as Location
 from adapter_registry.domain.ports_blobs import Partial as Partial
 from adapter_registry.domain.ports_identity import IdentityRows
 from adapter_registry.domain.ports_jobs import JobRows
+from adapter_registry.domain.ports_requests import RequestRows
 from adapter_registry.domain.ports_scores import ScoreRows as ScoreRows
 from adapter_registry.domain.ports_webhooks import WebhookRows
 from adapter_registry.domain.promotion import Promotion
@@ -305,6 +306,9 @@ class Transaction(Protocol):
     def identities(self) -> IdentityRows: ...
     @property
     def jobs(self) -> JobRows: ...
+
+    @property
+    def requests(self) -> RequestRows: ...
 
 
 class Catalog(Protocol):

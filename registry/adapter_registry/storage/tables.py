@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0009"
+SCHEMA = "0010"
 """The Alembic revision this code reads and writes; a test holds it against the migrations."""
 
 metadata = MetaData(
@@ -225,6 +225,41 @@ events = Table(
     Column("entry", Text, nullable=False),
     Column("previous", String(71), nullable=False, unique=True),
     Column("digest", String(71), nullable=False),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("adapter_id", ForeignKey("adapters.id"), nullable=False),
+    Column("stage", String(96), nullable=False),
+    Column("open", Integer),
+    Column("state", String(16), nullable=False),
+    Column("document", Text, nullable=False),
+    # NULLs differ from each other: any number may be closed, one may be open.
+    UniqueConstraint("adapter_id", "stage", "open"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("name", String(96), primary_key=True),
+    Column("account", ForeignKey("accounts.name"), primary_key=True),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("stage", String(96), primary_key=True),
+    Column("document", Text, nullable=False),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
 )
 
 branches = Table(
