@@ -80,9 +80,10 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", h
 def _mine(backend: Backend, tx: Transaction, version: Version, wish: Wish) -> Request:
     """The open request for this, or the draft of one."""
     there = tx.requests.open_for(version.adapter, wish.stage)
-    if there and there.version == version.digest and there.hotfix == wish.hotfix:
-        return there
     who = backend.actor
+    if there and there.version == version.digest and there.hotfix == wish.hotfix:
+        # Whoever asks again and says more is taken at the later word.
+        return replace(there, reason=wish.reason) if wish.reason and there.requester == who else there
     machine = backend.asks.machine
     if wish.hotfix and not in_force(tx, wish.stage).policy.process.hotfixes:
         raise InvalidInput(f"the policy of {wish.stage} declares no hotfix path; nothing was changed.")
