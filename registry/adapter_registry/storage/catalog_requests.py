@@ -9,7 +9,9 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from adapter_registry.domain.passage import Hold, Window
 from adapter_registry.domain.request import Request
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import adapters, freezes, groups, holds, requests
+from adapter_registry.storage.tables import adapters
+from adapter_registry.storage.tables_people import groups
+from adapter_registry.storage.tables_work import freezes, holds, requests
 
 
 class RequestTable:
