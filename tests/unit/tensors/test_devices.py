@@ -1,0 +1,131 @@
+"""The same arithmetic on a device: by torch on the processor, and on the GPU where there is one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from adapter_registry.domain.errors import InvalidInput, Unsupported
+from adapter_registry.tensors.compose_methods import METHODS, find_method
+from adapter_registry.tensors.compose_module import Wanted, composed, composed_rows
+from adapter_registry.tensors.compose_options import How
+from adapter_registry.tensors.compose_rows import ArrayRows, DoraRows, Moved, PairRows
+from adapter_registry.tensors.devices import CPU, Device, check_name, device_of, host
+from adapter_registry.tensors.layers import Pair
+from adapter_registry.tensors.lowrank import subspace_svd
+from adapter_registry.tensors.sparsify import at_random
+
+torch = pytest.importorskip("torch")
+
+GPU = pytest.param(
+    "cuda",
+    marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA DEVICE: nothing here was run on a GPU"),
+)
+on_each_device = pytest.mark.parametrize("device", ["cpu", GPU])
+DENSE = [f"{name}:{d}" for name, dialects in METHODS.items() for d, method in dialects.items() if method.dense]
+TOLERANCE = 1e-3
+"""What docs/composing.md states: an entry whose sign or rank rounding decides may fall to the other side."""
+
+
+def pairs_of(shape=(160, 96), ranks=(4, 6, 3)):
+    rng = np.random.default_rng(7)
+    return [
+        Pair(
+            rng.standard_normal((shape[0], rank)).astype(np.float32),
+            rng.standard_normal((rank, shape[1])).astype(np.float32),
+            0.2,
+        )
+        for rank in ranks
+    ]
+
+
+def how_of(name, **options):
+    method = find_method(name)[2]
+    given = {"density": 0.4, "spread": 0.1, "normalise": True, "election": "frequency"}
+    taken = {key: value for key, value in given.items() if key in method.takes}
+    weights = (0.5, 0.5, 0.5) if name in ("ties:paper", "della:paper", "sce:mergekit") else (0.7, -0.2, 0.4)
+    return replace(How(weights, keys=(1, 2, 3), **taken), **options)
+
+
+class TestElementWiseMethods:
+    @on_each_device
+    @pytest.mark.parametrize("name", DENSE)
+    def test_a_device_composes_what_the_processor_does(self, name, device):
+        method, pairs, how = find_method(name)[2], pairs_of(), how_of(name)
+        expected = method.dense([PairRows(pair) for pair in pairs], how)
+        found = method.dense([PairRows(pair, Device(device)) for pair in pairs], how)
+        assert isinstance(found, torch.Tensor)
+        assert found.device.type == device
+        assert np.linalg.norm(host(found) - expected) <= TOLERANCE * np.linalg.norm(expected)
+
+    @on_each_device
+    def test_a_seed_keeps_the_same_entries_on_every_device(self, device):
+        block = np.ones((64, 48), np.float32)
+        there = at_random(5, 0.3)(Device(device).put(block))
+        assert np.array_equal(host(there), at_random(5, 0.3)(block))
+
+    @on_each_device
+    def test_of_equal_magnitudes_the_first_rows_stay(self, device):
+        equal = np.full((6, 8), 2.0, np.float32)
+        how = How((1.0,), keys=(0,), density=0.5)
+        found = find_method("magnitude_prune")[2].dense([Moved(ArrayRows(equal), Device(device))], how)
+        assert np.array_equal(host(found), np.repeat([[2.0], [0.0]], 3, axis=0) * np.ones((6, 8)))
+
+    @on_each_device
+    @pytest.mark.parametrize(
+        ("shape", "wanted"),
+        [((900, 700), Wanted(rank=8)), ((160, 96), Wanted(tolerance=0.2)), ((900, 700), Wanted(tolerance=0.5))],
+    )
+    def test_the_refit_on_a_device_has_the_same_delta_and_error(self, shape, wanted, device):
+        pairs, method, how = pairs_of(shape), find_method("ties:mergekit")[2], how_of("ties:mergekit")
+        expected = composed(pairs, method, how, wanted)
+        found = composed(pairs, method, how, wanted, device=Device(device))
+        assert isinstance(found.up, np.ndarray)
+        assert found.rank == expected.rank
+        assert found.error == pytest.approx(expected.error, rel=TOLERANCE)
+        delta = expected.up @ expected.down
+        assert np.linalg.norm(found.up @ found.down - delta) <= TOLERANCE * np.linalg.norm(delta)
+
+    @on_each_device
+    def test_a_dora_is_composed_on_a_device(self, device):
+        rng = np.random.default_rng(3)
+        weight = ArrayRows(rng.standard_normal((160, 96)).astype(np.float32))
+        magnitude = rng.random(160).astype(np.float32) + 1
+        deltas = [DoraRows(PairRows(pair), weight, magnitude) for pair in pairs_of()]
+        how, method = How((1.0, 0.5, -0.3), keys=(1, 2, 3)), find_method("linear")[2]
+        expected = composed_rows(deltas, method, how, Wanted(rank=8), name="q")
+        found = composed_rows(deltas, method, how, Wanted(rank=8), name="q", device=Device(device))
+        assert found.error == pytest.approx(expected.error, rel=TOLERANCE)
+
+
+@on_each_device
+def test_a_subspace_iteration_begins_with_the_same_columns(device):
+    matrix = np.random.default_rng(0).standard_normal((300, 200)).astype(np.float32)
+    # One round: had it begun elsewhere, it would be far away still.
+    _, expected, _ = subspace_svd(matrix, 6, key=4, iterations=1)
+    _, found, _ = subspace_svd(Device(device).put(matrix), 6, key=4, iterations=1)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+class TestRefusal:
+    def test_a_device_of_another_name_is_refused(self):
+        for name in ("torch-cpu", "cuda:1", 3, None):
+            with pytest.raises(InvalidInput, match="--device is one of cpu, cuda"):
+                check_name(name)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_without_a_cuda_device_nothing_is_done(self):
+        with pytest.raises(Unsupported, match=r"there is no CUDA device here.*nothing was done"):
+            device_of("cuda")
+
+    def test_without_torch_it_is_said_what_to_install(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch", None)
+        with pytest.raises(Unsupported, match=r"adapter-registry\[jobs\]"):
+            device_of("cuda")
+
+    def test_the_processor_takes_no_torch(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch", None)
+        assert device_of("cpu") is CPU
