@@ -65,7 +65,7 @@ def test_a_server_runs_a_worker_of_its_own_from_the_first_job_on(ready, folders,
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 class TestWithoutAGpu:
-    def test_work_for_one_is_refused_before_anything_is_read(self, ready):
+    def test_work_for_one_is_refused_before_anything_is_read(self, cli):
         told = cli("compose", "none@v1", "--method", "ties", "--device", "cuda", "--name", "x", code=1).err
         assert "there is no CUDA device here" in told
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapter_registry.domain.errors import InvalidInput, Unsupported
 
@@ -41,6 +42,19 @@ class Device:
         if self.torch is None or not self.torch.startswith("cuda"):
             return "cpu"
         return str(_torch().cuda.get_device_name(self.torch))
+
+    @property
+    def pinned(self) -> bool:
+        """Whether copies from and to pinned memory go on beside other work."""
+        return self.torch is not None and self.torch.startswith("cuda")
+
+    def buffer(self, size: int) -> NDArray[np.uint8]:
+        """Bytes in memory, pinned where that makes copies to the device quick."""
+        if not self.pinned:
+            return np.empty(size, np.uint8)
+        torch = _torch()
+        made: NDArray[np.uint8] = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+        return made
 
     def put(self, array: Any) -> Array:
         """An array of numpy, there."""
@@ -100,7 +114,7 @@ def memory_explained(device: Device) -> Iterator[None]:
         yield
     except _torch().OutOfMemoryError as error:
         raise Unsupported(
-            f"{device.name} ran out of memory; nothing was written. Free some, or leave --device out."
+            f"{device.name} ran out of memory; nothing was stored. Free some, or leave --device out."
         ) from error
 
 

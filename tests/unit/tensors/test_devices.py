@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from adapter_registry.domain.errors import InvalidInput, Unsupported
+from adapter_registry.tensors import merge
+from adapter_registry.tensors.arrays import as_float32, as_stored
 from adapter_registry.tensors.compose_methods import METHODS, find_method
 from adapter_registry.tensors.compose_module import Wanted, composed, composed_rows
 from adapter_registry.tensors.compose_options import How
@@ -16,7 +18,12 @@ from adapter_registry.tensors.compose_rows import ArrayRows, DoraRows, Moved, Pa
 from adapter_registry.tensors.devices import CPU, Device, check_name, device_of, host
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.lowrank import subspace_svd
+from adapter_registry.tensors.merge_blocks import Tally, Work
+from adapter_registry.tensors.merge_device import Lanes
+from adapter_registry.tensors.merge_edits import Edit, Part
 from adapter_registry.tensors.sparsify import at_random
+from tests.adapter_builders import adapter
+from tests.unit.tensors.merging import base_of, by_us
 
 torch = pytest.importorskip("torch")
 
@@ -25,6 +32,8 @@ GPU = pytest.param(
     marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA DEVICE: nothing here was run on a GPU"),
 )
 on_each_device = pytest.mark.parametrize("device", ["cpu", GPU])
+NUMPY = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
+UNIT = {"BF16": 2**-7, "F16": 2**-10, "F32": 2**-22, "F64": 2**-22}
 DENSE = [f"{name}:{d}" for name, dialects in METHODS.items() for d, method in dialects.items() if method.dense]
 TOLERANCE = 1e-3
 """What docs/composing.md states: an entry whose sign or rank rounding decides may fall to the other side."""
@@ -108,6 +117,70 @@ def test_a_subspace_iteration_begins_with_the_same_columns(device):
     _, expected, _ = subspace_svd(matrix, 6, key=4, iterations=1)
     _, found, _ = subspace_svd(Device(device).put(matrix), 6, key=4, iterations=1)
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def work_of(dtype, stored, lanes, *, shape=(37, 600), stacked=False):
+    """A tensor with two adapters; of a stack, the last matrix has none."""
+    rng = np.random.default_rng(11)
+    matrices, rows, columns = shape if stacked else (1, *shape)
+
+    def part(rank, weight):
+        up, down = (rng.standard_normal(size).astype(np.float32) for size in ((rows, rank), (rank, columns)))
+        return Part(weight, lambda: Pair(up, down, 0.01))
+
+    parts = {number: [part(5, 1.0), part(3, -0.7)] for number in range(matrices - stacked)}
+    stored_as = np.ascontiguousarray(as_stored(rng.standard_normal(shape).astype(np.float32), dtype))
+    edit = Edit("q", parts, stacked=stacked)
+    return Work(edit, stored_as.reshape(-1).view(np.uint8), dtype, shape, stored, Tally(), lanes)
+
+
+def bytes_of(work):
+    return np.concatenate([block(work.buffer()).copy() for block in work.blocks()])
+
+
+class TestMerge:
+    @on_each_device
+    @pytest.mark.parametrize(
+        ("dtype", "stored"), [("BF16", "BF16"), ("F16", "F16"), ("F32", "F32"), ("BF16", "F32"), ("F64", "F64")]
+    )
+    def test_a_device_merges_what_the_kernel_does(self, dtype, stored, device):
+        kernel, there = work_of(dtype, stored, None), work_of(dtype, stored, Lanes(Device(device)))
+        expected, found = bytes_of(kernel), bytes_of(there)
+        assert there.tally.weights == kernel.tally.weights
+        assert there.tally.sums == pytest.approx(kernel.tally.sums, rel=1e-3 if device == "cuda" else 1e-9)
+        if device == "cpu":
+            assert np.array_equal(found, expected)
+        one, other = (as_float32(each.view(NUMPY[stored]), stored) for each in (expected, found))
+        # What docs/merging.md states: one unit in the last place of what is stored.
+        assert np.all(np.abs(one - other) <= UNIT[stored] * np.maximum(np.abs(one), 0.1))
+
+    @on_each_device
+    def test_a_matrix_of_a_stack_that_no_adapter_changes_stays_as_it_is(self, device):
+        work = work_of("BF16", "BF16", Lanes(Device(device)), shape=(3, 20, 48), stacked=True)
+        size, merged = 20 * 48 * 2, bytes_of(work)
+        assert np.array_equal(merged[2 * size :], work.source[2 * size :])
+        assert not np.array_equal(merged[size : 2 * size], work.source[size : 2 * size])
+
+    @on_each_device
+    def test_a_checkpoint_is_the_same_whatever_the_device(self, tmp_path, device, monkeypatch):
+        from peft import LoraConfig
+
+        base = base_of(tmp_path / "base", "bfloat16")
+        targets = LoraConfig(r=4, lora_alpha=7, target_modules=["q_proj", "down_proj"])
+        lora = adapter(tmp_path / "lora", base, targets)
+        kernel = by_us(base, tmp_path / "kernel", lora)
+        monkeypatch.setattr(merge, "device_of", lambda _: Device(device))
+        for workers in (1, 3):
+            there = by_us(base, tmp_path / f"there{workers}", lora, workers=workers)
+            assert there.kept == pytest.approx(kernel.kept, rel=1e-3)
+            if device == "cpu":
+                assert there.files == kernel.files
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_a_device_that_is_not_there_is_refused_before_anything_is_read(self, tmp_path):
+        with pytest.raises(Unsupported, match="no CUDA device"):
+            merge.merge(None, tmp_path / "none", [], tmp_path / "out", options=merge.Options(device="cuda"))
+        assert not list(tmp_path.iterdir())
 
 
 class TestRefusal:
