@@ -114,7 +114,7 @@ def composed_rows(
             f"{name}: a DoRA's delta has full rank, and this method works on the factors of deltas. Take linear, svd "
             "or a method that works on entries (ties, dare_linear, ...). Nothing was written."
         )
-    there = deltas if device is CPU else [Moved(each, device) for each in deltas]
+    there = deltas if device == CPU else [Moved(each, device) for each in deltas]
     return fit_dense(method.dense(there, how), wanted, key=how.keys[0])
 
 

@@ -112,7 +112,7 @@ def memory_explained(device: Device) -> Iterator[None]:
         return
     try:
         yield
-    except _torch().OutOfMemoryError as error:
+    except _torch().cuda.OutOfMemoryError as error:
         raise Unsupported(
             f"{device.name} ran out of memory; nothing was stored. Free some, or leave --device out."
         ) from error

@@ -10,18 +10,20 @@ import pytest
 
 from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.tensors import merge
+from adapter_registry.tensors.against_base import COMPARED, THRESHOLD, similarities_of, strongest
 from adapter_registry.tensors.arrays import as_float32, as_stored
 from adapter_registry.tensors.compose_methods import METHODS, find_method
 from adapter_registry.tensors.compose_module import Wanted, composed, composed_rows
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_rows import ArrayRows, DoraRows, Moved, PairRows
-from adapter_registry.tensors.devices import CPU, Device, check_name, device_of, host
+from adapter_registry.tensors.devices import CPU, Device, check_name, device_of, host, memory_explained
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.lowrank import subspace_svd
 from adapter_registry.tensors.merge_blocks import Tally, Work
 from adapter_registry.tensors.merge_device import Lanes
 from adapter_registry.tensors.merge_edits import Edit, Part
 from adapter_registry.tensors.sparsify import at_random
+from benchmarks import gpu
 from tests.adapter_builders import adapter
 from tests.unit.tensors.merging import base_of, by_us
 
@@ -183,6 +185,23 @@ class TestMerge:
         assert not list(tmp_path.iterdir())
 
 
+class TestIntruders:
+    @on_each_device
+    def test_the_same_dimensions_intrude_on_every_device(self, device):
+        numbers = np.random.default_rng(5)
+        matrix = numbers.standard_normal((220, 180)).astype(np.float32)
+        up, down = numbers.standard_normal((220, 3)), numbers.standard_normal((3, 180))
+        pair = Pair(up.astype(np.float32), down.astype(np.float32), 1.0)
+        found = []
+        for each in (CPU, Device(device)):
+            there = each.put(matrix)
+            right = strongest(there, None, COMPARED, None)[1]
+            found.append(similarities_of(there, pair, right))
+        assert np.count_nonzero(found[0] < THRESHOLD) == 3
+        # What docs/diffing.md states; the vectors themselves turn freely where singular values are close.
+        assert found[1] == pytest.approx(found[0], abs=0.02)
+
+
 class TestRefusal:
     def test_a_device_of_another_name_is_refused(self):
         for name in ("torch-cpu", "cuda:1", 3, None):
@@ -194,6 +213,10 @@ class TestRefusal:
         with pytest.raises(Unsupported, match=r"there is no CUDA device here.*nothing was done"):
             device_of("cuda")
 
+    def test_memory_that_runs_out_is_told_as_such(self):
+        with pytest.raises(Unsupported, match="ran out of memory; nothing was stored"), memory_explained(Device("cpu")):
+            raise torch.cuda.OutOfMemoryError
+
     def test_without_torch_it_is_said_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)
         with pytest.raises(Unsupported, match=r"adapter-registry\[jobs\]"):
@@ -202,3 +225,11 @@ class TestRefusal:
     def test_the_processor_takes_no_torch(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)
         assert device_of("cpu") is CPU
+
+
+def test_the_benchmark_measures_what_agrees(tmp_path, monkeypatch):
+    monkeypatch.setattr(merge, "device_of", merge.device_of)  # the benchmark sets it; this puts it back
+    found = gpu.measured(Device("cpu"), size=128, layers=1, folder=tmp_path)
+    assert found.keys() == {*gpu.METHODS, "intruders", "merge"}
+    assert all(row["apart"] <= 0.02 for row in found.values())
+    assert found["merge"]["apart"] == 0
