@@ -136,7 +136,7 @@ def similarities_of(matrix: Array, pair: Pair, right: Array) -> Float64:
 
 def _beside(matrix: Array, pair: Pair) -> Pair:
     """A pair whose factors are float32 where the matrix is."""
-    up, down = (beside(matrix, np.ascontiguousarray(each, np.float32)) for each in (pair.up, pair.down))
+    up, down = (beside(matrix, np.array(each, np.float32, order="C")) for each in (pair.up, pair.down))
     return Pair(up, down, pair.scale)
 
 

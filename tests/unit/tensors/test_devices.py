@@ -192,6 +192,8 @@ class TestIntruders:
         matrix = numbers.standard_normal((220, 180)).astype(np.float32)
         up, down = numbers.standard_normal((220, 3)), numbers.standard_normal((3, 180))
         pair = Pair(up.astype(np.float32), down.astype(np.float32), 1.0)
+        for each in (pair.up, pair.down):
+            each.flags.writeable = False  # as those of a file that is mapped into memory
         found = []
         for each in (CPU, Device(device)):
             there = each.put(matrix)
