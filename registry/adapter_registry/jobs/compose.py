@@ -107,7 +107,7 @@ class Compose:
 
         base, files = making.take_base(scratch), scratch / INPUTS / making.BASE_FILES
         how, wanted = how_of(recipe.options)
-        device = device_of(recipe.options["device"])
+        device = device_of(recipe.options.get("device", "cpu"))
         with ExitStack() as stack:
             stack.enter_context(memory_explained(device))
             parts = [

@@ -75,7 +75,7 @@ class Diff:
         from adapter_registry.tensors.picture import picture  # noqa: PLC0415
 
         inputs, options = scratch / INPUTS, recipe.options
-        device = device_of(options["device"])
+        device = device_of(options.get("device", "cpu"))
         sides = []
         for side in SIDES:
             told = msgspec.json.decode((inputs / f"{side}.json").read_bytes())
