@@ -16,6 +16,7 @@ from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.domain.score import Direction, RecordedScore, Score
 from adapter_registry.folders import is_folder
 from adapter_registry.pulled import LOCK_FILE
+from adapter_registry.tensors.devices import device_of
 from adapter_registry.tensors.diff import Input, diff
 
 CONFIDENCE = 0.95
@@ -31,6 +32,7 @@ def compared(  # noqa: PLR0913  every option of a comparison
     cache: Path | None = None,
     intruders: bool = False,
     exact: bool = False,
+    device: str = "cpu",
     report: Callable[[float], None] = lambda _: None,
 ) -> VersionDiff:
     """What changed from `first` to `second`, each a reference or an adapter's folder.
@@ -44,13 +46,16 @@ def compared(  # noqa: PLR0913  every option of a comparison
         cache: where what was found of a base's weights is remembered; None: nowhere.
         intruders: look for intruder dimensions; takes the base's bytes, from where it was registered by default.
         exact: look at every element.
+        device: of `devices.DEVICES`: what looks for intruder dimensions.
         report: told which share is done.
 
     Raises:
         NotFound, InvalidReference: there is no such version.
         InvalidInput: a folder that holds no adapter, or that no base is known for.
         IncompatibleBase: `base_path` is not the base.
+        Unsupported: the device is not here.
     """
+    there = device_of(device)
     one, other = sides(registry, first, second, base=base)
     folder = None
     if base_path is not None or intruders:
@@ -65,7 +70,7 @@ def compared(  # noqa: PLR0913  every option of a comparison
             from adapter_registry.tensors.against_base import against  # noqa: PLC0415  with the option that needs it
 
             kept = cache / "spectra" / one.base.digest.replace(":", "-") if cache else None
-            finish = stack.enter_context(against(folder, cache=kept, intruders=intruders))
+            finish = stack.enter_context(against(folder, cache=kept, intruders=intruders, device=there))
         found = diff(one, other, exact=exact, finish=finish, report=report)
     return replace(found, scores=scores_of(registry, one, other))
 

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from adapter_registry.tensors.merge import Ingredient as Part
     from adapter_registry.tensors.merge import Options
 
-DEFAULTS: Mapping[str, Any] = {"dtype": None, "max_shard_size": None, "accumulate": "float32", "workers": None}
+DEFAULTS: Mapping[str, Any] = {
+    "dtype": None,
+    "max_shard_size": None,
+    "accumulate": "float32",
+    "workers": None,
+    "device": "cpu",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,6 @@ def options_of(given: Mapping[str, Any]) -> Options:
     for name, kinds in (("dtype", (str,)), ("max_shard_size", (int,)), ("workers", (int,))):
         if told[name] is not None and type(told[name]) not in kinds:
             raise InvalidInput(f"{name} is no {str(told[name])[:40]!r}.")
-    options = Options(told["dtype"], told["max_shard_size"], told["accumulate"], told["workers"])
+    options = Options(told["dtype"], told["max_shard_size"], told["accumulate"], told["workers"], told["device"])
     check_options(options)
     return options

@@ -22,9 +22,11 @@ from adapter_registry.checkpoints.merged_from import LINEAGE, Input, Lineage, re
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_json
 from adapter_registry.domain.errors import InvalidInput, Notice, StoreFull
+from adapter_registry.tensors.devices import check_name, device_of, memory_explained
 from adapter_registry.tensors.loaded import loaded
 from adapter_registry.tensors.merge_blocks import Tally
 from adapter_registry.tensors.merge_config import config_changes
+from adapter_registry.tensors.merge_device import Lanes
 from adapter_registry.tensors.merge_layout import OutFile, copied, index_name, index_of, layout
 from adapter_registry.tensors.merge_methods import check_mergeable
 from adapter_registry.tensors.merge_plan import Plan, Weighed, plan_of, plan_of_peft
@@ -65,12 +67,14 @@ class Options:
         shard: largest size of a weight file in bytes; None keeps the base's files.
         accumulate: `float32` sums in float32 and rounds once; `peft` takes the bits that PEFT computes.
         workers: threads; None for one on each core.
+        device: of `devices.DEVICES`: what computes sums of low-rank products; all else is the processor's.
     """
 
     dtype: str | None = None
     shard: int | None = None
     accumulate: str = "float32"
     workers: int | None = None
+    device: str = "cpu"
 
     @property
     def threads(self) -> int:
@@ -147,6 +151,7 @@ def merge(
     """
     started = time.monotonic()
     check_options(options)
+    device = device_of(options.device)
     opened = open_checkpoint(source)
     with ExitStack() as stack:
         plan = _planned(base, opened, ingredients, options, (out, stack))
@@ -155,7 +160,8 @@ def merge(
         estimate = task.estimate(out)
         if dry:
             return Merged(None, (), estimate, time.monotonic() - started, 1.0, (), task.notices())
-        written, tallies = task.run(out, estimate, progress)
+        stack.enter_context(memory_explained(device))
+        written, tallies = task.run(out, estimate, progress, Lanes(device) if device.torch else None)
     return task.report(out, written, tallies, (estimate, time.monotonic() - started))
 
 
@@ -193,6 +199,7 @@ def check_options(options: Options) -> None:
         raise InvalidInput(f"deltas accumulate in float32, or as `peft` does it; not {options.accumulate!r}.")
     if options.shard is not None and options.shard < 1 << 10:
         raise InvalidInput(f"a weight file of at most {options.shard} bytes would hold nothing.")
+    check_name(options.device)
     if options.workers is not None and options.workers < 1:
         raise InvalidInput(f"a merge has at least one worker, not {options.workers}.")
 
@@ -227,7 +234,9 @@ class _Task:
         told = asdict(self.options) | {"workers": None}
         return of_json({"base": self.base.digest, "inputs": inputs, "options": told, "heads": heads})
 
-    def run(self, out: Path, estimate: Estimate, progress: Progress) -> tuple[list[Written], dict[str, Tally]]:
+    def run(
+        self, out: Path, estimate: Estimate, progress: Progress, lanes: Lanes | None
+    ) -> tuple[list[Written], dict[str, Tally]]:
         """Write everything."""
         out.parent.mkdir(parents=True, exist_ok=True)
         tallies = {name: Tally() for name in self.plan.edits}
@@ -238,7 +247,8 @@ class _Task:
                     f"merging takes {estimate.size:,} bytes and {estimate.free + there:,} are free at {out.parent}; "
                     "nothing was written. Name another place."
                 )
-            written = write_files(place, self.files, workers=self.options.threads, progress=progress, tallies=tallies)
+            threads = self.options.threads
+            written = write_files(place, self.files, workers=threads, progress=progress, tallies=tallies, lanes=lanes)
             self._small_files(place)
             publish(place, out)
         return written, tallies
