@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Engine
+
 from adapter_registry import app
 from adapter_registry.client import Registry
 from adapter_registry.domain.job import Job, State
@@ -89,15 +91,20 @@ class Workshop:
         return Path(self.environment["ADAPTERS_HOME"]) / "jobs" / job.run
 
 
-def workshop(home: Path, llama_folder: Path, lora_folder: Path, **settings: str) -> Workshop:
-    """A registry in `home`, or on the PostgreSQL that settings name."""
+@contextlib.contextmanager
+def workshop(home: Path, llama_folder: Path, lora_folder: Path, **settings: str) -> Iterator[Workshop]:
+    """A registry in `home`, or on the PostgreSQL that settings name; its connections are closed on leaving."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ADAPTERS_")}
     mine = {"ADAPTERS_HOME": str(home), "ADAPTERS_CACHE": str(home / "cache"), "ADAPTERS_ACTOR": "ann", **settings}
     environment = {**kept, **mine, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     read = read_settings(environment)
-    backend = app.served(read)
+    engines: list[Engine] = []
+    backend = app.served(read, watchers=[engines.append])
     backend = replace(backend, checks=partial(checked, read, kinds=KINDS))
     registry = Registry(read, backend)
-    registry.add_base("tiny", llama_folder)
-    registry.push(lora_folder, base="tiny", name="sql-lora")
-    return Workshop(environment, registry)
+    try:
+        registry.add_base("tiny", llama_folder)
+        registry.push(lora_folder, base="tiny", name="sql-lora")
+        yield Workshop(environment, registry)
+    finally:
+        engines[0].dispose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,23 +20,24 @@ CANCELLED_WITHIN = 3.0
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def shop(request, tmp_path_factory, llama_folder, lora_folder) -> Workshop:
+def shop(request, tmp_path_factory, llama_folder, lora_folder) -> Iterator[Workshop]:
     settings = {}
     if request.param == "postgresql":
         settings["ADAPTERS_DATABASE_URL"] = request.getfixturevalue("postgres_server").fresh_database()
-    return workshop(tmp_path_factory.mktemp("shop") / "home", llama_folder, lora_folder, **settings)
+    with workshop(tmp_path_factory.mktemp("shop") / "home", llama_folder, lora_folder, **settings) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory, llama_folder, lora_folder) -> Workshop:
-    return workshop(tmp_path_factory.mktemp("local") / "home", llama_folder, lora_folder)
+def local(tmp_path_factory, llama_folder, lora_folder) -> Iterator[Workshop]:
+    with workshop(tmp_path_factory.mktemp("local") / "home", llama_folder, lora_folder) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory, llama_folder, lora_folder):
     """One with a worker that is there for all tests."""
-    made = workshop(tmp_path_factory.mktemp("busy") / "home", llama_folder, lora_folder)
-    with made.worker():
+    with workshop(tmp_path_factory.mktemp("busy") / "home", llama_folder, lora_folder) as made, made.worker():
         yield made
 
 
