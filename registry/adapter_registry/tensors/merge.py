@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -146,12 +146,7 @@ def merge(
         StoreFull: there is not enough space; nothing was left behind.
     """
     started = time.monotonic()
-    check_options(options)
-    opened = open_checkpoint(source)
-    with ExitStack() as stack:
-        plan = _planned(base, opened, ingredients, options, (out, stack))
-        files = layout(plan, base, opened, dtype=DTYPES.get(options.dtype or ""), shard=options.shard)
-        task = _Task(base, opened, tuple(ingredients), options, plan, files)
+    with planned(base, source, ingredients, out, options=options) as task:
         estimate = task.estimate(out)
         if dry:
             return Merged(None, (), estimate, time.monotonic() - started, 1.0, (), task.notices())
@@ -159,7 +154,20 @@ def merge(
     return task.report(out, written, tallies, (estimate, time.monotonic() - started))
 
 
-def _planned(
+@contextmanager
+def planned(
+    base: Base, source: Path, ingredients: Sequence[Ingredient], out: Path, *, options: Options
+) -> Iterator[Task]:
+    """A merge with everything settled and nothing written; see `merge`."""
+    check_options(options)
+    opened = open_checkpoint(source)
+    with ExitStack() as stack:
+        plan = _plan(base, opened, ingredients, options, (out, stack))
+        files = layout(plan, base, opened, dtype=DTYPES.get(options.dtype or ""), shard=options.shard)
+        yield Task(base, opened, tuple(ingredients), options, plan, files)
+
+
+def _plan(
     base: Base, opened: Opened, ingredients: Sequence[Ingredient], options: Options, place: tuple[Path, ExitStack]
 ) -> Plan:
     """What happens to which tensor; PEFT's own merge is computed for that, beside `out`."""
@@ -198,8 +206,8 @@ def check_options(options: Options) -> None:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One merge, planned."""
+class Task:
+    """One merge, planned: its files are those of the result."""
 
     base: Base
     opened: Opened
@@ -210,6 +218,7 @@ class _Task:
 
     @property
     def folder(self) -> Path:
+        """Of the base."""
         return _folder(self.opened)
 
     def estimate(self, out: Path) -> Estimate:
