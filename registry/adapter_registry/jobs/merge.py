@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from adapter_registry.tensors.merge import Ingredient as Part
     from adapter_registry.tensors.merge import Merged, Options
 
-DEFAULTS: Mapping[str, Any] = {"dtype": None, "max_shard_size": None, "accumulate": "float32", "workers": None}
+DEFAULTS: Mapping[str, Any] = {
+    "dtype": None,
+    "max_shard_size": None,
+    "accumulate": "float32",
+    "workers": None,
+    "onto": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +155,9 @@ def options_of(given: Mapping[str, Any]) -> Options:
     if unknown:
         raise InvalidInput(f"merging has no option {unknown[0][:60]!r}; it has {', '.join(DEFAULTS)}.")
     told = {**DEFAULTS, **given}
-    for name, kinds in (("dtype", (str,)), ("max_shard_size", (int,)), ("workers", (int,))):
+    for name, kinds in (("dtype", (str,)), ("max_shard_size", (int,)), ("workers", (int,)), ("onto", (str,))):
         if told[name] is not None and type(told[name]) not in kinds:
             raise InvalidInput(f"{name} is no {str(told[name])[:40]!r}.")
-    options = Options(told["dtype"], told["max_shard_size"], told["accumulate"], told["workers"])
+    options = Options(told["dtype"], told["max_shard_size"], told["accumulate"], told["workers"], told["onto"])
     check_options(options)
     return options

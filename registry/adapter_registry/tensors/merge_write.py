@@ -330,6 +330,9 @@ class _Writer:
 
     def _work(self, tensor: OutTensor) -> Work:
         entry = tensor.origin.entry
-        _, whole = self._source(tensor.origin.path)
+        if tensor.origin.decode is not None:
+            values = tensor.origin.decode()
+        else:
+            values = self._source(tensor.origin.path)[1][entry.start : entry.end]
         tally = self._tallies[tensor.name] if tensor.edit else Tally()
-        return Work(tensor.edit, whole[entry.start : entry.end], entry.dtype, tensor.shape, tensor.dtype, tally)
+        return Work(tensor.edit, values, entry.dtype, tensor.shape, tensor.dtype, tally)
