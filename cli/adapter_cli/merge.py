@@ -98,12 +98,7 @@ def merge(
 
     if store and not name:
         raise click.UsageError("--store needs --as NAME.")
-    if onto and verify:
-        raise click.UsageError(
-            "--verify cannot load a quantised base; --original compares with the weights it was made of."
-        )
-    if original and not onto:
-        raise click.UsageError("--original is for --onto dequantized.")
+    _check_onto(onto, original, verify=verify)
     shard = size_of(max_shard_size) if max_shard_size else None
     if submit:
         refuse_local(out=out, base_path=base_path, original=original, verify=verify, workers=workers, dry_run=dry_run)
@@ -118,6 +113,7 @@ def merge(
     base = wanted.base.base
     with progress_bar("reading the base", base.bytes) as progress:
         source, ingredients = bring(registry, wanted, base_path=base_path, progress=progress)
+    apart = _apart(base, source, original, ingredients) if original and not dry_run else ()
     with progress_bar("merging", base.bytes) as progress:
         merged = run(base, source, ingredients, out, options=options, progress=progress, dry=dry_run)
     verified = None
@@ -125,7 +121,6 @@ def merge(
         from adapter_registry.tensors.merge_verify import verify as compare  # noqa: PLC0415
 
         verified = compare(source, ingredients, out)
-    apart = _apart(base, source, original, ingredients) if original and not dry_run else ()
     if as_json:
         print_json({"merged": merged, "verified": verified, "apart": apart, "references": wanted.references})
     elif quiet:
@@ -135,6 +130,15 @@ def merge(
         _print_apart(apart)
     if name and not dry_run:
         _register(name, out, store=store, quiet=quiet or as_json)
+
+
+def _check_onto(onto: str | None, original: Path | None, *, verify: bool) -> None:
+    if onto and verify:
+        raise click.UsageError(
+            "--verify cannot load a quantised base; --original compares with the weights it was made of."
+        )
+    if original and not onto:
+        raise click.UsageError("--original is for --onto dequantized.")
 
 
 def _submit(

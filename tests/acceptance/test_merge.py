@@ -65,6 +65,9 @@ def test_a_version_on_a_quantised_base_is_merged_onto_what_its_weights_stand_for
     cli("push", lora_folder, "--base", "packed", "--name", "qlora")
     refused = cli("merge", "qlora@v1", "-o", "out", code=1)
     assert "--onto dequantized" in refused.err
+    llama(cli.folder / "other", hidden_size=64)
+    cli("merge", "qlora@v1", "-o", "out", "--onto", "dequantized", "--original", "other", code=6)
+    assert not (cli.folder / "out").exists()
     asked = ("merge", "qlora@v1", "-o", "out", "--onto", "dequantized", "--original", "original", "--as", "whole")
     told = cli(*asked, "--json").json
     assert {each["kind"]: each["modules"] for each in told["apart"]} == {"q_proj": 2, "v_proj": 2}

@@ -73,7 +73,9 @@ def _check(original: Path, wanted: Mapping[str, Origin], there: Mapping[str, Ori
             problems.append(Problem("cannot-merge", str(original), name, f"floats of {list(shape)}", found, ""))
     if problems:
         listed = "; ".join(map(str, problems[:4]))
-        raise IncompatibleBase(f"{original} is not what the base was quantised from: {listed}", problems=problems)
+        raise IncompatibleBase(
+            f"{original} is not what the base was quantised from: {listed} Nothing was written.", problems=problems
+        )
 
 
 def _compared(edit: Edit, ours: Origin, theirs: Origin) -> Sums:
