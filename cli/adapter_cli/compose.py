@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from adapter_cli.output import note, output_options, print_facts, print_json, print_table, say, steps_bar
-from adapter_cli.submitting import refuse_local, submit_options, submitted
+from adapter_cli.submitting import check_device, device_option, refuse_local, submit_options, submitted
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.domain.lineage import ModuleFit
@@ -45,6 +45,7 @@ WORST = 10
 @click.option("--equivalent", is_flag=True, help="Allow bases that are declared equivalent.")
 @click.option("--base-path", type=FOLDER, help="Where the base's files are, if a version's delta depends on them.")
 @click.option("--dry-run", is_flag=True, help="Compose, print the error, and keep nothing.")
+@device_option
 @submit_options
 @output_options
 def compose(
@@ -55,6 +56,7 @@ def compose(
     seed: int,
     base_path: Path | None,
     dry_run: bool,
+    device: str,
     submit: bool,
     priority: int,
     as_json: bool,
@@ -74,16 +76,20 @@ def compose(
     """
     from adapter_registry.jobs.compose import Compose  # noqa: PLC0415  numpy, which `--help` does not need
 
+    if not submit:
+        check_device(device)
     registry = connect()
     inputs = tuple(_ingredient(registry, text) for text in versions)
     said = {key: value for key, value in options.items() if value not in (None, False)}
     if options["normalise"] is False:
         said["normalise"] = False
     said.update(_rank(said.get("rank")), method=method)
+    if device != "cpu":
+        said["device"] = device
     recipe = Recipe("compose", inputs, options=said, seed=seed, into=_target(registry, name, out, dry_run))
     if submit:
         refuse_local(out=out, base_path=base_path, dry_run=dry_run)
-        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
+        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=device)
         return
     _run(registry, Compose(base_path), recipe, out=out, dry_run=dry_run, as_json=as_json, quiet=quiet)
 

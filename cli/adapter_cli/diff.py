@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_cli.output import human_bytes, note, output_options, print_facts, print_json, print_table, say, styled
-from adapter_cli.submitting import refuse_local, submit_options, submitted
+from adapter_cli.submitting import device_option, refuse_local, submit_options, submitted
 from adapter_registry.client import connect
 from adapter_registry.domain.diff import FACTORS, Group, ModuleDiff, ScoreDiff, State, VersionDiff, percent
 from adapter_registry.domain.errors import StoreUnavailable
@@ -43,6 +43,7 @@ VERDICTS = {"identical": "green", "same-delta": "green", "changed": "yellow"}
 @click.option("--top", type=click.IntRange(0), default=10, show_default=True, help="How many modules to list.")
 @click.option("--only-changed", is_flag=True, help="Leave equal files, tensors and modules out of --json.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture: an SVG file.")
+@device_option
 @submit_options
 @output_options
 def diff(
@@ -55,6 +56,7 @@ def diff(
     top: int,
     only_changed: bool,
     plot: Path | None,
+    device: str,
     submit: bool,
     priority: int,
     as_json: bool,
@@ -74,14 +76,16 @@ def diff(
     """
     from adapter_registry.diffing import compared  # noqa: PLC0415  numpy is needed by this command only
 
+    if device != "cpu" and not intruders:
+        raise click.UsageError("--device is for --intruders: all else is worked out on small matrices.")
     settings = read_settings()
     if submit:
         refuse_local(base=base, base_path=base_path, plot=plot, only_changed=only_changed)
         registry = connect(settings)
         inputs = tuple(Ingredient(registry.reference(each)) for each in (first, second))
-        options = {"exact": exact, "intruders": intruders}
+        options = {"exact": exact, "intruders": intruders, "device": device}
         recipe = Recipe("diff", inputs, options=options, into=inputs[1].adapter)
-        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
+        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=device)
         return
     with _progress() as report:
         found = compared(
@@ -93,6 +97,7 @@ def diff(
             cache=settings.cache,
             intruders=intruders,
             exact=exact,
+            device=device,
             report=report,
         )
     if plot is not None:

@@ -1,4 +1,4 @@
-"""Read the files people name on the command line."""
+"""Read and write the files people name on the command line."""
 
 from __future__ import annotations
 
@@ -21,3 +21,11 @@ def read_text(path: Path) -> str:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 text (byte {error.start}).") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in place of any earlier one; raises InvalidInput when it cannot be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from error

@@ -20,7 +20,7 @@ from adapter_cli.output import (
     progress_bar,
     say,
 )
-from adapter_cli.submitting import refuse_local, submit_options, submitted
+from adapter_cli.submitting import check_device, device_option, refuse_local, submit_options, submitted
 from adapter_registry.client import Registered, connect
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.recipe import Ingredient, Recipe
@@ -60,6 +60,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 @click.option("--as", "name", metavar="NAME", help="Register the result as a base.")
 @click.option("--store", is_flag=True, help="With --as: store its bytes too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and what space it takes.")
+@device_option
 @submit_options
 @output_options
 def merge(
@@ -76,6 +77,7 @@ def merge(
     name: str | None,
     store: bool,
     dry_run: bool,
+    device: str,
     submit: bool,
     priority: int,
     as_json: bool,
@@ -102,12 +104,13 @@ def merge(
     shard = size_of(max_shard_size) if max_shard_size else None
     if submit:
         refuse_local(out=out, base_path=base_path, original=original, verify=verify, workers=workers, dry_run=dry_run)
-        said = {"dtype": dtype, "max_shard_size": shard, "accumulate": accumulate, "onto": onto}
+        said = {"dtype": dtype, "max_shard_size": shard, "accumulate": accumulate, "device": device, "onto": onto}
         _submit(references, name, said, priority=priority, as_json=as_json, quiet=quiet)
         return
     if out is None:
         raise click.UsageError("name a folder to make with -o, or have a worker do it with --submit --as NAME.")
-    options = Options(dtype, shard, accumulate, workers, onto)
+    check_device(device)
+    options = Options(dtype, shard, accumulate, workers, device, onto)
     registry = connect()
     wanted = resolve(registry, parse(references))
     base = wanted.base.base
@@ -150,7 +153,7 @@ def _submit(
     registry = connect()
     inputs = tuple(Ingredient(registry.reference(reference), weight) for reference, weight in parse(references))
     recipe = Recipe("merge", inputs, options=options, into=registry.adapter(name))
-    submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
+    submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=options["device"])
 
 
 def size_of(text: str) -> int:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from difflib import unified_diff
 from pathlib import Path
 
 import click
 
-from adapter_cli.output import digest_text, note, output_options, print_json, say
-from adapter_registry.client import PolicyInForce, connect
-from adapter_registry.domain.policy import document
+from adapter_cli.output import digest_text, human_time, note, output_options, print_json, print_table, say
+from adapter_registry.client import PolicyInForce, Replayed, connect
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.policy import PRESETS, Policy, document, preset
+from adapter_registry.domain.promotion import Result
 
 
 @click.group()
 def policy() -> None:
-    """Show or set the policy a stage judges by."""
+    """Show, set, check or try the policy a stage judges by."""
 
 
 @policy.command("show")
@@ -40,11 +43,12 @@ def _headline(in_force: PolicyInForce) -> str:
 
 @policy.command("set")
 @click.argument("stage")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--preset", "named", type=click.Choice(sorted(PRESETS)), help="A preset instead of a file.")
 @click.option("--dry-run", is_flag=True, help="Read and check the document; change nothing.")
 @output_options
-def set_policy(stage: str, file: Path, dry_run: bool, as_json: bool, quiet: bool) -> None:
-    """Give STAGE the policy in FILE (YAML or TOML) as a new revision.
+def set_policy(stage: str, file: Path | None, named: str | None, dry_run: bool, as_json: bool, quiet: bool) -> None:
+    """Give STAGE the policy in FILE (YAML or TOML), or a preset, as a new revision.
 
     \b
     A document:
@@ -59,13 +63,88 @@ def set_policy(stage: str, file: Path, dry_run: bool, as_json: bool, quiet: bool
         - {metric: gsm8k/exact_match, min: 0.42}
         - {metric: gsm8k/exact_match, test: non-inferior, margin: 0.01}
     """
-    from adapter_cli.files import read_text  # noqa: PLC0415
-    from adapter_registry.domain.policy_file import read_policy  # noqa: PLC0415  pydantic and yaml are slow
-
+    if (file is None) == (named is None):
+        raise InvalidInput("a policy comes from a FILE or from --preset, one of them.")
     registry = connect()
-    read = read_policy(read_text(file), name=file.name)
+    read = _read(file) if file else preset(named or "", stage=stage)
     in_force = PolicyInForce(read, registry.policy(stage).revision) if dry_run else registry.set_policy(stage, read)
     if as_json:
         print_json({"revision": in_force.revision, "digest": read.digest, **document(read)})
     elif not quiet:
         say(f"{'valid; nothing was changed' if dry_run else _headline(in_force)}", style="green")
+
+
+def _read(file: Path) -> Policy:
+    from adapter_cli.files import read_text  # noqa: PLC0415
+    from adapter_registry.domain.policy_file import read_policy  # noqa: PLC0415  pydantic and yaml are slow
+
+    return read_policy(read_text(file), name=file.name)
+
+
+@policy.command("lint")
+@click.argument("file", type=click.Path(path_type=Path))
+@output_options
+def lint(file: Path, as_json: bool, quiet: bool) -> None:
+    """Say what in the policy in FILE nothing can ever satisfy, and what is likely not meant.
+
+    Exit code 3 when something is impossible, else 0.
+    """
+    registry, read = connect(), _read(file)
+    advice = (*registry.lint_policy(read), *registry.lint_approvals(read))
+    impossible = [each for each in advice if each.impossible]
+    if as_json:
+        print_json(advice)
+    elif not quiet:
+        for each in advice:
+            word = "impossible" if each.impossible else "note"
+            say(f"{word:<11} {each.rule}: {each.text}", style="red" if each.impossible else "yellow")
+        say(f"{len(impossible)} impossible, {len(advice) - len(impossible)} notes" if advice else "nothing to say")
+    raise SystemExit(3 if impossible else 0)
+
+
+@policy.command("test")
+@click.argument("stage")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--last", type=click.IntRange(1, 200), default=20, show_default=True, help="How many promotions.")
+@output_options
+def test(stage: str, file: Path, last: int, as_json: bool, quiet: bool) -> None:
+    """Judge the last promotions into STAGE again, by the policy in FILE; nothing is changed.
+
+    Scores count as they stood when each was promoted. Exit code 3 when one would not have passed.
+    """
+    found = connect().try_policy(stage, _read(file), last=last)
+    stopped = [each for each in found if each.outcome not in (None, Result.PROMOTE)]
+    if as_json:
+        print_json(found)
+    elif quiet:
+        click.echo("\n".join(each.reference for each in stopped), nl=bool(stopped))
+    else:
+        rows = [(human_time(e.at), e.reference, e.outcome or "version removed", _blockers(e)) for e in found]
+        print_table(["promoted", "version", "would be", "because of"], rows)
+        say(f"{len(stopped)} of the last {len(found)} promotions into {stage} would not have passed")
+    raise SystemExit(3 if stopped else 0)
+
+
+def _blockers(replayed: Replayed) -> str:
+    return "; ".join(f"{finding.rule}: {finding.outcome}" for finding in replayed.blockers[:3])
+
+
+@policy.command("diff")
+@click.argument("stage")
+@click.argument("file", type=click.Path(path_type=Path))
+@output_options
+def diff(stage: str, file: Path, as_json: bool, quiet: bool) -> None:
+    """Show what the policy in FILE would change of the one STAGE has. Exit code 1 when something would."""
+    from adapter_registry.domain.policy_file import to_yaml  # noqa: PLC0415  pydantic and yaml are slow
+
+    before, after = connect().policy(stage), _read(file)
+    old, new = to_yaml(before.policy).splitlines(), to_yaml(after).splitlines()
+    lines = list(unified_diff(old, new, f"{stage}@{before.revision}", file.name, lineterm="", n=2))
+    if as_json:
+        print_json({"before": document(before.policy), "after": document(after), "changed": bool(lines)})
+    elif not quiet:
+        for line in lines:
+            say(line, style={"+": "green", "-": "red"}.get(line[:1], ""))
+        if not lines:
+            say("nothing would change")
+    raise SystemExit(1 if lines else 0)

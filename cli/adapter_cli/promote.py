@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import click
 
+from adapter_cli.access import seconds_of
 from adapter_cli.output import (
     digest_text,
     human_time,
@@ -14,10 +18,11 @@ from adapter_cli.output import (
     say,
     styled,
 )
-from adapter_registry.client import History, Judged, connect
+from adapter_registry.client import History, Judged, Registry, connect
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.finding import Finding
 from adapter_registry.domain.promotion import Result
+from adapter_registry.domain.request import Request, State
 
 STYLES = {
     "pass": "green",
@@ -35,12 +40,17 @@ STYLES = {
 @click.argument("stage")
 @click.option("--dry-run", "--explain", "dry_run", is_flag=True, help="Judge and show every rule; move nothing.")
 @click.option("--reason", default="", help="Why, for the record.")
+@click.option("--hotfix", is_flag=True, help="The hotfix path: no soak time, one more approval; needs --reason.")
+@click.option("--wait", metavar="TIME", help="Wait until it is applied or over, at most 30m, 12h or 7d.")
 @output_options
-def promote(reference: str, stage: str, dry_run: bool, reason: str, as_json: bool, quiet: bool) -> None:
+def promote(
+    reference: str, stage: str, dry_run: bool, reason: str, hotfix: bool, wait: str | None, as_json: bool, quiet: bool
+) -> None:
     """Judge REFERENCE by the gates of STAGE (dev, staging, prod) and move the stage to it.
 
     Refused with every blocker at once. Exit code 0 moved (or there already), 3 refused, 4 waiting for something,
-    5 the evidence cannot decide. Every attempt is recorded, refusals included.
+    5 the evidence cannot decide. What waits becomes a request (P-214), which is applied by itself as soon as the last
+    blocker falls. Every attempt is recorded, refusals included.
 
     \b
     Examples:
@@ -48,14 +58,30 @@ def promote(reference: str, stage: str, dry_run: bool, reason: str, as_json: boo
       adapters promote sql-lora@^1.2 staging --explain
     """
     registry = connect()
-    judged = registry.explain(reference, stage) if dry_run else registry.attempt(reference, stage, reason=reason)
+    if dry_run:
+        judged = registry.explain(reference, stage, hotfix=hotfix)
+    else:
+        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix)
     if as_json:
         print_json({"exit_code": judged.decision.exit_code, "dry_run": dry_run, **_fields(judged)})
     elif quiet:
         click.echo(judged.version.reference)
     else:
-        _print_judged(judged, dry_run)
+        print_judged(judged, dry_run)
+    request = judged.request
+    if wait and request.id and request.state.is_open:
+        raise SystemExit(_waited(registry, request, wait, quiet))
     raise SystemExit(judged.decision.exit_code)
+
+
+def _waited(registry: Registry, request: Request, wait: str, quiet: bool) -> int:
+    """The exit code after the request ended, or the time is over."""
+    deadline = time.monotonic() + (seconds_of(wait) or math.inf)
+    while request.state.is_open and (left := deadline - time.monotonic()) > 0:
+        request = registry.request(request.name, after=request.changed, wait_seconds=min(left, 30))
+    if not quiet:
+        note(f"{request.name} is {request.state}{': ' + request.ended if request.ended else ''}")
+    return 4 if request.state.is_open else 0 if request.state is State.APPLIED else 3
 
 
 def _fields(judged: Judged) -> dict[str, object]:
@@ -70,10 +96,12 @@ def _fields(judged: Judged) -> dict[str, object]:
         "decision": judged.decision.digest,
         "moved": judged.promotion is not None,
         "already": judged.already,
+        "request": judged.request.name if judged.request.id else None,
     }
 
 
-def _print_judged(judged: Judged, dry_run: bool) -> None:
+def print_judged(judged: Judged, dry_run: bool) -> None:
+    """Every rule with what it said, what to do next, and the outcome."""
     version = judged.version
     incumbent = judged.incumbent
     before = f"incumbent v{incumbent.number} ({digest_text(incumbent.digest)})" if incumbent else "no incumbent"
@@ -84,11 +112,15 @@ def _print_judged(judged: Judged, dry_run: bool) -> None:
     for finding in judged.decision.blockers:
         if finding.fix:
             note(f"to do, {finding.rule}: {finding.fix}")
+    shadows = sum(finding.would_block for finding in judged.decision.findings)
+    if shadows:
+        note(f"{shadows} shadow rule{'' if shadows == 1 else 's'} would have blocked")
     say(_summary(judged, dry_run), style="green" if judged.decision.promotes else "red")
 
 
 def _finding_row(finding: Finding) -> tuple[object, ...]:
-    return (styled(finding.outcome.upper(), STYLES[finding.outcome]), finding.rule, finding.reason)
+    said = f"shadow {finding.outcome}" if finding.shadow else str(finding.outcome)
+    return (styled(said.upper(), "dim" if finding.shadow else STYLES[finding.outcome]), finding.rule, finding.reason)
 
 
 def _summary(judged: Judged, dry_run: bool) -> str:
@@ -101,7 +133,9 @@ def _summary(judged: Judged, dry_run: bool) -> str:
         Result.UNDECIDED: f"undecided: {target}, the evidence cannot decide {blocked}",
     }
     if not judged.decision.promotes:
-        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move"
+        request = judged.request
+        goes_on = f"; {request.name} is applied by itself once nothing is missing" if request.state.is_open else ""
+        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{goes_on if request.id else ''}"
     if judged.already:
         return f"{judged.stage} points to v{judged.version.number} already"
     return f"would move {target}; nothing was moved" if dry_run else f"moved {target}"

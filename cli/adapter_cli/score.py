@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import escape as glob_escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,14 @@ import click
 from adapter_cli.files import read_bytes
 from adapter_cli.output import note, output_options, print_json, print_table, say, steps_bar
 from adapter_cli.submitting import refuse_local, submit_options, submitted
+from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
 from adapter_registry.domain.job import QUEUES
 from adapter_registry.domain.metric import known_direction
+from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.recipe import Ingredient, Recipe
+from adapter_registry.domain.results_file import ResultsFile
 from adapter_registry.domain.score import Direction, RecordedScore, Score
 
 if TYPE_CHECKING:
@@ -64,7 +69,7 @@ def add(
     direction = Direction(better) if better else known_direction(metric)
     setting = dict(sorted(_settings(settings).items()))
     given = Score(metric, value, direction, stderr=stderr, n=n, setting=setting, producer="by hand", source="cli")
-    _report(_bind(connect(), reference, base, (given,), ""), as_json, quiet)
+    _report(_bind(connect(), reference, base, _Bundle((given,))), as_json, quiet)
 
 
 def _settings(given: tuple[str, ...]) -> dict[str, str]:
@@ -77,17 +82,35 @@ def _settings(given: tuple[str, ...]) -> dict[str, str]:
 
 @score.command("import")
 @click.argument("arguments", nargs=-1, required=True, metavar="[REFERENCE] FILE")
+@click.option(
+    "--samples",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A samples_*.jsonl of lm-evaluation-harness; repeatable. Those of the same run beside FILE are found.",
+)
+@click.option("--without-samples", is_flag=True, help="Leave out what each sample scored.")
+@click.option("--suite", default="", help="The suite it was measured by: core@3, or core for its newest version.")
 @BASE
 @output_options
-def import_(arguments: tuple[str, ...], base: str | None, as_json: bool, quiet: bool) -> None:
+def import_(
+    arguments: tuple[str, ...],
+    samples: tuple[Path, ...],
+    without_samples: bool,
+    suite: str,
+    base: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Import a results file of lm-evaluation-harness, lighteval or Inspect.
 
     The scores are bound to the digest of REFERENCE because you say so; what the file claims to be about is kept and
-    shown beside them.
+    shown beside them. What each sample scored is kept too, by its digest and never its text: versions measured on the
+    same samples are then compared sample by sample.
 
     \b
     Examples:
-      adapters score import v3 results_2026-03-01.json
+      adapters score import v3 results_2026-03-01T10-00-00.json
+      adapters score import v3 results.json --samples samples_gsm8k.jsonl --suite core@3
       adapters score import --base mistral-7b results_base.json
     """
     from adapter_registry.domain.results import read_results  # noqa: PLC0415  with the command that needs it
@@ -99,22 +122,47 @@ def import_(arguments: tuple[str, ...], base: str | None, as_json: bool, quiet: 
     results = read_results(read_bytes(file), name=file.name)
     claimed = results.claimed
     reference = None if base else arguments[0]
-    recorded = _bind(connect(), reference, base, results.scores, claimed)
+    outcomes, left_out = ([], []) if without_samples else _outcomes(file, samples, results)
+    bundle = _Bundle(results.scores, claimed, tuple(outcomes), suite)
+    recorded = _bind(connect(), reference, base, bundle)
     _report(recorded, as_json, quiet)
-    for each in results.notices:
+    for each in [*results.notices, *left_out]:
         note(f"note: {each}")
     if claimed and not as_json and not quiet:
         note(f"the file says it measured {claimed}; bound to {recorded[0].subject_name} because you said so")
 
 
-def _bind(
-    registry: Registry, reference: str | None, base: str | None, scores: Sequence[Score], claimed: str
-) -> tuple[RecordedScore, ...]:
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """Scores and what goes with them."""
+
+    scores: tuple[Score, ...]
+    claimed: str = ""
+    outcomes: tuple[Outcomes, ...] = ()
+    suite: str = ""
+
+
+def _outcomes(file: Path, samples: Sequence[Path], results: ResultsFile) -> tuple[list[Outcomes], list[str]]:
+    """(what each sample scored, what was left out and why), from the files named, or those of the same run beside."""
+    from adapter_registry.domain.results_samples import attached, read_samples  # noqa: PLC0415
+
+    moment = file.stem.removeprefix("results_")
+    beside = sorted(file.parent.glob(f"samples_*_{glob_escape(moment)}.jsonl")) if moment != file.stem else []
+    files = [read_samples(read_bytes(path), name=path.name) for path in samples or beside]
+    return attached(results, files)
+
+
+def _bind(registry: Registry, reference: str | None, base: str | None, given: _Bundle) -> tuple[RecordedScore, ...]:
+    _check_subject(reference, base)
+    more = {"claimed": given.claimed, "suite": given.suite}
+    if base is not None:
+        return registry.add_base_scores(base, given.scores, outcomes=given.outcomes, **more)
+    return registry.add_scores(reference or "", given.scores, outcomes=given.outcomes, **more)
+
+
+def _check_subject(reference: str | None, base: str | None) -> None:
     if (reference is None) == (base is None):
         raise click.UsageError("name a version, or a base with --base, and not both.")
-    if base is not None:
-        return registry.add_base_scores(base, tuple(scores), claimed=claimed)
-    return registry.add_scores(reference or "", tuple(scores), claimed=claimed)
 
 
 def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool) -> None:
@@ -128,20 +176,35 @@ def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool) -> 
         f"recorded {len(recorded)} score{'' if len(recorded) == 1 else 's'} of {recorded[0].subject_name}",
         style="green",
     )
-    print_table(
-        ["metric", "value", "stderr", "n", "better"],
-        [
-            (
-                each.score.metric,
-                f"{each.score.value:.6g}",
-                f"{each.score.stderr:.3g}" if each.score.stderr is not None else "-",
-                each.score.n if each.score.n is not None else "-",
-                each.score.direction or "unknown",
-            )
-            for each in recorded
-        ],
-        right=["value", "stderr", "n"],
+    _print_scores(recorded)
+
+
+def _print_scores(recorded: tuple[RecordedScore, ...]) -> None:
+    columns = ["#", "metric", "value", "stderr", "n", "better", "evidence"]
+    numbered = all(each.id for each in recorded)
+    rows = [(each.id, *_row(each)) for each in recorded]
+    shown = slice(None) if numbered else slice(1, None)
+    print_table(columns[shown], [row[shown] for row in rows], right=["#", "value", "stderr", "n"])
+
+
+def _row(each: RecordedScore) -> tuple[object, ...]:
+    score = each.score
+    return (
+        score.metric,
+        f"{score.value:.6g}",
+        f"{score.stderr:.3g}" if score.stderr is not None else "-",
+        score.n if score.n is not None else "-",
+        score.direction or "unknown",
+        _evidence(each),
     )
+
+
+def _evidence(each: RecordedScore) -> str:
+    """`claimed, core@3, per sample`; what was declared invalid says why instead."""
+    if each.invalid is not None:
+        return f"INVALID: {each.invalid.because}"
+    facts = ["verified" if each.verified else "claimed", each.score.suite, "per sample" if each.score.outcomes else ""]
+    return ", ".join(filter(None, facts))
 
 
 @score.command("run")
@@ -184,8 +247,7 @@ def run(
     """
     from adapter_registry.jobs.evaluate import Evaluate, file_digest  # noqa: PLC0415  with the command that needs it
 
-    if (reference is None) == (base is None):
-        raise click.UsageError("name a version, or a base with --base, and not both.")
+    _check_subject(reference, base)
     if submit:
         refuse_local(base_path=base_path)
     if not data.is_file():
@@ -230,8 +292,7 @@ def _evaluated(registry: Registry, kind: Evaluate, recipe: Recipe, as_json: bool
 @output_options
 def list_scores(reference: str | None, base: str | None, as_json: bool, quiet: bool) -> None:
     """List the scores of a version or a base."""
-    if (reference is None) == (base is None):
-        raise click.UsageError("name a version, or a base with --base, and not both.")
+    _check_subject(reference, base)
     registry = connect()
     recorded = registry.base_scores(base) if base else registry.scores(reference or "")
     if as_json:
@@ -240,3 +301,49 @@ def list_scores(reference: str | None, base: str | None, as_json: bool, quiet: b
         say("no scores yet: adapters score import VERSION results.json")
     else:
         _report(recorded, as_json, quiet)
+
+
+@score.command("invalidate")
+@click.argument("reference", required=False)
+@click.option("--because", required=True, help="Why, in one line; shown wherever the scores are.")
+@click.option("--id", "ids", multiple=True, type=int, help="The number of a score, as `score ls` shows it; repeatable.")
+@click.option("--metric", default="", help="All scores of this metric.")
+@click.option("--source", default="", help="All scores from the imported file of this name or digest.")
+@BASE
+@output_options
+def invalidate(
+    reference: str | None,
+    because: str,
+    ids: tuple[int, ...],
+    metric: str,
+    source: str,
+    base: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Declare that scores count no more. They are kept and marked; gates ignore them.
+
+    \b
+    Examples:
+      adapters score invalidate v3 --source results_2026-03-01.json --because "ran with the old chat template"
+      adapters score invalidate v3 --id 17 --because "typed the wrong value"
+    """
+    _check_subject(reference, base)
+    registry = connect()
+    if base is not None:
+        meant = registry.invalidate_base_scores(base, because=because, ids=ids, metric=metric, source=source)
+    else:
+        meant = registry.invalidate_scores(reference or "", because=because, ids=ids, metric=metric, source=source)
+    if as_json:
+        print_json(meant)
+    elif quiet:
+        click.echo("\n".join(str(each.id) for each in meant))
+    else:
+        say(
+            f"{len(meant)} score{'' if len(meant) == 1 else 's'} of {meant[0].subject_name} count no more",
+            style="green",
+        )
+        _print_scores(meant)
+
+
+score.add_command(suite_group)

@@ -1,4 +1,4 @@
-"""`--submit` and `--priority`: a recipe given to a worker instead of being carried out here."""
+"""`--submit`, `--priority` and `--device`: where a recipe is carried out, here or by a worker, and on what."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from adapter_cli.output import Command, note, print_json, say
 from adapter_registry.client import Registry
-from adapter_registry.domain.job import PRIORITIES
+from adapter_registry.domain.job import PRIORITIES, QUEUES
 from adapter_registry.domain.recipe import Recipe
 
 
@@ -19,6 +19,24 @@ def submit_options(command: Command) -> Command:
         "--priority", type=click.IntRange(*PRIORITIES), default=0, help="With --submit: higher first."
     )
     return click.option("--submit", is_flag=True, help=how)(priority(command))
+
+
+def device_option(command: Command) -> Command:
+    """Add `--device`."""
+    how = "What computes; with --submit, the queue too. cuda needs a GPU and torch."
+    return click.option("--device", type=click.Choice(QUEUES), default="cpu", show_default=True, help=how)(command)
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not here, before anything is done.
+
+    Raises:
+        Unsupported: torch or the GPU is missing.
+    """
+    if name != "cpu":
+        from adapter_registry.tensors.devices import device_of  # noqa: PLC0415  numpy, and torch for a GPU alone
+
+        device_of(name)
 
 
 def refuse_local(**given: Any) -> None:

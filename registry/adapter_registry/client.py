@@ -29,16 +29,19 @@ from adapter_registry.domain.event import Event
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
+from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
 from adapter_registry.domain.versioning import Bump
+from adapter_registry.evidence_calls import EvidenceCalls
 from adapter_registry.folders import hashing, is_folder, name_of
 from adapter_registry.in_use import InUse
 from adapter_registry.job_calls import JobCalls
 from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
+from adapter_registry.request_calls import RequestCalls
 from adapter_registry.services import base as base_service
 from adapter_registry.services import mark, score, show
 from adapter_registry.services import promote as promotion
@@ -46,9 +49,11 @@ from adapter_registry.services import pull as pulling
 from adapter_registry.services import push as pushing
 from adapter_registry.services.base import KnownBase, Registered, Registration
 from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreReport
-from adapter_registry.services.promote import History, Judged, PolicyInForce
+from adapter_registry.services.judgement import Judged, PolicyInForce
+from adapter_registry.services.promote import History
 from adapter_registry.services.push import Pushed
 from adapter_registry.services.stored_base import Storing
+from adapter_registry.services.trial import Replayed
 from adapter_registry.settings import Settings, read_settings
 from adapter_registry.store_calls import StoreCalls
 
@@ -68,7 +73,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, BaseCalls, JobCalls, PointerCalls, StoreCalls):
+class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, RequestCalls, StoreCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
@@ -225,21 +230,34 @@ class Registry(AccountCalls, BaseCalls, JobCalls, PointerCalls, StoreCalls):
         """Withdraw one exact version for good."""
         return self._ask(mark.revoke, reference=self.reference(text), because=because)
 
-    def add_scores(self, text: str, scores: tuple[Score, ...], *, claimed: str = "") -> tuple[RecordedScore, ...]:
-        """Bind scores to a Version."""
-        return self._ask(score.add, reference=self.reference(text), scores=scores, claimed=claimed)
+    def add_scores(
+        self,
+        text: str,
+        scores: tuple[Score, ...],
+        *,
+        claimed: str = "",
+        outcomes: tuple[Outcomes, ...] = (),
+        suite: str = "",
+    ) -> tuple[RecordedScore, ...]:
+        """Bind scores to a Version; `outcomes` say what each sample scored, `suite` what they were measured by."""
+        reference = self.reference(text)
+        return self._ask(score.add, reference=reference, scores=scores, claimed=claimed, outcomes=outcomes, suite=suite)
 
-    def add_base_scores(self, base: str, scores: tuple[Score, ...], *, claimed: str = "") -> tuple[RecordedScore, ...]:
-        """Bind scores to a Base, so that a first version can be compared with it."""
-        return self._ask(score.add_to_base, base=base, scores=scores, claimed=claimed)
+    def invalidate_scores(
+        self, text: str, *, because: str, ids: tuple[int, ...] = (), metric: str = "", source: str = ""
+    ) -> tuple[RecordedScore, ...]:
+        """Declare that scores of a Version count no more; they are kept and marked."""
+        reference = self.reference(text)
+        return self._ask(score.invalidate, reference=reference, because=because, ids=ids, metric=metric, source=source)
 
-    def explain(self, text: str, stage: str) -> Judged:
+    def explain(self, text: str, stage: str, *, hotfix: bool = False) -> Judged:
         """What a promotion would say, without moving anything."""
-        return self._ask(promotion.explain, reference=self.reference(text), stage=stage)
+        return self._ask(promotion.explain, reference=self.reference(text), stage=stage, hotfix=hotfix)
 
-    def attempt(self, text: str, stage: str, *, reason: str = "") -> Judged:
+    def attempt(self, text: str, stage: str, *, reason: str = "", hotfix: bool = False) -> Judged:
         """Judge the stage's gates and move it; the answer says whether it moved, with every blocker if not."""
-        return self._ask(promotion.promote, reference=self.reference(text), stage=stage, reason=reason)
+        reference = self.reference(text)
+        return self._ask(promotion.promote, reference=reference, stage=stage, reason=reason, hotfix=hotfix)
 
     def promote(self, text: str, stage: str, *, reason: str = "") -> Judged:
         """Move a stage to a Version.
@@ -355,6 +373,7 @@ __all__ = [
     "Registered",
     "Registration",
     "Registry",
+    "Replayed",
     "StoreReport",
     "Storing",
     "connect",

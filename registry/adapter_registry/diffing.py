@@ -10,12 +10,13 @@ from pathlib import Path
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.comparison import difference
+from adapter_registry.domain.comparison import bounded, estimate
 from adapter_registry.domain.diff import ScoreDiff, VersionDiff
 from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.domain.score import Direction, RecordedScore, Score
 from adapter_registry.folders import is_folder
 from adapter_registry.pulled import LOCK_FILE
+from adapter_registry.tensors.devices import device_of
 from adapter_registry.tensors.diff import Input, diff
 
 CONFIDENCE = 0.95
@@ -31,6 +32,7 @@ def compared(  # noqa: PLR0913  every option of a comparison
     cache: Path | None = None,
     intruders: bool = False,
     exact: bool = False,
+    device: str = "cpu",
     report: Callable[[float], None] = lambda _: None,
 ) -> VersionDiff:
     """What changed from `first` to `second`, each a reference or an adapter's folder.
@@ -44,13 +46,16 @@ def compared(  # noqa: PLR0913  every option of a comparison
         cache: where what was found of a base's weights is remembered; None: nowhere.
         intruders: look for intruder dimensions; takes the base's bytes, from where it was registered by default.
         exact: look at every element.
+        device: of `devices.DEVICES`: what looks for intruder dimensions.
         report: told which share is done.
 
     Raises:
         NotFound, InvalidReference: there is no such version.
         InvalidInput: a folder that holds no adapter, or that no base is known for.
         IncompatibleBase: `base_path` is not the base.
+        Unsupported: the device is not here.
     """
+    there = device_of(device)
     one, other = sides(registry, first, second, base=base)
     folder = None
     if base_path is not None or intruders:
@@ -65,7 +70,7 @@ def compared(  # noqa: PLR0913  every option of a comparison
             from adapter_registry.tensors.against_base import against  # noqa: PLC0415  with the option that needs it
 
             kept = cache / "spectra" / one.base.digest.replace(":", "-") if cache else None
-            finish = stack.enter_context(against(folder, cache=kept, intruders=intruders))
+            finish = stack.enter_context(against(folder, cache=kept, intruders=intruders, device=there))
         found = diff(one, other, exact=exact, finish=finish, report=report)
     return replace(found, scores=scores_of(registry, one, other))
 
@@ -122,10 +127,9 @@ def _scores(registry: Registry, side: Input) -> tuple[RecordedScore, ...]:
 
 
 def _newest(scores: Sequence[RecordedScore], metric: str) -> list[Score]:
-    """Of one metric, newest first."""
-    return [
-        each.score for each in sorted(scores, key=lambda s: s.recorded_at, reverse=True) if each.score.metric == metric
-    ]
+    """Of one metric, newest first; those that were declared invalid left out."""
+    valid = [each for each in scores if each.score.metric == metric and each.invalid is None]
+    return [each.score for each in sorted(valid, key=lambda s: s.recorded_at, reverse=True)]
 
 
 def _score(metric: str, first: list[Score], second: list[Score]) -> ScoreDiff:
@@ -135,7 +139,8 @@ def _score(metric: str, first: list[Score], second: list[Score]) -> ScoreDiff:
         if direction is None:
             return ScoreDiff(metric, one.value, other.value, comparable=True)
         gain = other.value - one.value if direction is Direction.HIGHER else one.value - other.value
-        found = difference(other, one, direction=direction, confidence=CONFIDENCE)
+        difference = estimate(other, one, direction=direction)
+        found = bounded(difference, confidence=CONFIDENCE) if difference else None
         low, high = (found.low, found.high) if found else (None, None)
         return ScoreDiff(metric, one.value, other.value, comparable=True, gain=gain, low=low, high=high)
     values = (first[0].value if first else None, second[0].value if second else None)

@@ -30,10 +30,14 @@ from adapter_registry.services import (
     pointer,
     promote,
     push,
+    request,
     score,
     show,
+    standstill,
     stored_base,
     submit,
+    suites,
+    trial,
     trust,
     upload,
     webhook,
@@ -119,6 +123,7 @@ def _table(*operations: Operation) -> dict[str, Operation]:
     return {operation.name: operation for operation in operations}
 
 
+_REQUEST = "/adapters/{adapter}/stages/{stage}/requests/{request}"
 OPERATIONS: dict[str, Operation] = _table(
     Operation("base.known", "GET", "/bases", base.known, ANYONE),
     Operation("base.register", "POST", "/bases", base.register, "base.add", anywhere=True),
@@ -130,6 +135,14 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("stored-base.unstore", "DELETE", "/bases/stored", stored_base.unstore, "remove", anywhere=True),
     Operation("show.base-scores", "GET", "/bases/scores", show.base_scores, ANYONE),
     Operation("score.add-to-base", "POST", "/bases/scores", score.add_to_base, "score", anywhere=True),
+    Operation(
+        "score.invalidate-of-base",
+        "POST",
+        "/bases/scores/invalidation",
+        score.invalidate_of_base,
+        "score",
+        anywhere=True,
+    ),
     Operation("show.adapters", "GET", "/adapters", show.adapters, ANYONE),
     Operation("show.versions", "GET", "/adapters/{adapter}/versions", show.versions, "read"),
     Operation("push.missing", "POST", "/adapters/{adapter}/missing", push.missing, "push", repeatable=True),
@@ -141,6 +154,10 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("mark.revoke", "POST", "/adapters/{reference}/revocation", mark.revoke, "revoke"),
     Operation("show.scores", "GET", "/adapters/{reference}/scores", show.scores, "read"),
     Operation("score.add", "POST", "/adapters/{reference}/scores", score.add, "score"),
+    Operation("score.invalidate", "POST", "/adapters/{reference}/scores/invalidation", score.invalidate, "score"),
+    Operation("suites.suites", "GET", "/suites", suites.suites, ANYONE),
+    Operation("suites.suite", "GET", "/suites/{name}", suites.suite, ANYONE),
+    Operation("suites.set-suite", "POST", "/suites", suites.set_suite, "policy.write"),
     Operation("mark.tag", "POST", "/adapters/{reference}/tags", mark.tag, "tag"),
     Operation("mark.untag", "DELETE", "/adapters/{adapter}/tags/{name}", mark.untag, "tag"),
     Operation("mark.label", "PATCH", "/adapters/{reference}/labels", mark.label, "label"),
@@ -153,6 +170,29 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("pointer.key", "GET", "/pointer-key", pointer.key, ANYONE),
     Operation("promote.history", "GET", "/adapters/{adapter}/history", promote.history, "read"),
     Operation("promote.policy", "GET", "/stages/{stage}/policy", promote.policy, ANYONE),
+    Operation("trial.replay", "POST", "/stages/{stage}/policy/trial", trial.replay, "policy.write", repeatable=True),
+    Operation(
+        "promote.lint-policy",
+        "POST",
+        "/stages/{stage}/policy/lint",
+        promote.lint_policy,
+        "policy.write",
+        repeatable=True,
+    ),
+    Operation("request.requests", "GET", "/requests", request.requests, ANYONE),
+    Operation("request.show", "GET", "/requests/{request}", request.show, ANYONE),
+    Operation("request.approve", "POST", f"{_REQUEST}/approval", request.approve, "approve:{stage}"),
+    Operation("request.decline", "POST", f"{_REQUEST}/decline", request.decline, "approve:{stage}"),
+    Operation("request.cancel", "DELETE", _REQUEST, request.cancel, "promote:{stage}"),
+    Operation("standstill.hold", "GET", "/adapters/{adapter}/stages/{stage}/hold", standstill.hold, "read"),
+    Operation(
+        "standstill.lift", "DELETE", "/adapters/{adapter}/stages/{stage}/hold", standstill.lift, "promote:{stage}"
+    ),
+    Operation("standstill.freezes", "GET", "/freezes", standstill.freezes, ANYONE),
+    Operation("standstill.freeze", "POST", "/freezes", standstill.freeze, "policy.write"),
+    Operation("standstill.thaw", "DELETE", "/freezes/{freeze}", standstill.thaw, "policy.write"),
+    Operation("standstill.groups", "GET", "/groups", standstill.groups, "access"),
+    Operation("standstill.set-member", "PUT", "/groups/{group}/members/{account}", standstill.set_member, "access"),
     Operation("promote.set-policy", "PUT", "/stages/{stage}/policy", promote.set_policy, "policy.write"),
     Operation(
         "draft.set-default-base",

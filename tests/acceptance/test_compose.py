@@ -120,6 +120,8 @@ class TestCompose:
             (["sql@v1", "--method", "svd", "--rank", "-3"], 2, "--rank is auto or"),
             (["sql@v1", "--method", "slerp"], 2, "slerp goes from one"),
             (["sql@v9", "--method", "svd"], 1, "sql"),
+            (["sql@v1", "chat@v1", "--method", "slerp", "--device", "cuda", "--submit"], 2, "leave --device out"),
+            (["sql@v1", "chat@v1", "--method", "ties", "--device", "gpu"], 2, "'gpu' is not one of 'cpu', 'cuda'"),
         ],
     )
     def test_what_cannot_be_is_said_before_anything_is_made(self, registry, arguments, code, told):

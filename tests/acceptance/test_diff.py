@@ -70,6 +70,10 @@ def test_the_base_is_held_beside_the_deltas(two, llama_folder):
     assert all(module["first_base"]["top"] == 10 for module in found["modules"])
 
 
+def test_a_device_is_for_intruders(two):
+    assert "--device is for --intruders" in two("diff", "v1", "v2", "--device", "cuda", code=2).err
+
+
 def test_two_folders_without_a_base_are_refused_with_the_way_out(two):
     refused = two("diff", "./second", "./second", code=2)
     assert "--base NAME" in refused.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.job import State
@@ -60,3 +61,16 @@ def test_a_server_runs_a_worker_of_its_own_from_the_first_job_on(ready, folders,
         assert "nothing to predict" in ended.out
         assert registry.job(job.id).state is State.FAILED
         assert registry.job_log(job.id)[-1].text.startswith("failed: the text holds no two tokens")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+class TestWithoutAGpu:
+    def test_work_for_one_is_refused_before_anything_is_read(self, cli):
+        told = cli("compose", "none@v1", "--method", "ties", "--device", "cuda", "--name", "x", code=1).err
+        assert "there is no CUDA device here" in told
+
+    def test_submitted_work_for_one_waits_in_its_queue_and_fails_with_the_reason(self, ready):
+        asked = ("compose", "sql-lora@v1=2", "--method", "ties:peft", "--density", "0.5", "--name", "both")
+        job = ready(*asked, "--device", "cuda", "--submit", "-q").out.strip()
+        assert "there is no CUDA device here" in ready("jobs", "watch", job, code=1).out
+        assert ready("jobs", "show", job, "--json").json["queue"] == "cuda"

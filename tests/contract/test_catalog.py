@@ -18,7 +18,7 @@ from adapter_registry.domain.ports import KeptAnswer
 from adapter_registry.settings import migrations_folder
 from adapter_registry.storage.catalog import SqlCatalog
 from adapter_registry.storage.database import migrate, open_postgres, schema_of
-from adapter_registry.storage.tables import SCHEMA, metadata
+from adapter_registry.storage.schema import SCHEMA, metadata
 
 AT = "2026-01-01T00:00:00.000000Z"
 

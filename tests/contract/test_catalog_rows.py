@@ -16,7 +16,8 @@ from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Kind, Promotion
-from adapter_registry.domain.score import Direction, RecordedScore, Score
+from adapter_registry.domain.score import Direction, Invalidation, RecordedScore, Score
+from adapter_registry.domain.suite import Suite, SuiteMetric
 
 AT = "2026-01-01T00:00:00.000000Z"
 TENSORS = (Tensor("a", "F32", (2, 3), "1" * 64), Tensor("b", "BF16", (), "2" * 64))
@@ -232,8 +233,10 @@ class TestScores:
             tx.scores.add(recorded)
             tx.scores.add(())
         with catalog.reading() as tx:
-            assert tx.scores.of(BASE.digest) == recorded
+            stored = tx.scores.of(BASE.digest)
             assert tx.scores.of(of_bytes(b"unknown")) == ()
+        assert tuple(replace(each, id=0) for each in stored) == recorded
+        assert [each.id for each in stored] == sorted({each.id for each in stored} - {0})
 
     def test_a_measured_nan_is_kept(self, catalog):
         with catalog.writing() as tx:
@@ -242,6 +245,38 @@ class TestScores:
             [found] = tx.scores.of(BASE.digest)
         assert math.isnan(found.score.value)
         assert found.score.metric == "x/loss"
+
+    def test_what_was_declared_invalid_is_kept_and_says_why(self, catalog):
+        with catalog.writing() as tx:
+            tx.scores.add([RecordedScore(BASE.digest, "llama", Score("x/acc", n / 10, None), "me", AT) for n in (1, 2)])
+            first, _ = tx.scores.of(BASE.digest)
+            tx.scores.invalidate([first.id], Invalidation("typo", "ann", AT))
+        with catalog.reading() as tx:
+            assert [each.invalid for each in tx.scores.of(BASE.digest)] == [Invalidation("typo", "ann", AT), None]
+
+    def test_bytes_that_a_score_refers_to_are_no_garbage(self, catalog):
+        kept, stray = of_bytes(b"outcomes"), of_bytes(b"stray")
+        score = Score("x/acc", 0.5, None, outcomes=kept)
+        with catalog.writing() as tx:
+            tx.scores.keep_outcomes({kept: 8, stray: 5})
+            tx.scores.keep_outcomes({kept: 8})
+            tx.scores.add([RecordedScore(BASE.digest, "llama", score, "me", AT)])
+        with catalog.reading() as tx:
+            assert tx.blobs.referenced([kept, stray]) == {kept}
+            assert kept not in tx.blobs.unreferenced()
+            assert stray in tx.blobs.unreferenced()
+
+    def test_a_suite_gets_the_next_version_each_time(self, catalog):
+        core = Suite("core", (SuiteMetric("x/acc", {"shots": "5"}),), set_by="me", set_at=AT)
+        with catalog.writing() as tx:
+            versions = [tx.scores.add_suite(core).version for _ in range(2)]
+            tx.scores.add_suite(replace(core, name="other"))
+        with catalog.reading() as tx:
+            assert versions == [1, 2]
+            assert tx.scores.suite("core") == replace(core, version=2)
+            assert tx.scores.suite("core", 1) == replace(core, version=1)
+            assert tx.scores.suite("core", 3) is tx.scores.suite("none") is None
+            assert [each.reference for each in tx.scores.suites()] == ["core@1", "core@2", "other@1"]
 
 
 def promotion(sequence: int, *, number: int, stage: str = "prod") -> Promotion:

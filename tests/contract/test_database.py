@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from adapter_registry.domain.errors import InvalidInput, StoreBusy, StoreUnavailable
 from adapter_registry.settings import migrations_folder
 from adapter_registry.storage import database
-from adapter_registry.storage.tables import SCHEMA, metadata
+from adapter_registry.storage.schema import SCHEMA, metadata
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

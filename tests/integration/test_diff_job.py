@@ -79,6 +79,8 @@ def test_references_become_digests(registry):
         (recipe("sql-lora@v1"), "two versions"),
         (recipe("sql-lora@v1", "sql-lora@v2", deep=True), "no option 'deep'"),
         (recipe("sql-lora@v1", "sql-lora@v2", exact="yes"), "true or false"),
+        (recipe("sql-lora@v1", "sql-lora@v2", device="cuda"), "--device is for --intruders"),
+        (recipe("sql-lora@v1", "sql-lora@v2", intruders=True, device="gpu"), "--device is one of cpu, cuda"),
         (recipe("sql-lora@v1", "elsewhere@v1", intruders=True), "different bases"),
     ],
 )

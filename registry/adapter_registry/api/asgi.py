@@ -10,6 +10,7 @@ from adapter_registry.api import metrics, tracing
 from adapter_registry.api.server import Watch, make_app
 from adapter_registry.sender import Sender
 from adapter_registry.settings import read_settings
+from adapter_registry.sweeper import Sweeper
 from adapter_registry.upstream import Upstream
 
 WAITING = 512 << 10
@@ -31,7 +32,7 @@ def create() -> Starlette:
         public_url=settings.public_url,
         hosts=settings.hosts,
         upstream=Upstream(settings.upstream_hub, settings.upstream_token) if settings.upstream_hub else None,
-        watch=Watch(spans, settings.drain_seconds, beside=(sender,)),
+        watch=Watch(spans, settings.drain_seconds, beside=(sender, Sweeper(backend))),
         provider=settings.provider,
         oidc_loopback=settings.oidc_loopback,
     )

@@ -30,12 +30,18 @@ from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError, TooLarge
 from adapter_registry.domain.ports import Backend, KeptAnswer
-from adapter_registry.operations import LOCAL, OPERATIONS, Operation, arguments_from_wire, to_wire
+from adapter_registry.operations import LOCAL, OPERATIONS, Function, Operation, arguments_from_wire, to_wire
 from adapter_registry.services import access, pointer, pull, show, upload
+from adapter_registry.services import request as requests
 from adapter_registry.services.collect import ANSWER_SECONDS
 
 LONGEST_KEY = 128
 LONGEST_NUMBER = 15
+WAITED_FOR: dict[Function, Callable[..., bool]] = {
+    pointer.pointer: pointer.moved,
+    requests.show: requests.changed,
+}
+"""Operation -> whether what its caller waits for has happened."""
 OFFSET, LENGTH = "upload-offset", "upload-length"
 """Headers of an upload that can be taken up again: where it is or goes on, and how long the file is."""
 _ADAPTER = "/api/v1/adapters/{adapter_namespace}/{adapter_name}"
@@ -63,8 +69,8 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         given = arguments_from_wire(operation, request.path_params, request.query_params, data)
         backend = backend_of(request)
         require(operation, backend, given)
-        if operation.call is pointer.pointer:
-            given = await _waited(request, backend, given)
+        if operation.call in WAITED_FOR:
+            given = await _waited(request, backend, operation, given)
         key = request.headers.get("idempotency-key")
         if key is not None and operation.once:
             identity = f"{request.method} {request.url.path}?{request.url.query}\n".encode() + data
@@ -86,11 +92,11 @@ async def _looked_up(
     return await carried_out(backend, _called, operation, backend, given)
 
 
-async def _waited(request: Request, backend: Backend, given: dict[str, Any]) -> dict[str, Any]:
+async def _waited(request: Request, backend: Backend, operation: Operation, given: dict[str, Any]) -> dict[str, Any]:
     """`given` without its wait, which was done here: who waits must not hold a thread."""
     seconds = min(given.pop("wait_seconds", 0.0), pointer.LONGEST_WAIT_SECONDS)
     if seconds > 0 and given.get("after") is not None:
-        asked = partial(pointer.moved, backend, **given)
+        asked = partial(WAITED_FOR[operation.call], backend, **given)
         await server_of(request).changes.until(asked, seconds=seconds)
     return given
 

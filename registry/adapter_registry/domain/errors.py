@@ -215,6 +215,12 @@ class UntrustedPointer(RegistryError):
     code, status, exit_code = "untrusted-pointer", 409, 7
 
 
+class BrokenChain(RegistryError):
+    """An audit log in which an event does not follow from the one before."""
+
+    code, status, exit_code = "broken-chain", 409, 7
+
+
 class TooSlow(RegistryError):
     """A request whose bytes stopped coming."""
 

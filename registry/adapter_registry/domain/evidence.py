@@ -1,16 +1,66 @@
-"""Rules about a Version's own scores: whether there are any, and whether they keep their bounds."""
+"""Rules about a Version's own scores: whether there are any that count, and whether they keep their bounds."""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from adapter_registry.domain.figures import apart, count, shown
 from adapter_registry.domain.finding import Finding, Outcome, Subject
-from adapter_registry.domain.policy import Bound
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.policy_evals import DAY, Bound, Demands, EvalGroup
+from adapter_registry.domain.score import Direction, RecordedScore, Score
+from adapter_registry.domain.suite import missing
+
+
+def counted(recorded: Iterable[RecordedScore], demands: Demands, subject: Subject, *, aged: bool = True) -> list[Score]:
+    """The scores that count as evidence, in the order they were recorded.
+
+    Args:
+        recorded: of one version or base.
+        demands: what they must be like.
+        subject: what is judged, for its moment and its suites.
+        aged: whether old ones do not count.
+    """
+    return [each.score for each in recorded if not against(each, demands, subject, aged=aged)]
+
+
+def against(each: RecordedScore, demands: Demands, subject: Subject, *, aged: bool = True) -> str:
+    """Why a score does not count as evidence, in words; empty when it does."""
+    score, fewest = each.score, demands.samples_of(each.score.metric)
+    suite = subject.suites.get(demands.suite)
+    if each.invalid is not None:
+        return f"invalid: {each.invalid.because}"
+    if suite is not None and score.suite != suite.reference:
+        return f"measured by {score.suite or 'no suite'}, and {suite.reference} is asked for"
+    if demands.verified and not each.verified:
+        return "claimed: somebody brought it, and what this registry measured is asked for"
+    if aged and demands.max_age is not None and is_old(each, demands.max_age, subject.at):
+        return f"measured on {each.measured_at[:10]}, more than {_age(demands.max_age)} ago"
+    if fewest is not None and (score.n is None or score.n < fewest):
+        size = count(score.n, "sample") if score.n is not None else "an unknown number of samples"
+        return f"measured on {size}, fewer than {fewest:,}"
+    return _cut_short(score) if demands.full_run else ""
+
+
+def _cut_short(score: Score) -> str:
+    if "limit" in score.setting:
+        return f"measured with a sample limit ({score.setting['limit']}), and a full run is asked for"
+    return "" if score.evidence else "entered by hand, which does not show that every sample was run"
+
+
+def is_old(each: RecordedScore, seconds: int, at: str) -> bool:
+    """Whether a score was measured more than `seconds` before `at`; one with an unreadable time is old."""
+    try:
+        return datetime.fromisoformat(at) - datetime.fromisoformat(each.measured_at) > timedelta(seconds=seconds)
+    except (ValueError, TypeError):
+        return True
+
+
+def _age(seconds: int) -> str:
+    return count(seconds // DAY, "day") if seconds % DAY == 0 else count(seconds // 3600, "hour")
 
 
 def latest(scores: Iterable[Score], metric: str) -> Score | None:
@@ -18,24 +68,64 @@ def latest(scores: Iterable[Score], metric: str) -> Score | None:
     return next((score for score in reversed(tuple(scores)) if score.metric == metric), None)
 
 
-def measured_at_all(subject: Subject) -> Finding:
+def unfit(recorded: Sequence[RecordedScore], metric: str, demands: Demands, subject: Subject) -> str:
+    """Why none of the scores of a metric counts, told of the last one; empty when there is none."""
+    last = next((each for each in reversed(recorded) if each.score.metric == metric), None)
+    return against(last, demands, subject) if last is not None else ""
+
+
+# Rules
+
+
+def own(group: EvalGroup, subject: Subject) -> Iterator[Finding]:
+    """The findings about the Version's own scores: whether it has any, its suite, its bounds."""
+    scores = counted(subject.scores, group.demands, subject)
+    if group.demands.suite:
+        yield _whole_suite(group.demands, scores, subject)
+    if group.any:
+        yield _measured_at_all(group.demands, scores, subject)
+    for bound in group.bounds:
+        yield replace(_within(bound, scores, group.demands, subject), shadow=bound.shadow)
+
+
+def _whole_suite(demands: Demands, scores: Sequence[Score], subject: Subject) -> Finding:
+    suite = subject.suites.get(demands.suite)
+    if suite is None:
+        fix = "set it: adapters score suite set FILE"
+        return Finding(f"suite {demands.suite}", Outcome.ERROR, "there is no such suite", fix)
+    rule, total = f"suite {suite.reference}", len(suite.metrics)
+    lacking = missing(suite, scores)
+    if not lacking:
+        return Finding(rule, Outcome.PASS, f"{total:,} of {count(total, 'metric')} measured")
+    reasons = [unfit(subject.scores, each.metric, demands, subject) for each in suite.metrics]
+    why = next((f" ({reason})" for reason in reasons if reason), "")
+    listed = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else "")
+    reason = f"{total - len(lacking):,} of {count(total, 'metric')} measured; missing: {listed}{why}"
+    return Finding(rule, Outcome.PENDING, reason, f"{score_it(subject)} --suite {suite.reference}")
+
+
+def _measured_at_all(demands: Demands, scores: Sequence[Score], subject: Subject) -> Finding:
     """Whether there is at least one score that is a number."""
     rule = "any score"
-    if not subject.scores:
-        return Finding(rule, Outcome.PENDING, "never measured", score_it(subject))
-    metrics = sorted({score.metric for score in subject.scores if math.isfinite(score.value)})
+    if not scores:
+        last = subject.scores[-1] if subject.scores else None
+        why = against(last, demands, subject) if last is not None else ""
+        reason = f"no score counts; the last, {last.score.metric}, is {why}" if last and why else "never measured"
+        return Finding(rule, Outcome.PENDING, reason, score_it(subject))
+    metrics = sorted({score.metric for score in scores if math.isfinite(score.value)})
     if not metrics:
         return Finding(rule, Outcome.FAIL, "no score it has is a number", NOT_A_NUMBER)
     listed = ", ".join(metrics[:3]) + (f" and {len(metrics) - 3:,} more" if len(metrics) > 3 else "")
     return Finding(rule, Outcome.PASS, f"{count(len(metrics), 'metric')} measured: {listed}")
 
 
-def within(bound: Bound, subject: Subject) -> Finding:
+def _within(bound: Bound, scores: Sequence[Score], demands: Demands, subject: Subject) -> Finding:
     """Whether the latest score of the bound's metric keeps it."""
-    rule, score = _rule_of(bound), latest(subject.scores, bound.metric)
+    rule, score = _rule_of(bound), latest(scores, bound.metric)
     blank = Finding(rule, Outcome.PENDING, "", metric=bound.metric, bound=_only_limit(bound))
     if score is None:
-        return replace(blank, reason="never measured", fix=measure(subject, bound.metric))
+        reason = unfit(subject.scores, bound.metric, demands, subject) or "never measured"
+        return replace(blank, reason=reason, fix=measure(subject, bound.metric))
     if contradiction := _wrong_way(bound, score):
         return replace(blank, outcome=Outcome.ERROR, reason=contradiction, fix="correct the rule in the stage's policy")
     if not math.isfinite(score.value):
@@ -113,5 +203,5 @@ def score_it(subject: Subject) -> str:
 
 def measure(subject: Subject, metric: str) -> str:
     """The command that gives the Version a score of `metric`, and what it has under a similar name."""
-    near = difflib.get_close_matches(metric, sorted({score.metric for score in subject.scores}), n=3)
+    near = difflib.get_close_matches(metric, sorted({each.score.metric for each in subject.scores}), n=3)
     return score_it(subject) + (f" (measured so far: {', '.join(near)})" if near else "")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lock import Verdict
-from adapter_registry.domain.score import Score
+from adapter_registry.domain.outcomes import Outcomes
+from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.suite import Suite
 
 
 class Outcome(StrEnum):
@@ -47,6 +49,9 @@ class Finding:
         confidence: of each bound.
         n: samples behind `value`.
         method: how a comparison was made.
+        correction: how several comparisons at once were allowed for.
+        needed: how many more samples would decide an inconclusive comparison, should everything stay as observed.
+        shadow: shown, and never in the way.
     """
 
     rule: str
@@ -63,15 +68,33 @@ class Finding:
     confidence: float | None = None
     n: int | None = None
     method: str = ""
+    correction: str = ""
+    needed: int | None = None
+    shadow: bool = False
+
+    @property
+    def passes(self) -> bool:
+        """Whether its rule is satisfied, or not asked for."""
+        return self.outcome in (Outcome.PASS, Outcome.WAIVED)
 
     @property
     def blocks(self) -> bool:
         """Whether it stands in the way of a promotion."""
-        return self.outcome not in (Outcome.PASS, Outcome.WAIVED)
+        return not self.passes and not self.shadow
+
+    @property
+    def would_block(self) -> bool:
+        """Whether it would stand in the way if its rule were no shadow."""
+        return not self.passes and self.shadow
 
     def __str__(self) -> str:
         way_out = f" -> {self.fix}" if self.fix else ""
-        return f"{self.outcome.upper():<12} {self.rule}: {self.reason}{way_out}"
+        said = f"shadow {self.outcome}" if self.shadow else str(self.outcome)
+        return f"{said.upper():<12} {self.rule}: {self.reason}{way_out}"
+
+
+def _none_kept(_digest: Digest) -> Outcomes | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +103,7 @@ class Incumbent:
 
     reference: str
     digest: Digest
-    scores: tuple[Score, ...] = ()
+    scores: tuple[RecordedScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +122,9 @@ class Subject:
         scores: its own, in the order they were recorded.
         incumbent: who holds the stage; None when nobody does.
         base_scores: of its Base without any adapter, in the order they were recorded.
+        at: the moment of judgement, ISO 8601 in UTC.
+        suites: name -> its newest version, of the suites that the policy names without one; `name@version` -> that one.
+        outcomes: reads stored Outcomes by their digest; None when they are not there.
     """
 
     reference: str
@@ -109,6 +135,9 @@ class Subject:
     description: Description
     labels: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
-    scores: tuple[Score, ...] = ()
+    scores: tuple[RecordedScore, ...] = ()
     incumbent: Incumbent | None = None
-    base_scores: tuple[Score, ...] = ()
+    base_scores: tuple[RecordedScore, ...] = ()
+    at: str = ""
+    suites: Mapping[str, Suite] = field(default_factory=dict)
+    outcomes: Callable[[Digest], Outcomes | None] = _none_kept

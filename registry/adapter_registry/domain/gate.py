@@ -25,11 +25,11 @@ def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
         yield _health(policy.health, subject)
     for name in policy.metadata:
         yield _metadata(name, subject)
-    if policy.evals.any:
-        yield evidence.measured_at_all(subject)
-    for bound in policy.evals.bounds:
-        yield evidence.within(bound, subject)
-    yield from versus.compared(policy.evals.comparisons, subject)
+    groups = policy.evals.all_groups
+    compared = versus.compared(groups, subject)
+    for place, group in enumerate(groups):
+        yield from evidence.own(group, subject)
+        yield from compared.get(place, [])
 
 
 def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:

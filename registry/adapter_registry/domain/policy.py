@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from adapter_registry.domain.digest import Digest, canonical_json, of_json
 from adapter_registry.domain.errors import InvalidReference
 from adapter_registry.domain.lock import Level
+from adapter_registry.domain.policy_evals import DAY, EVERY_METRIC, documents
+from adapter_registry.domain.policy_evals import Bound as Bound
+from adapter_registry.domain.policy_evals import Comparison as Comparison
+from adapter_registry.domain.policy_evals import Demands as Demands
+from adapter_registry.domain.policy_evals import EvalGroup as EvalGroup
+from adapter_registry.domain.policy_evals import Evals as Evals
+from adapter_registry.domain.policy_evals import Margin as Margin
+from adapter_registry.domain.policy_evals import Test as Test
+from adapter_registry.domain.policy_evals import WaiveIf as WaiveIf
+from adapter_registry.domain.policy_evals import is_amount as is_amount
+from adapter_registry.domain.process import Approvals, Duty, Process, Rollbacks, Soak, Sources, beside, required
 from adapter_registry.domain.stage import check_stage
 
 API_VERSION = "adapters/v1"
 KIND = "StagePolicy"
-EVERY_METRIC = "*"
 
 
 class Matched(StrEnum):
@@ -23,49 +32,6 @@ class Matched(StrEnum):
 
     ALL = "all"
     SOME = "some"
-
-
-class Test(StrEnum):
-    """What a comparison has to show.
-
-    `non-inferior`: not worse than the other by more than the margin. `superior`: better by more than the margin.
-    """
-
-    __test__ = False  # pytest would otherwise collect a class of this name
-
-    NON_INFERIOR = "non-inferior"
-    SUPERIOR = "superior"
-
-
-class WaiveIf(StrEnum):
-    """When a comparison is not asked for."""
-
-    NO_INCUMBENT = "no-incumbent"
-
-
-@dataclass(frozen=True, slots=True)
-class Margin:
-    """How large a difference still counts as none.
-
-    Attributes:
-        amount: in the metric's own unit, or a fraction of the other side's value if `relative`; never negative.
-        relative: written with `%` in a policy: `2%` is amount 0.02.
-    """
-
-    amount: float
-    relative: bool = False
-
-    def of(self, value: float) -> float:
-        """The margin in the metric's unit, against a baseline of `value`."""
-        return self.amount * abs(value) if self.relative else self.amount
-
-    def __str__(self) -> str:
-        return f"{self.amount * 100:.12g}%" if self.relative else f"{self.amount:.12g}"
-
-    @property
-    def written(self) -> str | float:
-        """As a policy document writes it."""
-        return str(self) if self.relative else self.amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,61 +51,6 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """An absolute limit on one metric; the limit itself still passes.
-
-    Attributes:
-        metric: exact name, `gsm8k/exact_match`.
-        min: lowest value allowed; None for no floor.
-        max: highest value allowed; None for no ceiling.
-    """
-
-    metric: str
-    min: float | None = None
-    max: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A test against the version that holds the stage now; against the base's scores while nobody holds it.
-
-    Attributes:
-        metric: a name; each `*` in it stands for any text. A name with `*` covers every such metric that the other
-            side was scored on and whose direction is known, except those another comparison names exactly.
-        test: what has to be shown.
-        margin: see `Test`.
-        confidence: one-sided, of each bound of the interval; between 0.5 and 1.
-        waive_if: `no-incumbent`: while nobody holds the stage, waive it even where the base has scores.
-    """
-
-    metric: str
-    test: Test
-    margin: Margin
-    confidence: float = 0.95
-    waive_if: WaiveIf | None = None
-
-    @property
-    def is_pattern(self) -> bool:
-        """Whether the name stands for several metrics."""
-        return "*" in self.metric
-
-
-@dataclass(frozen=True, slots=True)
-class Evals:
-    """What must have been measured, and how it must have come out.
-
-    Attributes:
-        any: at least one score, whatever it says.
-        bounds: absolute limits.
-        comparisons: tests against the incumbent.
-    """
-
-    any: bool = False
-    bounds: tuple[Bound, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything one stage asks.
 
@@ -149,6 +60,7 @@ class Policy:
         health: of the adapter itself; None asks nothing.
         metadata: labels that must be set; `description` is also satisfied by the version's message.
         evals: scores.
+        process: the way in: from where, how long, who agrees.
     """
 
     stage: str
@@ -156,6 +68,7 @@ class Policy:
     health: Health | None = None
     metadata: tuple[str, ...] = ()
     evals: Evals = field(default_factory=Evals)
+    process: Process = field(default_factory=Process)
 
     @property
     def digest(self) -> Digest:
@@ -172,9 +85,16 @@ def document(policy: Policy) -> dict[str, Any]:
         require["health"] = _health(policy.health)
     if policy.metadata:
         require["metadata"] = list(policy.metadata)
-    if evals := _evals(policy.evals):
+    if evals := documents(policy.evals):
         require["evals"] = evals
-    return {"apiVersion": API_VERSION, "kind": KIND, "stage": policy.stage, "require": require}
+    require |= required(policy.process)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "stage": policy.stage,
+        **beside(policy.process),
+        "require": require,
+    }
 
 
 def to_json(policy: Policy) -> bytes:
@@ -187,29 +107,6 @@ def _health(health: Health) -> dict[str, Any]:
     if health.matched_modules is None:
         return asked
     return {"matched_modules": str(health.matched_modules), **asked}
-
-
-def _evals(evals: Evals) -> list[dict[str, Any]]:
-    asked: list[dict[str, Any]] = [{"any": True}] if evals.any else []
-    asked += [_bound(bound) for bound in evals.bounds]
-    asked += [_comparison(comparison) for comparison in evals.comparisons]
-    return asked
-
-
-def _bound(bound: Bound) -> dict[str, Any]:
-    limits = {"min": bound.min, "max": bound.max}
-    return {"metric": bound.metric, **{name: limit for name, limit in limits.items() if limit is not None}}
-
-
-def _comparison(comparison: Comparison) -> dict[str, Any]:
-    asked: dict[str, Any] = {
-        "metric": comparison.metric,
-        "test": str(comparison.test),
-        "margin": comparison.margin.written,
-        "confidence": comparison.confidence,
-        "against": "incumbent",
-    }
-    return asked | ({"waive_if": str(comparison.waive_if)} if comparison.waive_if else {})
 
 
 DEFAULT_PRESET = "solo"
@@ -237,7 +134,44 @@ def solo(stage: str) -> Policy:
     return Policy(stage, verdicts, SOUND, evals=Evals(any=True, comparisons=(NOT_WORSE,) if stage == "prod" else ()))
 
 
-PRESETS: dict[str, Callable[[str], Policy]] = {"solo": solo}
+def team(stage: str) -> Policy:
+    """As `solo`, and prod takes one approval, not the author's, and evidence of ninety days on every sample."""
+    asked = solo(stage)
+    if stage != "prod":
+        return asked
+    group = EvalGroup(Demands(max_age=90 * DAY, full_run=True), any=True, comparisons=(NOT_WORSE,))
+    process = Process(approvals=Approvals(1, excluded=(Duty.AUTHOR,)))
+    return replace(asked, metadata=("description",), evals=Evals(groups=(group,)), process=process)
+
+
+REGULATED = Process(
+    Sources(("staging",), hotfix=("dev",)),
+    Soak("staging", DAY),
+    Approvals(2, ("ml-leads", "safety"), each_group=1),
+    rollbacks=Rollbacks(5, reason_required=True),
+)
+"""A day in staging, two approvals of two groups, a hotfix path from dev, and reasons for going back."""
+
+
+def regulated(stage: str) -> Policy:
+    """Staging and prod count only what this registry measured itself, prod of thirty days, on the way of REGULATED."""
+    asked = team(stage)
+    if stage == "dev":
+        return asked
+    prod = stage == "prod"
+    demands = Demands(verified=True, max_age=30 * DAY if prod else None, full_run=True)
+    group = EvalGroup(demands, any=True, comparisons=(NOT_WORSE,) if prod else ())
+    described = ("description", "license", "training_data_ref", "owner") if prod else ()
+    return replace(
+        asked,
+        health=Health(Matched.ALL, finite=True, nonzero=True),
+        metadata=described,
+        evals=Evals(groups=(group,)),
+        process=REGULATED if prod else Process(),
+    )
+
+
+PRESETS: dict[str, Callable[[str], Policy]] = {"solo": solo, "team": team, "regulated": regulated}
 
 
 def preset(name: str, *, stage: str) -> Policy:
@@ -249,8 +183,3 @@ def preset(name: str, *, stage: str) -> Policy:
     if name not in PRESETS:
         raise InvalidReference(f"{name!r} is not a policy preset; there is {', '.join(sorted(PRESETS))}.")
     return PRESETS[name](stage)
-
-
-def is_amount(value: float) -> bool:
-    """Whether a number can be a margin: finite and not negative."""
-    return math.isfinite(value) and value >= 0

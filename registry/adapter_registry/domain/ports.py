@@ -26,10 +26,11 @@ from adapter_registry.domain.ports_blobs import Location as Location
 from adapter_registry.domain.ports_blobs import Partial as Partial
 from adapter_registry.domain.ports_identity import IdentityRows
 from adapter_registry.domain.ports_jobs import JobRows
+from adapter_registry.domain.ports_requests import RequestRows
+from adapter_registry.domain.ports_scores import ScoreRows as ScoreRows
 from adapter_registry.domain.ports_webhooks import WebhookRows
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.recipe import Recipe
-from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.stored_base import StoredBaseRows
 
 
@@ -120,15 +121,6 @@ class VersionRows(Protocol):
         """How many Versions are locked to a Base."""
 
 
-class ScoreRows(Protocol):
-    """Scores of Versions and of Bases; subjects are digests."""
-
-    def add(self, scores: Iterable[RecordedScore]) -> None: ...
-
-    def of(self, subject: Digest) -> tuple[RecordedScore, ...]:
-        """In the order they were recorded."""
-
-
 class StageRows(Protocol):
     """Stage pointers, the append-only log of promotions, and the policies that stages own."""
 
@@ -143,6 +135,9 @@ class StageRows(Protocol):
 
     def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
         """Newest first."""
+
+    def newest(self, stage: str, *, limit: int) -> tuple[Promotion, ...]:
+        """The last promotions into a stage, of every adapter, newest first; rollbacks left out."""
 
     def policy(self, stage: str) -> tuple[int, Policy] | None:
         """The policy in force and its revision; None when none was ever set."""
@@ -311,6 +306,9 @@ class Transaction(Protocol):
     def identities(self) -> IdentityRows: ...
     @property
     def jobs(self) -> JobRows: ...
+
+    @property
+    def requests(self) -> RequestRows: ...
 
 
 class Catalog(Protocol):

@@ -16,9 +16,10 @@ from adapter_registry.domain.errors import (
     PromotionWaiting,
     RegistryError,
 )
+from adapter_registry.domain.evidence import is_old
 from adapter_registry.domain.finding import Finding, Outcome, Subject
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.score import Score
+from adapter_registry.domain.score import RecordedScore
 
 
 class Result(StrEnum):
@@ -114,7 +115,7 @@ def decide(findings: Sequence[Finding], *, digest: Digest) -> Decision:
         findings: what `gate.judge` said.
         digest: what they were about, from `inputs_digest`.
     """
-    said = {finding.outcome for finding in findings}
+    said = {finding.outcome for finding in findings if not finding.shadow}
     if said & {Outcome.FAIL, Outcome.ERROR}:
         return Decision(Result.REFUSED, tuple(findings), digest)
     if Outcome.PENDING in said:
@@ -141,13 +142,28 @@ def inputs_digest(policy: Policy, subject: Subject) -> Digest:
             "incumbent": incumbent.digest if incumbent else None,
             "incumbent_scores": _evidence(incumbent.scores if incumbent else ()),
             "base_scores": _evidence(subject.base_scores),
+            "suites": {name: suite.digest for name, suite in sorted(subject.suites.items())},
+            "old": _old(policy, subject),
         }
     )
 
 
-def _evidence(scores: Sequence[Score]) -> list[list[str | int | None]]:
+def _evidence(scores: Sequence[RecordedScore]) -> list[list[str | int | bool | None]]:
     """What of each score can sway a rule, in order; numbers as text, because canonical JSON has no NaN."""
-    return [[s.comparability, repr(s.value), s.direction, repr(s.stderr), s.n, s.evidence] for s in scores]
+    return [
+        [
+            *(each.score.comparability, repr(each.score.value), each.score.direction, repr(each.score.stderr)),
+            *(each.score.n, each.score.evidence, each.score.outcomes, each.score.suite),
+            *(each.verified, each.invalid is not None),
+        ]
+        for each in scores
+    ]
+
+
+def _old(policy: Policy, subject: Subject) -> list[list[int]]:
+    """Per limit of age, the places of the scores beyond it: the moment sways a rule only through these."""
+    ages = [group.demands.max_age for group in policy.evals.groups if group.demands.max_age is not None]
+    return [[place for place, each in enumerate(subject.scores) if is_old(each, age, subject.at)] for age in ages]
 
 
 _MOVES = {

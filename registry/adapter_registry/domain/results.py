@@ -57,7 +57,7 @@ def read_results(data: bytes, *, name: str) -> ResultsFile:
         size = f"{len(data):,} bytes"
         raise _refused(name, "size", f"at most {LARGEST_FILE:,} bytes", size, "Export the results without samples.")
     try:
-        document = _document(_log_header(data, name) if data.startswith(b"PK\x03\x04") else data, name)
+        document = _log(data, name) if data.startswith(b"PK\x03\x04") else _document(data, name)
         found = _reader(document, name)(document)
         return _checked(found, data, name)
     except RecursionError as error:
@@ -161,24 +161,40 @@ def _is_samples(data: bytes) -> bool:
     return first.startswith(b"{") and first.rstrip().endswith(b"}") and rest.lstrip().startswith(b"{")
 
 
-def _log_header(data: bytes, name: str) -> bytes:
-    """`header.json` of a compressed Inspect log, never more of it than the limit."""
+def _log(data: bytes, name: str) -> Mapping[str, Any]:
+    """A compressed Inspect log as the JSON log it would be, its samples in short where it holds summaries of them."""
     _check_directory(data, name)
+    header = _document(_entry(data, "header.json", name), name)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        summarised = _SUMMARIES in archive.namelist()
+    if not summarised:
+        return header
+    try:
+        return {**header, "samples": json.loads(_entry(data, _SUMMARIES, name))}
+    except ValueError as error:
+        raise _refused(name, _SUMMARIES, "JSON", str(error), _EXPORT) from error
+
+
+_SUMMARIES = "summaries.json"
+
+
+def _entry(data: bytes, entry: str, name: str) -> bytes:
+    """An entry of an archive, never more of it than the limit."""
     convert = "Convert it: inspect log convert --to json --output-dir OUT FILE"
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open("header.json") as stream:
-            header = stream.read(LARGEST_FILE + 1)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(entry) as stream:
+            found = stream.read(LARGEST_FILE + 1)
     except KeyError as error:
         fix = "A log without header.json is still being written, or is another kind of archive."
         raise _refused(name, "", "an Inspect log with header.json", "an archive without it", fix) from error
     except NotImplementedError as error:
-        raise _refused(name, "header.json", "deflate compression", str(error), convert) from error
+        raise _refused(name, entry, "deflate compression", str(error), convert) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
         raise _refused(name, "", "an undamaged archive", str(error), convert) from error
-    if len(header) > LARGEST_FILE:
+    if len(found) > LARGEST_FILE:
         expected = f"at most {LARGEST_FILE:,} bytes"
-        raise _refused(name, "header.json", expected, "more when decompressed", convert)
-    return header
+        raise _refused(name, entry, expected, "more when decompressed", convert)
+    return found
 
 
 _END_RECORD = re.compile(rb"PK\x05\x06.{6}(..)(....)", re.DOTALL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.score import Score
 
 
@@ -17,6 +18,8 @@ class ResultsFile:
         claims: what the file says it measured (`model`, `adapter`, `model commit`, ...); shown, never trusted.
         producer: tool and version that wrote it, `lm-eval 0.4.13`.
         notices: what was left out or changed, one sentence each.
+        groups: group -> its tasks, whose samples are its samples.
+        outcomes: what each sample scored, where the file itself says so.
         problems: (where, expected, found) of what makes the file unusable; `read_results` raises them.
     """
 
@@ -25,6 +28,8 @@ class ResultsFile:
     producer: str = ""
     notices: tuple[str, ...] = ()
     problems: tuple[tuple[str, str, str], ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outcomes: tuple[Outcomes, ...] = ()
 
     @property
     def claimed(self) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from adapter_registry.domain.metric import known_direction
+from adapter_registry.domain.outcomes import Outcomes, outcomes, unfit
 from adapter_registry.domain.results_file import ResultsFile
 from adapter_registry.domain.score import Score
 from adapter_registry.domain.untrusted import (
@@ -54,7 +55,9 @@ def read(document: Mapping[str, Any]) -> ResultsFile:
     log = _Log(document)
     problems = tuple(log.problems())
     scores = () if problems else tuple(log.scores())
-    return ResultsFile(scores, log.claims(), log.producer, tuple(log.notices()), problems)
+    found, left_out = ([], []) if problems else log.outcomes(scores)
+    notices = (*log.notices(), *left_out)
+    return ResultsFile(scores, log.claims(), log.producer, notices, problems, outcomes=tuple(found))
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,30 @@ class _Log:
     def scores(self) -> Iterator[Score]:
         for scorer in self.scorers():
             yield from self.of_scorer(scorer)
+
+    def outcomes(self, scores: Sequence[Score]) -> tuple[list[Outcomes], list[str]]:
+        """(what each sample scored, of those scores that are the mean of it; what was left out and why)."""
+        found, left_out = [], []
+        for score in scores:
+            metric, _, scorer = score.metric.rpartition("/")[2].partition("@")
+            pairs = self.by_sample(scorer) if metric in _MEANS else {}
+            if not pairs:
+                continue
+            each = outcomes(score.metric, pairs.items())
+            if why := unfit(each, score):
+                left_out.append(f"{score.metric} is compared without its samples: {why}")
+            else:
+                found.append(each)
+        return found, left_out
+
+    def by_sample(self, scorer: str) -> dict[str, float]:
+        """Sample id -> the mean of its epochs; empty when the log holds no samples."""
+        values: dict[str, list[float]] = {}
+        for sample in map(mapping, entries(self.document.get("samples"))):
+            value = _points(mapping(mapping(sample.get("scores")).get(scorer)).get("value"))
+            if value is not None:
+                values.setdefault(f"id {words(sample.get('id'))[:50]}", []).append(value)
+        return {key: sum(each) / len(each) for key, each in values.items()}
 
     def scorers(self) -> list[Mapping[str, Any]]:
         """`results.scores`; `results.scorers` in early logs; one unnamed list of metrics in version 1."""
@@ -182,6 +209,17 @@ class _Log:
 def _value(metric: object) -> float | None:
     """A metric's value: an object with `value`, or the bare number."""
     return number(metric.get("value")) if isinstance(metric, dict) else number(metric)
+
+
+_LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+"""Correct, partial, incorrect, no answer; as Inspect counts them."""
+
+
+def _points(value: object) -> float | None:
+    """What a sample's value counts for; None for texts and for several values at once."""
+    if isinstance(value, bool):
+        return float(value)
+    return _LETTERS.get(value) if isinstance(value, str) else number(value)
 
 
 def _hash(value: object) -> str:

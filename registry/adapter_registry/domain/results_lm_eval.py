@@ -40,7 +40,7 @@ def recognises(document: Mapping[str, Any]) -> bool:
 def read(document: Mapping[str, Any]) -> ResultsFile:
     """The scores of every task and group."""
     run = _Run(document)
-    return ResultsFile(tuple(run.scores()), run.claims(), run.producer)
+    return ResultsFile(tuple(run.scores()), run.claims(), run.producer, groups=run.groups())
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,11 @@ class _Run:
         if not started or started > _YEAR_2100:
             return None
         return datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Group -> the tasks under it."""
+        named = {task: tuple(self.leaves(task)) for task in mapping(self.document.get("group_subtasks"))}
+        return {words(group): leaves for group, leaves in named.items() if leaves}
 
     def claims(self) -> dict[str, str]:
         args, config = self.model_args, self.config

@@ -31,6 +31,9 @@ class Score:
         source: where it came from: `cli`, or the imported file's name.
         evidence: digest of the imported file; None for a hand-entered value.
         measured_at: when it was measured, ISO 8601 in UTC, if the source says.
+        suite: the version of a suite that it was measured by, `core@3`; the registry sets it after looking.
+        outcomes: digest of the stored Outcomes, its value on each sample; None when they are unknown. The registry sets
+            it after looking.
     """
 
     metric: str
@@ -43,11 +46,22 @@ class Score:
     source: str = ""
     evidence: Digest | None = None
     measured_at: str | None = None
+    suite: str = ""
+    outcomes: Digest | None = None
 
     @property
     def comparability(self) -> Digest:
         """Only scores with equal keys may be compared in a gate or joined by a line."""
         return of_json({"metric": self.metric, "setting": self.setting})
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """Why a recorded score counts no more; the score itself is kept."""
+
+    because: str
+    by: str
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,8 @@ class RecordedScore:
         recorded_at: when, ISO 8601 in UTC.
         job: the job that measured it here; None for what somebody brought. No client can set it.
         claimed: what the imported file says it measured, e.g. a model name or path; never trusted.
+        id: number by which it is named, unique in the registry; 0 before it is stored.
+        invalid: set when somebody declared that it counts no more.
     """
 
     subject: Digest
@@ -71,3 +87,16 @@ class RecordedScore:
     recorded_at: str
     claimed: str = ""
     job: str | None = None
+    id: int = 0
+    invalid: Invalidation | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether a job of this registry measured it; what somebody brought is only claimed."""
+        return self.job is not None
+
+    @property
+    def measured_at(self) -> str:
+        """When it was measured, never later than when it was recorded, whatever its source says."""
+        said = self.score.measured_at
+        return min(said, self.recorded_at) if said else self.recorded_at

@@ -335,9 +335,17 @@ def subject_of(version: Version, scores: Iterable[RecordedScore]) -> Subject:
         "stage": frozenset(version.stages),
         "tag": frozenset(version.tags),
         "label": version.labels,
-        "score": {each.score.metric: each.score.value for each in scores if each.subject == version.digest},
+        "score": {
+            each.score.metric: each.score.value
+            for each in scores
+            if each.subject == version.digest and each.invalid is None
+        },
         "parameters": description.parameters,
         "task_type": description.task_type,
         "target": frozenset({*description.target_modules, *description.matched}),
         "nonzero": description.nonzero,
     }
+
+
+def _counts(each: RecordedScore, version: Version) -> bool:
+    return each.subject == version.digest and each.invalid is None

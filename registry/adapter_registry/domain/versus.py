@@ -1,4 +1,4 @@
-"""Rules that compare a Version's scores with those of the stage's incumbent, or of its base while there is none."""
+"""Rules that compare a Version's scores with those of the stage's incumbent, or of its base."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from adapter_registry.domain import comparison
+from adapter_registry.domain import comparison, outcomes
 from adapter_registry.domain.comparison import Difference
-from adapter_registry.domain.evidence import latest, measure, not_a_number, unusable
+from adapter_registry.domain.digest import hex_of, of_json
+from adapter_registry.domain.evidence import counted, latest, measure, not_a_number, unfit, unusable
 from adapter_registry.domain.figures import apart, shown, signed
 from adapter_registry.domain.finding import Finding, Outcome, Subject
+from adapter_registry.domain.intervals import Estimate
 from adapter_registry.domain.metric import is_rate
-from adapter_registry.domain.policy import Comparison, Test, WaiveIf
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.policy_evals import Against, Comparison, Demands, EvalGroup, Test, WaiveIf
+from adapter_registry.domain.score import Direction, RecordedScore, Score
 
 LISTED_SETTINGS = 6
 """How many differing settings a finding names one by one; the rest are counted."""
@@ -22,10 +24,11 @@ LISTED_SETTINGS = 6
 
 @dataclass(frozen=True, slots=True)
 class _Rival:
-    """The other side: what to call it, its scores, how to score it, and whether it is the base."""
+    """The other side: what to call it, its scores that count, all it has, how to score it, whether it is the base."""
 
     name: str
     scores: tuple[Score, ...]
+    recorded: tuple[RecordedScore, ...]
     score_it: str
     is_base: bool
 
@@ -42,58 +45,126 @@ class _Pair:
         return _direction(self.mine, self.other)
 
 
-def compared(rules: Sequence[Comparison], subject: Subject) -> Iterator[Finding]:
-    """The findings of all comparisons of a policy, in order."""
-    named = {rule.metric for rule in rules if not rule.is_pattern}
-    for rule in rules:
-        rival = _rival(rule, subject)
-        if rival is None:
-            yield Finding(_label(rule), Outcome.WAIVED, "no incumbent to compare with", metric=_exact(rule))
-        elif rule.is_pattern:
-            yield from _every(rule, subject, rival, named)
-        else:
-            yield _one(rule, subject, rival)
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The judged Version, its scores that count, and what made them count."""
+
+    subject: Subject
+    scores: tuple[Score, ...]
+    demands: Demands
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A comparison with everything it rests on, before several at once are allowed for."""
+
+    rule: Comparison
+    pair: _Pair
+    rival: _Rival
+    known: Finding
+    found: Estimate
+
+    @property
+    def margin(self) -> float:
+        return self.rule.margin.of(self.pair.other.value)
+
+
+def compared(groups: Sequence[EvalGroup], subject: Subject) -> dict[int, list[Finding]]:
+    """Group's place -> the findings of its comparisons, in order.
+
+    Several claims of superiority are held to Holm's smaller errors, over all groups. That no metric is inferior needs
+    no correction: all of them must pass, so that the chance of a wrong pass is at most that of one.
+    """
+    named = {rule.metric for group in groups for rule in group.comparisons if not rule.is_pattern}
+    weighed = [
+        (place, each)
+        for place, group in enumerate(groups)
+        for rule in group.comparisons
+        for each in _of_rule(rule, _side(group, subject), named)
+    ]
+    claims = [each for _, each in weighed if _claims(each)]
+    divisors = iter(comparison.holm([_chance(each) for each in claims], [_allowed(each) for each in claims]))
+    told: dict[int, list[Finding]] = {}
+    for place, each in weighed:
+        divisor = next(divisors) if _claims(each) else 1
+        finding = _tested(each, divisor, len(claims)) if isinstance(each, _Weighed) else each
+        told.setdefault(place, []).append(finding)
+    return told
+
+
+def _side(group: EvalGroup, subject: Subject) -> _Side:
+    return _Side(subject, tuple(counted(subject.scores, group.demands, subject)), group.demands)
+
+
+def _claims(each: _Weighed | Finding) -> bool:
+    """Whether it is one of the claims that are corrected together: shadows claim nothing."""
+    return isinstance(each, _Weighed) and each.rule.test is Test.SUPERIOR and not each.rule.shadow
+
+
+def _chance(each: _Weighed | Finding) -> float:
+    return comparison.chance(each.found, margin=each.margin) if isinstance(each, _Weighed) else 1.0
+
+
+def _allowed(each: _Weighed | Finding) -> float:
+    return 1 - each.rule.confidence if isinstance(each, _Weighed) else 1.0
+
+
+def _of_rule(rule: Comparison, side: _Side, named: set[str]) -> Iterator[_Weighed | Finding]:
+    rival = _rival(rule, side)
+    if rival is None:
+        found: Iterator[_Weighed | Finding] = iter(
+            [Finding(_label(rule), Outcome.WAIVED, "no incumbent to compare with", metric=_exact(rule))]
+        )
+    else:
+        found = _every(rule, side, rival, named) if rule.is_pattern else iter([_one(rule, side, rival)])
+    for each in found:
+        yield replace(each, shadow=rule.shadow) if isinstance(each, Finding) else each
 
 
 def _label(rule: Comparison) -> str:
-    return f"{rule.metric} {rule.test}"
+    return f"{rule.metric} {rule.test}" + (" to the base" if rule.against is Against.BASE else "")
 
 
 def _exact(rule: Comparison) -> str:
     return "" if rule.is_pattern else rule.metric
 
 
-def _rival(rule: Comparison, subject: Subject) -> _Rival | None:
-    incumbent = subject.incumbent
-    if incumbent is not None:
-        name = incumbent.reference.rpartition("@")[2]
-        return _Rival(name, incumbent.scores, f"adapters score import {incumbent.reference} FILE", is_base=False)
-    if rule.waive_if is WaiveIf.NO_INCUMBENT:
+def _rival(rule: Comparison, side: _Side) -> _Rival | None:
+    subject, incumbent = side.subject, side.subject.incumbent
+    is_base = incumbent is None or rule.against is Against.BASE
+    if is_base and rule.waive_if is WaiveIf.NO_INCUMBENT:
         return None
-    name = f"the base {subject.base_reference}"
-    command = f"adapters score import --base {subject.base_reference} FILE"
-    return _Rival(name, subject.base_scores, command, is_base=True)
+    if incumbent is not None and not is_base:
+        name, recorded = incumbent.reference.rpartition("@")[2], incumbent.scores
+        command = f"adapters score import {incumbent.reference} FILE"
+    else:
+        name, recorded = f"the base {subject.base_reference}", subject.base_scores
+        command = f"adapters score import --base {subject.base_reference} FILE"
+    scores = tuple(counted(recorded, side.demands, subject, aged=False))
+    return _Rival(name, scores, recorded, command, is_base)
 
 
-def _every(rule: Comparison, subject: Subject, rival: _Rival, named: set[str]) -> Iterator[Finding]:
+def _every(rule: Comparison, side: _Side, rival: _Rival, named: set[str]) -> Iterator[_Weighed | Finding]:
     """One finding per metric that the pattern covers; one that says so when it covers none."""
-    covered = _covered(rule, subject, rival, named)
-    directed = [metric for metric in covered if _direction_of(metric, subject, rival) is not None]
+    covered = _covered(rule, side, rival, named)
+    directed = [metric for metric in covered if _direction_of(metric, side, rival) is not None]
     for metric in directed:
-        yield _one(replace(rule, metric=metric), subject, rival)
+        yield _one(replace(rule, metric=metric), side, rival)
     undirected = [metric for metric in covered if metric not in directed]
     if undirected:
         reason = f"not compared, because it is not clear which way is better: {', '.join(undirected)}"
         # Something must have been compared: directions left out everywhere would otherwise switch the rule off.
-        outcome, fix = (Outcome.WAIVED, "") if directed else (Outcome.PENDING, _say_direction(subject, undirected[0]))
+        outcome, fix = (
+            (Outcome.WAIVED, "") if directed else (Outcome.PENDING, _say_direction(side.subject, undirected[0]))
+        )
         yield Finding(_label(rule), outcome, reason, fix)
     elif not covered and rival.is_base:
-        yield _nothing_to_compare(rule, rival)
+        yield _nothing_to_compare(rule, rival, side)
     elif not covered and not named:
         yield Finding(_label(rule), Outcome.PENDING, f"{rival.name} has no score of such a metric", rival.score_it)
 
 
-def _covered(rule: Comparison, subject: Subject, rival: _Rival, named: set[str]) -> list[str]:
+def _covered(rule: Comparison, side: _Side, rival: _Rival, named: set[str]) -> list[str]:
     """The rival's metrics that the pattern means.
 
     A base may have been scored on many tasks for many adapters: of those, only what this Version was scored on too.
@@ -101,26 +172,37 @@ def _covered(rule: Comparison, subject: Subject, rival: _Rival, named: set[str])
     pattern = re.compile(".*".join(re.escape(part) for part in rule.metric.split("*")), re.DOTALL)
     metrics = {score.metric for score in rival.scores} - named
     if rival.is_base:
-        metrics &= {score.metric for score in subject.scores}
+        metrics &= {score.metric for score in side.scores}
     return sorted(metric for metric in metrics if pattern.fullmatch(metric))
 
 
-def _nothing_to_compare(rule: Comparison, rival: _Rival) -> Finding:
-    reason = f"no incumbent to compare with, and {rival.name} has no such score"
+def _nothing_to_compare(rule: Comparison, rival: _Rival, side: _Side) -> Finding:
+    first = "" if rule.against is Against.BASE else "no incumbent to compare with, and "
+    why = _unfit(rule.metric, rival, side)
+    reason = f"{first}{rival.name} has no such score" + (f" that counts: {why}" if why else "")
     return Finding(_label(rule), Outcome.WAIVED, reason, metric=_exact(rule))
 
 
-def _one(rule: Comparison, subject: Subject, rival: _Rival) -> Finding:
-    mine = [score for score in subject.scores if score.metric == rule.metric]
+def _unfit(metric: str, rival: _Rival, side: _Side) -> str:
+    """Why none of the rival's scores of a metric counts; age is not asked of it."""
+    return unfit(rival.recorded, metric, replace(side.demands, max_age=None), side.subject)
+
+
+def _one(rule: Comparison, side: _Side, rival: _Rival) -> _Weighed | Finding:
+    subject = side.subject
+    mine = [score for score in side.scores if score.metric == rule.metric]
     others = [score for score in rival.scores if score.metric == rule.metric]
     blank = Finding(_label(rule), Outcome.PENDING, "", metric=rule.metric)
     if rival.is_base and not others:
-        return _nothing_to_compare(rule, rival)
+        return _nothing_to_compare(rule, rival, side)
     if not mine:
-        reason = f"never measured, but {rival.name} has {shown(others[-1].value)}" if others else "never measured"
+        why = unfit(subject.scores, rule.metric, side.demands, subject) or "never measured"
+        reason = f"{why}, but {rival.name} has {shown(others[-1].value)}" if others else why
         return replace(blank, reason=reason, fix=measure(subject, rule.metric))
     if not others:
-        return replace(blank, reason=f"{rival.name} was never measured on it", fix=rival.score_it)
+        why = _unfit(rule.metric, rival, side)
+        reason = f"what {rival.name} has does not count: {why}" if why else f"{rival.name} was never measured on it"
+        return replace(blank, reason=reason, fix=rival.score_it)
     pair = _comparable(mine, others)
     if pair is None:
         reason = f"measured differently from {rival.name}: {_differing(mine[-1], others[-1])}"
@@ -145,7 +227,7 @@ def _differing(mine: Score, other: Score) -> str:
     return "; ".join(texts[:LISTED_SETTINGS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _weighed(rule: Comparison, pair: _Pair, *, rival: _Rival, subject: Subject, blank: Finding) -> Finding:
+def _weighed(rule: Comparison, pair: _Pair, *, rival: _Rival, subject: Subject, blank: Finding) -> _Weighed | Finding:
     if pair.direction is None:
         fix = _say_direction(subject, rule.metric)
         return replace(blank, outcome=Outcome.ERROR, reason=_unclear(pair, rival), fix=fix)
@@ -156,60 +238,99 @@ def _weighed(rule: Comparison, pair: _Pair, *, rival: _Rival, subject: Subject, 
         reason = f"{shown(pair.mine.value)}, but {rival.name} was measured as {unusable(pair.other)}"
         return replace(known, outcome=Outcome.INCONCLUSIVE, reason=reason, fix=rival.score_it)
     known = replace(known, baseline=pair.other.value, margin=rule.margin.of(pair.other.value))
-    found = comparison.difference(pair.mine, pair.other, direction=pair.direction, confidence=rule.confidence)
-    if found is None:
+    found = _estimate(pair, pair.direction, subject)
+    if found is None or comparison.bounded(found, confidence=rule.confidence) is None:
         return _without_spread(known, pair, rival=rival, subject=subject)
-    return _tested(rule, found, pair, rival=rival, known=known)
+    return _Weighed(rule, pair, rival, known, found)
 
 
-def _tested(rule: Comparison, found: Difference, pair: _Pair, *, rival: _Rival, known: Finding) -> Finding:
-    answer = comparison.shows(found, rule.test, margin=rule.margin.of(pair.other.value))
+def _estimate(pair: _Pair, direction: Direction, subject: Subject) -> Estimate | None:
+    """By the samples that both sides have, where outcomes are stored; else by their values and errors."""
+    digests = [score.outcomes for score in (pair.mine, pair.other)]
+    sides = [subject.outcomes(digest) if digest else None for digest in digests]
+    pairs = outcomes.common(sides[0], sides[1]) if sides[0] and sides[1] else []
+    seed = int(hex_of(of_json({"outcomes": digests}))[:8], 16) if pairs else 0
+    return comparison.estimate(pair.mine, pair.other, direction=direction, pairs=pairs, seed=seed)
+
+
+def _tested(each: _Weighed, divisor: int, claims: int) -> Finding:
+    """The finding of a comparison, its error divided by `divisor` because of that many claims."""
+    rule = each.rule
+    found = comparison.bounded(each.found, confidence=1 - (1 - rule.confidence) / divisor)
+    if found is None:
+        return replace(
+            each.known, outcome=Outcome.ERROR, reason="its bounds are too large for numbers", shadow=rule.shadow
+        )
+    answer = comparison.shows(found, rule.test, margin=each.margin)
     outcome = {True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[answer]
+    needed = _more(each, found) if outcome is Outcome.INCONCLUSIVE else None
+    corrected = _correction(rule, divisor, claims)
     return replace(
-        known,
+        each.known,
         outcome=outcome,
-        reason=_told(rule, found, pair, rival),
-        fix=_next_step(rule, found, pair, outcome),
+        reason=f"{_told(each, found)}{', ' + corrected if claims > 1 and _claims(each) else ''}",
+        fix=_next_step(outcome, needed, each.found.n),
         difference=found.mean,
         interval=(found.low, found.high),
         confidence=found.confidence,
+        n=each.found.n if each.found.n is not None else each.known.n,
         method=found.method,
+        correction=corrected,
+        needed=needed,
+        shadow=rule.shadow,
     )
 
 
-def _told(rule: Comparison, found: Difference, pair: _Pair, rival: _Rival) -> str:
+def _correction(rule: Comparison, divisor: int, claims: int) -> str:
+    if rule.shadow:
+        return "none: it decides nothing"
+    if rule.test is Test.NON_INFERIOR:
+        return "none needed: all must pass"
+    return f"Holm: error divided by {divisor} of {claims} claims" if claims > 1 else "none needed: one claim"
+
+
+def _told(each: _Weighed, found: Difference) -> str:
+    """Value, difference, bounds, margin, method and n, in one order, so that findings can be read down a column."""
+    rule, pair = each.rule, each.pair
     value, baseline = apart(pair.mine.value, pair.other.value)
     side = "better" if found.mean > 0 else "worse"
     change = f"{side} by {shown(abs(found.mean), digits=3)}" if found.mean else "equal"
-    bounds = f"{found.confidence * 100:.4g}% bounds [{signed(found.low)}, {signed(found.high)}]"
-    sizes = " and ".join(f"{score.n:,}" if score.n is not None else "unknown" for score in (pair.mine, pair.other))
-    against = f"{value} against {baseline} of {rival.name}"
-    return f"{against}: {change}, {bounds}, {_asked(rule, pair)}; {found.method}, n={sizes}"
+    percent = f"{found.confidence * 100:.4g}%"
+    sign = "+" if rule.test is Test.SUPERIOR else "-"
+    margin = f"{sign}{shown(each.margin, digits=3)}" + (f" ({rule.margin})" if rule.margin.relative else "")
+    sizes = _sizes(each)
+    return (
+        f"{value} against {baseline} of {each.rival.name}: {change}, "
+        f"{percent} bounds [{signed(found.low)}, {signed(found.high)}], margin {margin}; {found.method}, n={sizes}"
+    )
 
 
-def _asked(rule: Comparison, pair: _Pair) -> str:
-    margin = shown(rule.margin.of(pair.other.value), digits=3) + (f" ({rule.margin})" if rule.margin.relative else "")
-    if rule.test is Test.SUPERIOR:
-        return f"must be better by more than {margin}"
-    return f"must not be worse by more than {margin}"
+def _sizes(each: _Weighed) -> str:
+    if each.found.method.startswith("paired"):
+        return f"{each.found.n:,}"
+    sizes = [f"{score.n:,}" if score.n is not None else "unknown" for score in (each.pair.mine, each.pair.other)]
+    return sizes[0] if sizes[0] == sizes[1] != "unknown" else " and ".join(sizes)
 
 
-def _next_step(rule: Comparison, found: Difference, pair: _Pair, outcome: Outcome) -> str:
+def _more(each: _Weighed, found: Difference) -> int | None:
+    needed = comparison.samples_to_decide(each.found, each.rule.test, margin=each.margin, confidence=found.confidence)
+    return needed - each.found.n if needed is not None and each.found.n is not None else None
+
+
+def _next_step(outcome: Outcome, needed: int | None, n: int | None) -> str:
     if outcome is Outcome.PASS:
         return ""
     if outcome is Outcome.FAIL:
         return "promote another version, or set another margin in the stage's policy"
-    margin = rule.margin.of(pair.other.value)
-    needed = comparison.samples_to_decide(found, rule.test, margin=margin, candidate=pair.mine, baseline=pair.other)
-    if needed is None:
+    if needed is None or n is None:
         return "score both on more samples"
-    return f"score both on more samples: about {needed:,} each would decide if the difference stays"
+    return f"score both on {needed:,} more samples, {needed + n:,} in all: that decides if the difference stays"
 
 
 def _without_spread(known: Finding, pair: _Pair, *, rival: _Rival, subject: Subject) -> Finding:
     """Two bare numbers: without a standard error nobody can tell a difference from noise, so it decides nothing."""
     sides = ((subject.reference, pair.mine), (rival.name, pair.other))
-    lacking = [name for name, score in sides if comparison.spread(score, confidence=0.95) is None]
+    lacking = [name for name, score in sides if comparison.spread(score) is None]
     rate = is_rate(pair.mine.metric)
     wanted = "a standard error or the number of samples" if rate else "a standard error"
     value, baseline = apart(pair.mine.value, pair.other.value)
@@ -225,8 +346,8 @@ def _direction(*scores: Score | None) -> Direction | None:
     return said.pop() if len(said) == 1 else None
 
 
-def _direction_of(metric: str, subject: Subject, rival: _Rival) -> Direction | None:
-    return _direction(latest(subject.scores, metric), latest(rival.scores, metric))
+def _direction_of(metric: str, side: _Side, rival: _Rival) -> Direction | None:
+    return _direction(latest(side.scores, metric), latest(rival.scores, metric))
 
 
 def _unclear(pair: _Pair, rival: _Rival) -> str:

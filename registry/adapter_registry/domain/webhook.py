@@ -27,6 +27,17 @@ TYPES: Mapping[tuple[str, Outcome], str] = {
     ("promote", Outcome.DONE): "stage.moved",
     ("rollback", Outcome.DONE): "stage.moved",
     ("promote", Outcome.REFUSED): "stage.refused",
+    ("request.draft", Outcome.DONE): "request.opened",
+    ("request.waiting", Outcome.DONE): "request.waiting",
+    ("request.approve", Outcome.DONE): "request.approved",
+    ("request.applied", Outcome.DONE): "request.ended",
+    ("request.refused", Outcome.REFUSED): "request.ended",
+    ("request.declined", Outcome.REFUSED): "request.ended",
+    ("request.expired", Outcome.REFUSED): "request.ended",
+    ("request.failed", Outcome.REFUSED): "request.ended",
+    ("request.superseded", Outcome.DONE): "request.ended",
+    ("request.cancelled", Outcome.DONE): "request.ended",
+    ("hold.lift", Outcome.DONE): "hold.lifted",
     ("tag.set", Outcome.DONE): "tag.moved",
     ("tag.remove", Outcome.DONE): "tag.removed",
     ("score.add", Outcome.DONE): "score.added",
@@ -43,7 +54,20 @@ EVENTS = tuple(sorted(set(TYPES.values())))
 EVERYTHING = "*"
 
 _OF_THE_REGISTRY = ("base.", "policy.")
-_TOLD = ("stage", "tag", "digest", "base", "semver", "decision", "blockers", "revision", "job", "kind")
+_TOLD = (
+    "stage",
+    "tag",
+    "digest",
+    "base",
+    "semver",
+    "decision",
+    "blockers",
+    "revision",
+    "job",
+    "kind",
+    "request",
+    "state",
+)
 _BACKOFF_SECONDS = (5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600, 12 * 3_600)
 JITTER = 0.2
 LONGEST_URL = 2_048

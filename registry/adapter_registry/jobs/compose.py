@@ -33,6 +33,7 @@ DEFAULTS: Mapping[str, Any] = {
     "normalise": None,
     "dtype": "float32",
     "equivalent": False,
+    "device": "cpu",
 }
 SUMS = ("linear:sum", "svd:sum", "cat:sum")
 """Methods of which one adapter at weight 1 is that adapter."""
@@ -101,11 +102,14 @@ class Compose:
         from adapter_registry.tensors.compose import compose  # noqa: PLC0415
         from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415
         from adapter_registry.tensors.compose_refusals import Part  # noqa: PLC0415
+        from adapter_registry.tensors.devices import device_of, memory_explained  # noqa: PLC0415
         from adapter_registry.tensors.loaded import loaded  # noqa: PLC0415
 
         base, files = making.take_base(scratch), scratch / INPUTS / making.BASE_FILES
         how, wanted = how_of(recipe.options)
+        device = device_of(recipe.options.get("device", "cpu"))
         with ExitStack() as stack:
+            stack.enter_context(memory_explained(device))
             parts = [
                 Part(stack.enter_context(loaded(scratch / INPUTS / str(i), base)), each.weight, _called(each))
                 for i, each in enumerate(recipe.inputs)
@@ -113,8 +117,8 @@ class Compose:
             weights = stack.enter_context(base_weights(files)) if files.exists() else None
             method = find_method(recipe.options["method"])[2]
             tell = making.teller(report, "composed")
-            made = compose(parts, method, how, wanted, seed=recipe.seed, base=weights, tell=tell)
-            outcome = making.outcome_of(made.fits, made.notices, "cpu")
+            made = compose(parts, method, how, wanted, seed=recipe.seed, base=weights, tell=tell, device=device)
+            outcome = making.outcome_of(made.fits, made.notices, device.name)
             write_adapter(scratch / OUT, replace(made.adapter, readme=_readme(recipe, outcome)))
         return outcome
 
@@ -145,6 +149,7 @@ def how_of(options: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415  numpy, where it is needed
+    from adapter_registry.tensors.devices import check_name  # noqa: PLC0415
 
     options = making.read_options(given, DEFAULTS, kind="composing")
     if not isinstance(options["method"], str):
@@ -155,6 +160,11 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise InvalidInput(f"{number} is a finite number, not {str(value)[:40]!r}.")
     how_of(options)
+    check_name(options["device"])
+    if options["device"] != "cpu" and method.dense is None:
+        raise InvalidInput(
+            f"{name}:{dialect} works on the factors, whose small matrices a GPU does not help: leave --device out."
+        )
     if method.masks and options["density"] is None:
         raise InvalidInput(f"{name} leaves entries out: say which share of them stays with --density, 0 to 1.")
     for option in ("density", "spread", "outliers", "election", "normalise"):

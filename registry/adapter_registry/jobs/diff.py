@@ -18,8 +18,9 @@ from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.jobs.kind import INPUTS, OUT, Report
 
-DEFAULTS: Mapping[str, bool] = {"exact": False, "weights": False, "intruders": False}
-"""Options: look at every element; hold deltas against the base's weights; look for intruder dimensions there."""
+DEFAULTS: Mapping[str, Any] = {"exact": False, "weights": False, "intruders": False, "device": "cpu"}
+"""Options: look at every element; hold deltas against the base's weights; look for intruder dimensions there, and on
+which device."""
 SIDES, BASE = ("first", "second"), "base"
 KEPT = 16
 """Singular values and angles of each kind that the record of a job holds."""
@@ -69,10 +70,12 @@ class Diff:
     def compute(self, recipe: Recipe, scratch: Path, report: Report) -> dict[str, Any]:
         """See kind.Kind.compute; `out` holds the whole answer, `diff.json`, and its picture, `diff.svg`."""
         from adapter_registry.tensors.against_base import against  # noqa: PLC0415  numpy, where it is needed
+        from adapter_registry.tensors.devices import device_of  # noqa: PLC0415
         from adapter_registry.tensors.diff import Input, diff  # noqa: PLC0415
         from adapter_registry.tensors.picture import picture  # noqa: PLC0415
 
         inputs, options = scratch / INPUTS, recipe.options
+        device = device_of(options.get("device", "cpu"))
         sides = []
         for side in SIDES:
             told = msgspec.json.decode((inputs / f"{side}.json").read_bytes())
@@ -81,7 +84,8 @@ class Diff:
         with ExitStack() as stack:
             finish = None
             if (inputs / BASE).exists():
-                finish = stack.enter_context(against(inputs / BASE, cache=None, intruders=options["intruders"]))
+                looked = against(inputs / BASE, cache=None, intruders=options["intruders"], device=device)
+                finish = stack.enter_context(looked)
             found = diff(
                 *sides,
                 exact=options["exact"],
@@ -99,13 +103,19 @@ class Diff:
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    from adapter_registry.tensors.devices import check_name  # noqa: PLC0415  numpy, where it is needed
+
     unknown = sorted(given.keys() - DEFAULTS.keys())
     if unknown:
         raise InvalidInput(f"a difference has no option {unknown[0][:60]!r}; it has {', '.join(DEFAULTS)}.")
-    wrong = sorted(name for name, value in given.items() if not isinstance(value, bool))
+    check_name(given.get("device", "cpu"))
+    wrong = sorted(name for name, value in given.items() if name != "device" and not isinstance(value, bool))
     if wrong:
         raise InvalidInput(f"{wrong[0]} is true or false, not {str(given[wrong[0]])[:40]!r}.")
-    return {**DEFAULTS, **given}
+    options = {**DEFAULTS, **given}
+    if options["device"] != "cpu" and not options["intruders"]:
+        raise InvalidInput("--device is for --intruders: all else is worked out on small matrices. Leave it out.")
+    return options
 
 
 def shortened(found: VersionDiff) -> VersionDiff:

@@ -27,6 +27,7 @@ DEFAULTS: Mapping[str, Any] = {
     "max_shard_size": None,
     "accumulate": "float32",
     "workers": None,
+    "device": "cpu",
     "onto": None,
 }
 
@@ -158,6 +159,7 @@ def options_of(given: Mapping[str, Any]) -> Options:
     for name, kinds in (("dtype", (str,)), ("max_shard_size", (int,)), ("workers", (int,)), ("onto", (str,))):
         if told[name] is not None and type(told[name]) not in kinds:
             raise InvalidInput(f"{name} is no {str(told[name])[:40]!r}.")
-    options = Options(told["dtype"], told["max_shard_size"], told["accumulate"], told["workers"], told["onto"])
+    kept = (told[name] for name in ("dtype", "max_shard_size", "accumulate", "workers", "device", "onto"))
+    options = Options(*kept)
     check_options(options)
     return options

@@ -5,146 +5,95 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from adapter_registry.domain import lock
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.digest import short
-from adapter_registry.domain.errors import InvalidInput, NotFound
+from adapter_registry.domain.errors import Conflict, InvalidInput, NotFound, PromotionRefused, Revoked
 from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.finding import Incumbent, Subject
 from adapter_registry.domain.gate import judge
-from adapter_registry.domain.lock import Verdict
-from adapter_registry.domain.policy import DEFAULT_PRESET, Policy, preset
+from adapter_registry.domain.passage import Hold
+from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.policy_lint import Advice
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.promotion import Decision, Kind, Promotion, decide, inputs_digest, rollback_target
+from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
 from adapter_registry.domain.reference import parse
+from adapter_registry.domain.request import Request
+from adapter_registry.domain.satisfiable import unsatisfied
 from adapter_registry.domain.stage import check_stage
+from adapter_registry.services.judgement import Judged, PolicyInForce, frozen, in_force, judged
+from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened
 from adapter_registry.services.pull import served
 from adapter_registry.services.references import no_adapter, version_of
+from adapter_registry.services.subject import gathered
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyInForce:
-    """A stage's policy and its revision; revision 0 is the built-in preset that nobody changed yet."""
-
-    policy: Policy
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The answer to `promote`, moved or not.
-
-    Attributes:
-        version: what was judged.
-        stage: what it was to enter.
-        incumbent: the Version that held the stage; None when nobody did.
-        in_force: the policy that judged.
-        decision: with every finding.
-        promotion: the record of the move; None when nothing moved.
-        already: whether the stage pointed to this Version before.
-    """
-
-    version: Version
-    stage: str
-    incumbent: Version | None
-    in_force: PolicyInForce
-    decision: Decision
-    promotion: Promotion | None
-    already: bool
-
-
-def explain(backend: Backend, *, reference: str, stage: str) -> Judged:
+def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = False) -> Judged:
     """What `promote` would say now; nothing is written."""
+    check_stage(stage)
     with backend.catalog.reading() as tx:
-        return _judged(backend, tx, reference, check_stage(stage))
+        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
+        return judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix)))
 
 
-def promote(backend: Backend, *, reference: str, stage: str, reason: str = "") -> Judged:
-    """Move a stage to a Version if every gate of the stage passes.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants of a version: the stage, by which path, and why."""
 
-    Version, stage, scores and policy are read and judged under the same lock under which the stage moves. The
-    attempt is recorded either way; the answer says whether it moved, and every blocker if not.
+    stage: str
+    hotfix: bool = False
+    reason: str = ""
+
+
+def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", hotfix: bool = False) -> Judged:
+    """Move a stage to a Version if every gate of the stage passes; open a request where something can still arrive.
+
+    Version, stage, scores, policy and approvals are read and judged under the same lock under which the stage moves.
+    The attempt is recorded either way; the answer says whether it moved, and every blocker if not.
+
+    Args:
+        backend: the registry.
+        reference: which version.
+        stage: where to.
+        reason: why.
+        hotfix: take the hotfix path: other stages to come from, no soak time, one more approval.
+
+    Raises:
+        InvalidInput: a hotfix without a reason, or into a stage whose policy has no hotfix path.
     """
     check_stage(stage)
+    if hotfix and not reason.strip():
+        raise InvalidInput("a hotfix needs a reason; nothing was changed. Give one with --reason.")
     with backend.catalog.writing() as tx:
-        judged = _judged(backend, tx, reference, stage)
-        if judged.decision.promotes and not judged.already:
-            promotion = _promotion(backend, judged, tx.stages.hold(judged.version.adapter, stage) + 1, reason)
-            tx.stages.move(promotion)
-            judged = replace(judged, promotion=promotion)
-        outcome = Outcome.DONE if judged.decision.promotes else Outcome.REFUSED
-        tx.events.append(_entry(backend, "promote", judged, outcome, reason))
-    return judged
+        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
+        tx.stages.hold(version.adapter, stage)
+        found = judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix, reason)))
+        outcome = Outcome.DONE if found.decision.promotes else Outcome.REFUSED
+        if found.request.id:
+            found = advance(backend, tx, found)
+        elif found.decision.promotes and not found.already:
+            found = moved(backend, tx, found)
+        else:
+            if found.decision.outcome is Result.WAITING and not found.already:
+                found = opened(backend, tx, found)
+            tx.events.append(attempt(backend, found, outcome))
+    return found
 
 
-def _judged(backend: Backend, tx: Transaction, reference: str, stage: str) -> Judged:
-    version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
-    tx.stages.hold(version.adapter, stage)
-    incumbent = tx.versions.staged(version.adapter, stage)
-    in_force = _in_force(tx, stage)
-    subject = _subject(tx, version, incumbent)
-    decision = decide(judge(in_force.policy, subject), digest=inputs_digest(in_force.policy, subject))
-    already = incumbent is not None and incumbent.number == version.number
-    return Judged(version, stage, incumbent, in_force, decision, None, already)
-
-
-def _subject(tx: Transaction, version: Version, incumbent: Version | None) -> Subject:
-    return Subject(
-        reference=version.reference,
-        digest=version.digest,
-        base=version.base,
-        base_reference=f"{version.base_name}@{short(version.base)}",
-        verdict=_verdict(tx, version),
-        description=version.description,
-        labels=version.labels,
-        message=version.message,
-        scores=tuple(each.score for each in tx.scores.of(version.digest)),
-        incumbent=_incumbent(tx, incumbent) if incumbent and incumbent.number != version.number else None,
-        base_scores=tuple(each.score for each in tx.scores.of(version.base)),
+def _mine(backend: Backend, tx: Transaction, version: Version, wish: Wish) -> Request:
+    """The open request for this, or the draft of one."""
+    there = tx.requests.open_for(version.adapter, wish.stage)
+    who = backend.actor
+    if there and there.version == version.digest and there.hotfix == wish.hotfix:
+        # Whoever asks again and says more is taken at the later word.
+        return replace(there, reason=wish.reason) if wish.reason and there.requester == who else there
+    machine = backend.asks.machine
+    if wish.hotfix and not in_force(tx, wish.stage).policy.process.hotfixes:
+        raise InvalidInput(f"the policy of {wish.stage} declares no hotfix path; nothing was changed.")
+    return Request(
+        *(0, version.adapter, wish.stage, version.number, version.digest, who),
+        machine=machine,
+        hotfix=wish.hotfix,
+        reason=wish.reason,
+        opened_at=backend.clock(),
     )
-
-
-def _incumbent(tx: Transaction, version: Version) -> Incumbent:
-    scores = tuple(each.score for each in tx.scores.of(version.digest))
-    return Incumbent(version.reference, version.digest, scores)
-
-
-def _verdict(tx: Transaction, version: Version) -> Verdict | None:
-    base = tx.bases.get(version.base)
-    return lock.compare(base, base) if base else None
-
-
-def _promotion(backend: Backend, judged: Judged, sequence: int, reason: str) -> Promotion:
-    return Promotion(
-        adapter=judged.version.adapter,
-        stage=judged.stage,
-        sequence=sequence,
-        number=judged.version.number,
-        version=judged.version.digest,
-        previous=judged.incumbent.number if judged.incumbent else None,
-        kind=Kind.PROMOTE,
-        actor=backend.actor,
-        reason=reason,
-        findings=judged.decision.findings,
-        policy=judged.in_force.policy.digest,
-        policy_revision=judged.in_force.revision,
-        decision=judged.decision.digest,
-        at=backend.clock(),
-    )
-
-
-def _entry(backend: Backend, action: str, judged: Judged, outcome: Outcome, reason: str) -> Entry:
-    detail = {
-        "stage": judged.stage,
-        "digest": judged.version.digest,
-        "from": judged.incumbent.reference if judged.incumbent else None,
-        "decision": judged.decision.digest,
-        "result": str(judged.decision.outcome),
-        "blockers": [str(finding) for finding in judged.decision.blockers],
-        "reason": reason,
-        "policy_revision": judged.in_force.revision,
-    }
-    return Entry(action, judged.version.reference, outcome, backend.actor, backend.clock(), detail)
 
 
 def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = None, reason: str = "") -> Promotion:
@@ -162,31 +111,65 @@ def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = Non
         Conflict: `to` holds it now, or nothing came before.
     """
     check_stage(stage)
-    with backend.catalog.writing() as tx:
-        sequence = tx.stages.hold(adapter, stage)
-        if tx.versions.spelled(adapter) != adapter:
-            raise no_adapter(tx, adapter)
-        moves = tx.stages.history(adapter, stage)
-        number = version_of(tx, parse(to, namespace=backend.namespace, in_use=adapter)).number if to else None
-        target = rollback_target(moves, to=number)
-        version = tx.versions.numbered(adapter, target.number)
-        if version is None:
-            raise NotFound(f"v{target.number}, where {stage} would go back to, was removed; choose another with --to.")
-        served(version)
-        promotion = replace(
-            target,
-            sequence=sequence + 1,
-            previous=moves[0].number,
-            kind=Kind.ROLLBACK,
-            actor=backend.actor,
-            reason=reason,
-            findings=(),
-            at=backend.clock(),
-        )
-        tx.stages.move(promotion)
-        detail = {"stage": stage, "digest": version.digest, "from": f"{adapter}@v{moves[0].number}", "reason": reason}
-        tx.events.append(Entry("rollback", version.reference, Outcome.DONE, backend.actor, promotion.at, detail))
+    try:
+        with backend.catalog.writing() as tx:
+            sequence = tx.stages.hold(adapter, stage)
+            if tx.versions.spelled(adapter) != adapter:
+                raise no_adapter(tx, adapter)
+            target, version = _target(backend, tx, adapter, stage, to)
+            _check_rollback(backend, tx, version, stage, reason)
+            before = tx.stages.history(adapter, stage)[0].number
+            promotion = replace(
+                target,
+                sequence=sequence + 1,
+                previous=before,
+                kind=Kind.ROLLBACK,
+                actor=backend.actor,
+                reason=reason,
+                findings=(),
+                at=backend.clock(),
+            )
+            tx.stages.move(promotion)
+            if in_force(tx, stage).policy.process.rollbacks.hold:
+                tx.requests.set_hold(Hold(adapter, stage, backend.actor, promotion.at, reason))
+            detail = {**move_detail(promotion), "from": f"{adapter}@v{before}", "reason": reason}
+            tx.events.append(Entry("rollback", version.reference, Outcome.DONE, backend.actor, promotion.at, detail))
+    except (Conflict, InvalidInput, Revoked, PromotionRefused) as refused:
+        with backend.catalog.writing() as tx:
+            detail = {"stage": stage, "to": to, "reason": reason, "blockers": [refused.text]}
+            tx.events.append(Entry("rollback", adapter, Outcome.REFUSED, backend.actor, backend.clock(), detail))
+        raise
     return promotion
+
+
+def _target(backend: Backend, tx: Transaction, adapter: str, stage: str, to: str | None) -> tuple[Promotion, Version]:
+    """(the promotion gone back to, its Version)."""
+    moves = tx.stages.history(adapter, stage)
+    number = version_of(tx, parse(to, namespace=backend.namespace, in_use=adapter)).number if to else None
+    target = rollback_target(moves, to=number)
+    window = in_force(tx, stage).policy.process.rollbacks.window
+    earlier = tuple(dict.fromkeys(move.number for move in moves if move.number != moves[0].number))
+    if window is not None and target.number not in earlier[:window]:
+        near = ", ".join(f"v{each}" for each in earlier[:window])
+        raise Conflict(f"v{target.number} is not among the last {window} incumbents ({near}); {stage} did not move.")
+    version = tx.versions.numbered(adapter, target.number)
+    if version is None:
+        raise NotFound(f"v{target.number}, where {stage} would go back to, was removed; choose another with --to.")
+    return target, served(version)
+
+
+def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: str, reason: str) -> None:
+    """Refuse what the policy's process refuses of a rollback, and a version that fits its base no more."""
+    policy = in_force(tx, stage).policy
+    if policy.process.rollbacks.reason_required and not reason.strip():
+        raise InvalidInput(f"going back in {stage} needs a reason; nothing moved. Give one with --reason.")
+    windows = frozen(tx, version.adapter, stage, at=backend.clock())
+    if windows and policy.process.freezing.respect and not policy.process.freezing.rollback_exempt:
+        raise Conflict(f"{stage} is frozen until {windows[0].ends} {windows[0].zone}, rollbacks too; nothing moved.")
+    asked = Policy(stage, policy.verdicts)
+    decision = decide(judge(asked, gathered(backend, tx, version, None, policy=asked)), digest=version.digest)
+    if refused := refusal(decision, reference=version.reference, stage=stage):
+        raise refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,31 +224,34 @@ def _moment(text: str) -> str:
 def policy(backend: Backend, *, stage: str) -> PolicyInForce:
     """The policy a stage judges by."""
     with backend.catalog.reading() as tx:
-        return _in_force(tx, check_stage(stage))
-
-
-def _in_force(tx: Transaction, stage: str) -> PolicyInForce:
-    stored = tx.stages.policy(stage)
-    if stored is None:
-        return PolicyInForce(preset(DEFAULT_PRESET, stage=stage), 0)
-    revision, document = stored
-    return PolicyInForce(document, revision)
+        return in_force(tx, check_stage(stage))
 
 
 def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce:
     """Give a stage a new revision of its policy; the same rules again change nothing.
 
     Raises:
-        InvalidInput: the document is for another stage.
+        InvalidInput: the document is for another stage, or asks for approvals that nobody could give.
     """
     check_stage(stage)
     if policy.stage != stage:
         raise InvalidInput(f"the document is a policy for {policy.stage!r}, not for {stage!r}; nothing was changed.")
     with backend.catalog.writing() as tx:
-        before = _in_force(tx, stage)
+        before = in_force(tx, stage)
+        impossible = [each for each in unsatisfied(policy, tx.accounts.all(), tx.requests.groups()) if each.impossible]
+        if impossible:
+            told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)
+            raise InvalidInput(f"nobody could satisfy this policy, so nothing was changed: {told}.")
         if before.policy.digest == policy.digest and before.revision:
             return before
         revision = tx.stages.set_policy(policy, by=backend.actor, at=backend.clock())
         detail = {"stage": stage, "revision": revision, "digest": policy.digest, "before": before.policy.digest}
         tx.events.append(Entry("policy.set", stage, Outcome.DONE, backend.actor, backend.clock(), detail))
     return PolicyInForce(policy, revision)
+
+
+def lint_policy(backend: Backend, *, stage: str, policy: Policy) -> tuple[Advice, ...]:
+    """What of a policy's approvals nobody could give, as accounts and groups are now."""
+    check_stage(stage)
+    with backend.catalog.reading() as tx:
+        return unsatisfied(policy, tx.accounts.all(), tx.requests.groups())

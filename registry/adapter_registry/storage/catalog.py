@@ -14,7 +14,9 @@ from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_identities import IdentityTable
 from adapter_registry.storage.catalog_jobs import JobTable
-from adapter_registry.storage.catalog_records import BlobTable, EventTable, ScoreTable
+from adapter_registry.storage.catalog_records import BlobTable, EventTable
+from adapter_registry.storage.catalog_requests import RequestTable
+from adapter_registry.storage.catalog_scores import ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
 from adapter_registry.storage.catalog_versions import VersionTable
@@ -38,6 +40,7 @@ class SqlTransaction:
     stored_bases: StoredBaseTable
     identities: IdentityTable
     jobs: JobTable
+    requests: RequestTable
 
 
 class SqlCatalog:
@@ -77,4 +80,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         stored_bases=StoredBaseTable(connection),
         identities=IdentityTable(connection),
         jobs=JobTable(connection),
+        requests=RequestTable(connection),
     )

@@ -10,7 +10,8 @@ from adapter_registry.domain.access import Grant, Principal
 from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.ports import KeptAnswer
 from adapter_registry.storage.rows import from_text, insert_missing, to_text
-from adapter_registry.storage.tables import accounts, answers, secrets, tokens
+from adapter_registry.storage.tables import answers
+from adapter_registry.storage.tables_people import accounts, secrets, tokens
 
 _MINUTE = len("2026-01-01T00:00")
 _GRANTS = tuple[Grant, ...]

@@ -10,15 +10,8 @@ from sqlalchemy import Connection, bindparam, delete, select
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.draft import Branch, Draft
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import (
-    adapters,
-    branches,
-    namespaces,
-    owned_blobs,
-    staged_xorbs,
-    version_files,
-    versions,
-)
+from adapter_registry.storage.tables import adapters, branches, owned_blobs, staged_xorbs, version_files, versions
+from adapter_registry.storage.tables_people import namespaces
 
 # Asked by every pull of a Hub client; made once, because making them takes longer than answering them.
 _CREATED = select(adapters.c.created_at).where(adapters.c.name == bindparam("wanted_adapter"))

@@ -10,7 +10,7 @@ from adapter_registry.domain.access import Grant
 from adapter_registry.domain.sign_in import Attempt, Identity
 from adapter_registry.domain.trust import Trust
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import attempts, identities, spent_tokens, tokens, trusts
+from adapter_registry.storage.tables_people import attempts, identities, spent_tokens, tokens, trusts
 
 MOST_ATTEMPTS = 50_000
 """Sign-ins that are remembered at once: whoever begins one has not said yet who they are."""

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.job import LOG_LINES, LONGEST_LINE, Job, LogLine, Run, State, progressed
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import job_files, job_lines, job_runs, jobs
+from adapter_registry.storage.tables_work import job_files, job_lines, job_runs, jobs
 
 _OPEN = jobs.c.state.in_([str(state) for state in State if not state.ended])
 

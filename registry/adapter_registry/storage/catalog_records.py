@@ -1,59 +1,19 @@
-"""Rows of scores, audit events and blobs."""
+"""Rows of audit events and blobs."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import replace
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, union
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import GENESIS, Entry, Event, chained
-from adapter_registry.domain.score import RecordedScore
 from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.rows import from_text, to_text
 from adapter_registry.storage.tables import blobs, events, scores, stored_base_files, version_files
 
 BATCH = 10_000
 """Digests of one question: SQLite takes 32,766 values at once, PostgreSQL 65,535."""
-
-
-def _without_nan(recorded: RecordedScore) -> RecordedScore:
-    """JSON has no NaN: the document holds 0 for it, and the value column NULL."""
-    return _with_value(recorded, 0.0) if math.isnan(recorded.score.value) else recorded
-
-
-def _with_value(recorded: RecordedScore, value: float | None) -> RecordedScore:
-    return replace(recorded, score=replace(recorded.score, value=math.nan if value is None else value))
-
-
-class ScoreTable:
-    """See ports.ScoreRows."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def add(self, recorded: Iterable[RecordedScore]) -> None:
-        """Append scores."""
-        rows = [
-            {
-                "subject": each.subject,
-                "metric": each.score.metric,
-                "value": None if math.isnan(each.score.value) else each.score.value,
-                "document": to_text(_without_nan(each)),
-            }
-            for each in recorded
-        ]
-        if rows:
-            self._connection.execute(insert(scores), rows)
-
-    def of(self, subject: Digest) -> tuple[RecordedScore, ...]:
-        """See ports.ScoreRows.of."""
-        query = select(scores.c.document, scores.c.value).where(scores.c.subject == subject).order_by(scores.c.id)
-        return tuple(
-            _with_value(from_text(row.document, RecordedScore), row.value) for row in self._connection.execute(query)
-        )
 
 
 class EventTable:
@@ -112,13 +72,15 @@ class BlobTable:
         """See ports.BlobRows.referenced."""
         wanted = list(digests)
         used = (
-            select(table.c.digest).where(table.c.digest.in_(wanted)) for table in (version_files, stored_base_files)
+            select(column).where(column.in_(wanted))
+            for column in (version_files.c.digest, stored_base_files.c.digest, scores.c.outcomes)
         )
         return frozenset(self._connection.execute(union(*used)).scalars())
 
     def unreferenced(self) -> tuple[Digest, ...]:
-        """Blobs that no version and no stored base refers to."""
-        used = union(select(version_files.c.digest), select(stored_base_files.c.digest))
+        """Blobs that no version, no stored base and no score refers to."""
+        kept = select(scores.c.outcomes).where(scores.c.outcomes.is_not(None))
+        used = union(select(version_files.c.digest), select(stored_base_files.c.digest), kept)
         return tuple(self._connection.execute(select(blobs.c.digest).where(blobs.c.digest.not_in(used))).scalars())
 
     def forget(self, digest: Digest) -> None:

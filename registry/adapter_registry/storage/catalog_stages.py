@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, Select, bindparam, func, insert, select
 
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.promotion import Promotion
+from adapter_registry.domain.promotion import Kind, Promotion
 from adapter_registry.storage.rows import from_text, to_text, upsert
 from adapter_registry.storage.tables import adapters, policies, promotions, stages, versions
 
@@ -64,6 +64,17 @@ class StageTable:
         if stage is not None:
             query = query.where(promotions.c.stage == stage)
         return tuple(from_text(text, Promotion) for text in self._connection.execute(query).scalars())
+
+    def newest(self, stage: str, *, limit: int) -> tuple[Promotion, ...]:
+        """See ports.StageRows.newest."""
+        query = select(promotions.c.document).where(promotions.c.stage == stage).order_by(promotions.c.id.desc())
+        found: list[Promotion] = []
+        for text in self._connection.execute(query).scalars():
+            promotion = from_text(text, Promotion)
+            found += [promotion] if promotion.kind is Kind.PROMOTE else []
+            if len(found) == limit:
+                break
+        return tuple(found)
 
     def policy(self, stage: str) -> tuple[int, Policy] | None:
         """See ports.StageRows.policy."""

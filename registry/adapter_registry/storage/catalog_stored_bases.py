@@ -10,7 +10,8 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.stored_base import StoredBase
 from adapter_registry.storage.rows import insert_missing
-from adapter_registry.storage.tables import adapters, blobs, namespaces, stored_base_files, stored_bases
+from adapter_registry.storage.tables import adapters, blobs, stored_base_files, stored_bases
+from adapter_registry.storage.tables_people import namespaces
 
 
 class StoredBaseTable:

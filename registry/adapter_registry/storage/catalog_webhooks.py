@@ -11,7 +11,7 @@ from adapter_registry.domain.ports_webhooks import Claimed
 from adapter_registry.domain.webhook import Delivery, State, Webhook, matches, payload, scheduled
 from adapter_registry.domain.webhook_signature import Secret
 from adapter_registry.storage.rows import from_text, to_text
-from adapter_registry.storage.tables import deliveries, webhooks
+from adapter_registry.storage.tables_work import deliveries, webhooks
 
 _SECRETS = tuple[Secret, ...]
 _PENDING = deliveries.c.state == str(State.PENDING)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool, QueuePool
 
 from adapter_registry.domain.errors import InvalidInput, StoreBusy, StoreFull, StoreUnavailable, Unsupported
-from adapter_registry.storage.tables import SCHEMA
+from adapter_registry.storage.schema import SCHEMA
 
 BUSY_SECONDS = 15
 CONNECT_SECONDS = 5

@@ -15,25 +15,13 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
 
-SCHEMA = "0008"
-"""The Alembic revision this code reads and writes; a test holds it against the migrations."""
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from adapter_registry.storage.schema import metadata
 
 bases = Table(
     "bases",
@@ -168,6 +156,18 @@ scores = Table(
     Column("metric", String(256), nullable=False),
     Column("value", Float),
     Column("document", Text, nullable=False),
+    Column("outcomes", ForeignKey("blobs.digest"), index=True),
+    Column("invalid", Text),
+)
+
+suites = Table(
+    "suites",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("document", Text, nullable=False),
+    CheckConstraint("version > 0", name="version_positive"),
 )
 
 policies = Table(
@@ -233,88 +233,6 @@ owned_blobs = Table(
 )
 Index("ix_owned_blobs_digest", owned_blobs.c.digest)
 
-namespaces = Table(
-    "namespaces",
-    metadata,
-    Column("name", String(96), primary_key=True),
-    Column("default_base", ForeignKey("bases.digest")),
-    Column("set_by", String(200), nullable=False),
-    Column("set_at", String(32), nullable=False),
-)
-
-accounts = Table(
-    "accounts",
-    metadata,
-    Column("name", String(200), primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("grants", Text, nullable=False),
-    Column("password", Text),
-    Column("created_by", String(200), nullable=False),
-    Column("created_at", String(32), nullable=False),
-    Column("disabled_at", String(32)),
-    CheckConstraint("kind IN ('person', 'service')", name="kind_known"),
-)
-
-tokens = Table(
-    "tokens",
-    metadata,
-    Column("id", String(12), primary_key=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("account", ForeignKey("accounts.name"), nullable=False, index=True),
-    Column("label", String(200), nullable=False),
-    Column("limits", Text),
-    Column("created_by", String(200), nullable=False),
-    Column("created_at", String(32), nullable=False),
-    Column("expires_at", String(32)),
-    Column("revoked_at", String(32)),
-    Column("last_used_at", String(32)),
-    Column("trust", String(12), index=True),
-)
-
-trusts = Table(
-    "trusts",
-    metadata,
-    Column("id", String(12), primary_key=True),
-    Column("issuer", String(300), nullable=False, index=True),
-    Column("account", ForeignKey("accounts.name"), nullable=False),
-    Column("document", Text, nullable=False),
-    Column("created_at", String(32), nullable=False),
-)
-
-spent_tokens = Table(
-    "spent_tokens",
-    metadata,
-    Column("hash", String(64), primary_key=True),
-    Column("until", String(32), nullable=False, index=True),
-)
-
-identities = Table(
-    "identities",
-    metadata,
-    Column("issuer", String(300), primary_key=True),
-    Column("subject", String(255), primary_key=True),
-    Column("account", ForeignKey("accounts.name"), nullable=False),
-    Column("grants", Text, nullable=False),
-    Column("seen_at", String(32), nullable=False),
-)
-
-attempts = Table(
-    "attempts",
-    metadata,
-    Column("link", String(64), primary_key=True),
-    Column("secret", String(64), nullable=False, unique=True),
-    Column("state", String(64), nullable=False, unique=True),
-    Column("document", Text, nullable=False),
-    Column("expires_at", String(32), nullable=False, index=True),
-)
-
-secrets = Table(
-    "secrets",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("value", Text, nullable=False),
-)
-
 staged_xorbs = Table(
     "staged_xorbs",
     metadata,
@@ -333,70 +251,4 @@ answers = Table(
     Column("status", Integer),
     Column("body", Text),
     Column("at", String(32), nullable=False, index=True),
-)
-
-webhooks = Table(
-    "webhooks",
-    metadata,
-    Column("id", String(12), primary_key=True),
-    Column("scope", String(200), nullable=False),
-    Column("document", Text, nullable=False),
-    Column("secrets", Text, nullable=False),
-    Column("active", Integer, nullable=False),
-)
-
-deliveries = Table(
-    "deliveries",
-    metadata,
-    Column("id", String(32), primary_key=True),
-    Column("webhook", ForeignKey("webhooks.id"), nullable=False),
-    Column("event", Integer, nullable=False),
-    Column("subject", String(400), nullable=False),
-    Column("body", Text, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("due_at", String(32), nullable=False),
-    Column("document", Text, nullable=False),
-    CheckConstraint("state IN ('pending', 'delivered', 'dead')", name="state_known"),
-)
-Index("ix_deliveries_state_due_at", deliveries.c.state, deliveries.c.due_at)
-Index("ix_deliveries_webhook_event", deliveries.c.webhook, deliveries.c.event)
-Index("ix_deliveries_webhook_subject_event", deliveries.c.webhook, deliveries.c.subject, deliveries.c.event)
-
-jobs = Table(
-    "jobs",
-    metadata,
-    Column("id", String(12), primary_key=True),
-    Column("place", Integer, nullable=False, unique=True),
-    Column("state", String(16), nullable=False),
-    Column("queue", String(16), nullable=False),
-    Column("sent", Integer, nullable=False),
-    Column("ended_at", String(32), index=True),
-    Column("document", Text, nullable=False),
-    CheckConstraint("state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="state_known"),
-)
-Index("ix_jobs_state_sent", jobs.c.state, jobs.c.sent)
-
-job_runs = Table(
-    "job_runs",
-    metadata,
-    Column("id", String(40), primary_key=True),
-    Column("job", ForeignKey("jobs.id"), nullable=False, index=True),
-    Column("document", Text, nullable=False),
-)
-
-job_lines = Table(
-    "job_lines",
-    metadata,
-    Column("job", ForeignKey("jobs.id"), primary_key=True),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("at", String(32), nullable=False),
-    Column("text", Text, nullable=False),
-)
-
-job_files = Table(
-    "job_files",
-    metadata,
-    Column("job", ForeignKey("jobs.id"), primary_key=True),
-    Column("digest", String(71), primary_key=True, index=True),
 )

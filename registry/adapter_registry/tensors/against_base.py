@@ -16,6 +16,7 @@ from adapter_registry.domain.base import Tensor
 from adapter_registry.domain.diff import AgainstBase, ModuleDiff, State
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.base_weights import BaseWeights, base_weights
+from adapter_registry.tensors.devices import CPU, Array, Device, beside, host, library, memory_explained, wide
 from adapter_registry.tensors.diff import Finish
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.matrices import Matrix
@@ -31,29 +32,34 @@ ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class _Weight:
-    """A base's matrix as (out, in), and what is known of it: its norm, and right singular vectors (in, COMPARED)."""
+    """A base's matrix as (out, in), and what is known of it: its norm, and right singular vectors (in, COMPARED).
+
+    `there` is the matrix on the device that looks for intruders.
+    """
 
     matrix: Float32
+    there: Array
     size: float
     right: Float32 | None
 
 
 @contextmanager
-def against(folder: Path, *, cache: Path | None, intruders: bool) -> Iterator[Finish]:
+def against(folder: Path, *, cache: Path | None, intruders: bool, device: Device = CPU) -> Iterator[Finish]:
     """What adds to each module how its deltas lie to the base's weight.
 
     Args:
         folder: of the base; one of its matrices at a time is in memory.
         cache: folder where vectors of this base are kept; None: nowhere.
         intruders: whether to look for intruder dimensions.
+        device: where to look for them.
     """
-    with base_weights(folder) as weights:
-        yield _AgainstWeights(weights, cache, intruders).finish
+    with memory_explained(device), base_weights(folder) as weights:
+        yield _AgainstWeights(weights, cache, intruders, device).finish
 
 
 class _AgainstWeights:
-    def __init__(self, weights: BaseWeights, cache: Path | None, intruders: bool) -> None:
-        self._weights, self._cache, self._intruders = weights, cache, intruders
+    def __init__(self, weights: BaseWeights, cache: Path | None, intruders: bool, device: Device) -> None:
+        self._weights, self._cache, self._intruders, self._device = weights, cache, intruders, device
         self._one_weight = threading.Lock()
 
     def finish(self, found: ModuleDiff, first: Matrix | None, second: Matrix | None) -> ModuleDiff:
@@ -75,14 +81,15 @@ class _AgainstWeights:
             matrix = matrix[at.expert]
         matrix = matrix.reshape(matrix.shape[0], -1)
         matrix = matrix.T if at.swapped else matrix
+        there = self._device.put(matrix) if self._intruders else matrix
         key = f"{tensor.name} {tensor.digest} {at.expert} {COMPARED}"
         place = self._cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz" if self._cache else None
         if place is not None and place.exists():
             with np.load(place) as kept:
                 if not self._intruders or kept["right"].size:
-                    return _Weight(matrix, float(kept["size"]), kept["right"].astype(np.float32))
-        right = _strongest(matrix, None, min(COMPARED, *matrix.shape), None)[1] if self._intruders else None
-        weight = _Weight(matrix, norm(matrix), right)
+                    return _Weight(matrix, there, float(kept["size"]), kept["right"].astype(np.float32))
+        found = strongest(there, None, min(COMPARED, *matrix.shape), None)[1] if self._intruders else None
+        weight = _Weight(matrix, there, norm(matrix), None if found is None else host(found))
         if place is not None:
             _keep(place, weight)
         return weight
@@ -93,7 +100,7 @@ class _AgainstWeights:
         relative = abs(pair.scale) * size / weight.size if weight.size else 0.0
         if not self._intruders or weight.right is None:
             return AgainstBase(relative)
-        similarities = similarities_of(weight.matrix, pair, weight.right)
+        similarities = similarities_of(weight.there, pair, beside(weight.there, weight.right))
         return AgainstBase(
             relative=relative,
             intruders=int(np.count_nonzero(similarities < THRESHOLD)),
@@ -110,46 +117,55 @@ def oriented(side: Matrix) -> Pair:
     return Pair(pair.down.T, pair.up.T, pair.scale) if side.swapped else pair
 
 
-def similarities_of(matrix: Float32, pair: Pair, right: Float32) -> Float64:
+def similarities_of(matrix: Array, pair: Pair, right: Array) -> Float64:
     """For each of the strongest left singular vectors of W + D, the largest |cosine| with those of W.
 
     Args:
-        matrix: W, (out, in).
+        matrix: W, (out, in); on a device, the work is done there.
         pair: of D.
-        right: right singular vectors of W, (in, k): W·v has the direction of the left one.
+        right: right singular vectors of W, (in, k), beside it: W·v has the direction of the left one.
     """
+    there, lib = _beside(matrix, pair), library(matrix)
     left = matrix @ right
-    left /= np.maximum(np.linalg.norm(left, axis=0), 1e-30)
-    changed, _ = _strongest(matrix, pair, min(TOP, *matrix.shape), np.concatenate([right, pair.down.T], axis=1))
-    return np.asarray(np.abs(left.T @ changed).max(axis=0), dtype=np.float64)
+    left /= lib.linalg.norm(left, None, 0).clip(1e-30)
+    changed, _ = strongest(
+        matrix, there, min(TOP, *matrix.shape), library(matrix).concatenate([right, there.down.T], 1)
+    )
+    return np.asarray(host(wide(abs(left.T @ changed))).max(axis=0))
 
 
-def _strongest(matrix: Float32, pair: Pair | None, count: int, start: Float32 | None) -> tuple[Float32, Float32]:
+def _beside(matrix: Array, pair: Pair) -> Pair:
+    """A pair whose factors are float32 where the matrix is."""
+    up, down = (beside(matrix, np.array(each, np.float32, order="C")) for each in (pair.up, pair.down))
+    return Pair(up, down, pair.scale)
+
+
+def strongest(matrix: Array, pair: Pair | None, count: int, start: Array | None) -> tuple[Array, Array]:
     """Left and right singular vectors of W, or of W + D with D never made, by block iteration until they settle."""
-    columns = min(count + SPARE, *matrix.shape)
+    linalg, columns = library(matrix).linalg, min(count + SPARE, *matrix.shape)
     if start is None:
-        start = np.random.default_rng(0).standard_normal((matrix.shape[1], columns), dtype=np.float32)
-    right = np.linalg.qr(start)[0]
+        start = beside(matrix, np.random.default_rng(0).standard_normal((matrix.shape[1], columns), dtype=np.float32))
+    right = linalg.qr(start)[0]
     before = np.zeros(count)
     for _ in range(MOST_ROUNDS):
-        left, values, turn = np.linalg.svd(_times(matrix, pair, right), full_matrices=False)
-        kept = min(columns, len(values))
+        left, values, turn = linalg.svd(_times(matrix, pair, right), full_matrices=False)
+        kept, now = min(columns, len(values)), host(values)[:count]
         best = (left[:, :count], right @ turn[:count].T)
-        if np.all(np.abs(values[:count] - before) <= SETTLED**2 * values[:1]):
+        if np.all(np.abs(now - before) <= SETTLED**2 * now[:1]):
             break
-        before = values[:count]
-        right = np.linalg.qr(_transposed_times(matrix, pair, left[:, :kept]))[0]
+        before = now
+        right = linalg.qr(_transposed_times(matrix, pair, left[:, :kept]))[0]
     return best
 
 
-def _times(matrix: Float32, pair: Pair | None, block: Float32) -> Float32:
-    made: Float32 = matrix @ block
-    return made if pair is None else np.asarray(made + pair.scale * (pair.up @ (pair.down @ block)), np.float32)
+def _times(matrix: Array, pair: Pair | None, block: Array) -> Array:
+    made = matrix @ block
+    return made if pair is None else made + pair.scale * (pair.up @ (pair.down @ block))
 
 
-def _transposed_times(matrix: Float32, pair: Pair | None, block: Float32) -> Float32:
-    made: Float32 = matrix.T @ block
-    return made if pair is None else np.asarray(made + pair.scale * (pair.down.T @ (pair.up.T @ block)), np.float32)
+def _transposed_times(matrix: Array, pair: Pair | None, block: Array) -> Array:
+    made = matrix.T @ block
+    return made if pair is None else made + pair.scale * (pair.down.T @ (pair.up.T @ block))
 
 
 def _keep(place: Path, weight: _Weight) -> None:

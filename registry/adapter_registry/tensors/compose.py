@@ -20,6 +20,7 @@ from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_refusals import Part, refuse
 from adapter_registry.tensors.compose_rows import DoraRows, PairRows, Rows
 from adapter_registry.tensors.compose_whole import whole
+from adapter_registry.tensors.devices import CPU, Device
 from adapter_registry.tensors.layers import Layer, Pair
 from adapter_registry.tensors.over_modules import Told, each_module
 
@@ -51,7 +52,7 @@ class Joint:
         return max(layer.rank for layer in self.layers if layer is not None)
 
 
-def compose(
+def compose(  # noqa: PLR0913  every option of a composition
     parts: Sequence[Part],
     method: Method,
     how: How,
@@ -60,6 +61,7 @@ def compose(
     seed: int = 0,
     base: BaseWeights | None = None,
     tell: Told | None = None,
+    device: Device = CPU,
 ) -> Composition:
     """One adapter of several.
 
@@ -71,6 +73,7 @@ def compose(
         seed: of random masks and of iterations.
         base: the base's weights, where a DoRA or modules saved whole need them.
         tell: hears of each module that is done.
+        device: where methods that look at entries do it.
 
     Raises:
         Unsupported: what cannot be composed, all at once.
@@ -81,7 +84,7 @@ def compose(
     if method.normalise and how.normalise is None:
         how = replace(how, normalise=True)
     joints, kept = joined(parts), whole(parts, base)
-    work = _Work(parts, method, how, wanted, seed, base)
+    work = _Work(parts, method, how, wanted, seed, base, device)
     made = list(each_module(joints, work.fitted, tell))
     if wanted.one_rank:
         most = max(fitted[0].rank for _, fitted in made)
@@ -126,6 +129,7 @@ class _Work:
     wanted: Wanted
     seed: int
     base: BaseWeights | None
+    device: Device
 
     def fitted(self, joint: Joint) -> list[Fitted]:
         """Each matrix of a module, all of one rank."""
@@ -140,9 +144,10 @@ class _Work:
         keys = tuple(key_of(self.seed, joint.name, str(expert), part.name) for part in self.parts)
         how = replace(self.how, keys=keys)
         if not any(layer and "lora_magnitude_vector" in layer.place.layer.parts for layer in joint.layers):
-            return composed([_pair(layer, joint, expert) for layer in joint.layers], self.method, how, wanted)
+            pairs = [_pair(layer, joint, expert) for layer in joint.layers]
+            return composed(pairs, self.method, how, wanted, device=self.device)
         deltas = [self._rows(layer, joint) for layer in joint.layers]
-        return composed_rows(deltas, self.method, how, wanted, name=joint.name)
+        return composed_rows(deltas, self.method, how, wanted, name=joint.name, device=self.device)
 
     def _rows(self, layer: Layer | None, joint: Joint) -> Rows:
         low = PairRows(_pair(layer, joint, 0))

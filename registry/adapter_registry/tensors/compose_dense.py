@@ -2,7 +2,8 @@
 
 They are no functions of the core space (an entry is not what it is after a change of basis), so each delta is made
 again from its factors, block by block; only the result is held. D_i is a delta, w_i its weight, λ `how.scale`.
-PEFT's, mergekit's and the papers' functions of one name differ and are named by dialect.
+PEFT's, mergekit's and the papers' functions of one name differ and are named by dialect. Where the deltas are on a
+device, so is the result.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.compose_options import How, check_spread
 from adapter_registry.tensors.compose_rows import Kept, Rows, blocks, by_rows
+from adapter_registry.tensors.devices import Array, beside, library, narrow, wide
 from adapter_registry.tensors.sparsify import (
     at_random,
     at_random_same_sum,
@@ -25,36 +26,37 @@ from adapter_registry.tensors.sparsify import (
     largest,
 )
 
-Dense = Callable[[Sequence[Rows], How], Float32]
+Dense = Callable[[Sequence[Rows], How], Array]
 """(deltas, how) -> the composed delta."""
 
 
-def weighted_sum(deltas: Sequence[Rows], how: How) -> Float32:
+def weighted_sum(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i · D_i: task arithmetic, arXiv:2212.04089. For deltas that have no two factors."""
     return by_rows(deltas, [_as_is] * len(deltas), _sum(how))
 
 
-def magnitude_prune(deltas: Sequence[Rows], how: How) -> Float32:
+def magnitude_prune(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i · trim(D_i): PEFT's `magnitude_prune`, on deltas."""
     return by_rows(deltas, _trimmed(deltas, how), _sum(how))
 
 
-def ties_paper(deltas: Sequence[Rows], how: How) -> Float32:
+def ties_paper(deltas: Sequence[Rows], how: How) -> Array:
     """λ · mean of those trim(D_i) that have the sign of Σ trim(D_i), entry by entry; 0 where that sum is 0.
 
     The paper knows no weights; equal ones multiply λ.
 
     Source: TIES-Merging, arXiv:2306.01708 algorithm 1.
     """
-    scale = np.float32(how.scale * equal(how.weights, "ties:paper"))
+    scale = how.scale * equal(how.weights, "ties:paper")
 
-    def elect(stack: Float32) -> Float32:
-        return scale * _mean(stack, np.sign(stack) * np.sign(stack.sum(axis=0)) > 0)
+    def elect(stack: Array) -> Array:
+        sign = library(stack).sign
+        return scale * _mean(stack, sign(stack) * sign(stack.sum(axis=0)) > 0)
 
     return by_rows(deltas, _trimmed(deltas, how), elect)
 
 
-def ties_peft(deltas: Sequence[Rows], how: How) -> Float32:
+def ties_peft(deltas: Sequence[Rows], how: How) -> Array:
     """λ · mean of those w_i · trim(D_i) whose D_i has the sign elected without the weights; a sum of 0 counts as +.
 
     Source: `peft.utils.merge_utils.ties`, which PEFT applies to factors; here to deltas.
@@ -62,7 +64,7 @@ def ties_peft(deltas: Sequence[Rows], how: How) -> Float32:
     return by_rows(deltas, _trimmed(deltas, how), _peft(how))
 
 
-def ties_mergekit(deltas: Sequence[Rows], how: How) -> Float32:
+def ties_mergekit(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i trim(D_i) over those that have the sign of Σ w_i trim(D_i), over the sum of their w_i.
 
     Source: mergekit's `ties`; `normalise` is true there.
@@ -70,67 +72,68 @@ def ties_mergekit(deltas: Sequence[Rows], how: How) -> Float32:
     return by_rows(deltas, _trimmed(deltas, how), _mergekit(how, normalise=True))
 
 
-def dare_linear(deltas: Sequence[Rows], how: How) -> Float32:
+def dare_linear(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i · drop(D_i) / p: DARE with task arithmetic, arXiv:2311.03099 §3.2; PEFT's formula, on deltas."""
     return by_rows(deltas, [at_random(key, how.share) for key in how.keys], _sum(how))
 
 
-def dare_linear_mergekit(deltas: Sequence[Rows], how: How) -> Float32:
+def dare_linear_mergekit(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i · drop(D_i), each scaled back to its L1 norm; over Σ w_i with `normalise`. Source: mergekit."""
     kept = [at_random_same_sum(d, key, how.share) for d, key in zip(deltas, how.keys, strict=True)]
     return by_rows(deltas, kept, _sum(how))
 
 
-def dare_ties_peft(deltas: Sequence[Rows], how: How) -> Float32:
+def dare_ties_peft(deltas: Sequence[Rows], how: How) -> Array:
     """TIES' election and mean as PEFT has them, of drop(D_i) / p instead of trimmed deltas."""
     return by_rows(deltas, [at_random(key, how.share) for key in how.keys], _peft(how))
 
 
-def dare_ties_mergekit(deltas: Sequence[Rows], how: How) -> Float32:
+def dare_ties_mergekit(deltas: Sequence[Rows], how: How) -> Array:
     """TIES' election as mergekit has it, of drop(D_i) scaled back to its L1 norm; not normalised unless asked."""
     kept = [at_random_same_sum(d, key, how.share) for d, key in zip(deltas, how.keys, strict=True)]
     return by_rows(deltas, kept, _mergekit(how, normalise=False))
 
 
-def della_paper(deltas: Sequence[Rows], how: How) -> Float32:
+def della_paper(deltas: Sequence[Rows], how: How) -> Array:
     """λ · mean of those MAGPRUNE(D_i) that have the sign of their sum: DELLA, arXiv:2406.11617 §3. Equal weights."""
     check_spread(how.share, how.spread / 2)
-    scale = np.float32(how.scale * equal(how.weights, "della:paper"))
+    scale = how.scale * equal(how.weights, "della:paper")
 
-    def elect(stack: Float32) -> Float32:
-        return scale * _mean(stack, np.sign(stack) * np.sign(stack.sum(axis=0)) > 0)
+    def elect(stack: Array) -> Array:
+        sign = library(stack).sign
+        return scale * _mean(stack, sign(stack) * sign(stack.sum(axis=0)) > 0)
 
     return by_rows(deltas, [by_rank(key, how.share, how.spread) for key in how.keys], elect)
 
 
-def della_mergekit(deltas: Sequence[Rows], how: How) -> Float32:
+def della_mergekit(deltas: Sequence[Rows], how: How) -> Array:
     """Mergekit's `della`: probability by rank, same L1 norm, election on weighted deltas; not normalised."""
     return by_rows(deltas, _by_rank_same_sum(deltas, how), _mergekit(how, normalise=False))
 
 
-def della_linear_paper(deltas: Sequence[Rows], how: How) -> Float32:
+def della_linear_paper(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i · MAGPRUNE(D_i), without an election."""
     check_spread(how.share, how.spread / 2)
     return by_rows(deltas, [by_rank(key, how.share, how.spread) for key in how.keys], _sum(how))
 
 
-def della_linear_mergekit(deltas: Sequence[Rows], how: How) -> Float32:
+def della_linear_mergekit(deltas: Sequence[Rows], how: How) -> Array:
     """Mergekit's `della_linear`: as its `della`, without an election."""
     return by_rows(deltas, _by_rank_same_sum(deltas, how), _sum(how))
 
 
-def breadcrumbs(deltas: Sequence[Rows], how: How) -> Float32:
+def breadcrumbs(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i · D_i without its largest and its smallest magnitudes: Model Breadcrumbs, arXiv:2312.06795 §3.2."""
     return by_rows(deltas, [between(d, how.share, how.outliers) for d in deltas], _sum(how))
 
 
-def breadcrumbs_ties(deltas: Sequence[Rows], how: How) -> Float32:
+def breadcrumbs_ties(deltas: Sequence[Rows], how: How) -> Array:
     """Mergekit's `breadcrumbs_ties`: as breadcrumbs, with TIES' election on weighted deltas."""
     kept = [between(d, how.share, how.outliers) for d in deltas]
     return by_rows(deltas, kept, _mergekit(how, normalise=False))
 
 
-def sce(deltas: Sequence[Rows], how: How) -> Float32:
+def sce(deltas: Sequence[Rows], how: How) -> Array:
     """Select the entries of the highest variance, Calculate a weight for each delta from those, Erase minorities.
 
     On the ⌊density · (entries that vary)⌋ entries of the highest variance over the deltas: with v_i = mean(D_i²) / Σ
@@ -139,23 +142,22 @@ def sce(deltas: Sequence[Rows], how: How) -> Float32:
 
     Source: FuseChat 2.0's SCE, arXiv:2408.07990 §3.2, as mergekit has it.
     """
-    scale = np.float32(how.scale * equal(how.weights, "sce"))
+    scale = how.scale * equal(how.weights, "sce")
     spread = _Spread(deltas)
     chosen = (lambda: None) if how.share >= 1 else spread.most(how.share)
     first = chosen()
     squares = np.zeros(len(deltas))
-    for start, stop in blocks(spread.shape):
+    for start, stop in blocks(spread):
         stack = spread.stack(start, stop)
         left = stack if first is None else stack * first(_variance(stack))
-        squares += np.square(left, dtype=np.float64).sum(axis=(1, 2))
+        squares += [float((wide(each) ** 2).sum()) for each in left]
     shares = (squares / squares.sum() if squares.sum() else squares).astype(np.float32)
     second = chosen()
 
-    def elect(stack: Float32) -> Float32:
+    def elect(stack: Array) -> Array:
         left = stack if second is None else stack * second(_variance(stack))
-        agree = np.sign(left) == np.where(left.sum(axis=0) >= 0, 1, -1)
-        share = shares[:, None, None] * agree
-        return np.asarray(scale * (left * share).sum(axis=0) / np.maximum(share.sum(axis=0), np.float32(1e-6)))
+        share = beside(stack, shares[:, None, None]) * (library(stack).sign(left) == _elected(left))
+        return scale * (left * share).sum(axis=0) / share.sum(axis=0).clip(1e-6)
 
     return by_rows(deltas, [_as_is] * len(deltas), elect)
 
@@ -166,19 +168,21 @@ class _Spread:
     def __init__(self, deltas: Sequence[Rows]) -> None:
         self._deltas, self.shape = deltas, deltas[0].shape
 
-    def stack(self, start: int, stop: int) -> Float32:
-        return np.stack([each.block(start, stop) for each in self._deltas])
+    def stack(self, start: int, stop: int) -> Array:
+        rows = [each.block(start, stop) for each in self._deltas]
+        return library(rows[0]).stack(rows)
 
-    def block(self, start: int, stop: int) -> Float32:
+    def block(self, start: int, stop: int) -> Array:
         return _variance(self.stack(start, stop))
 
-    def most(self, density: float) -> Callable[[], Callable[[Float32], Float32] | None]:
-        varying = sum(int(np.count_nonzero(self.block(a, b))) for a, b in blocks(self.shape))
-        return lambda: largest(self, [int(varying * density)])[0]  # type: ignore[return-value]
+    def most(self, density: float) -> Callable[[], Callable[[Array], Array] | None]:
+        varying = sum(int((self.block(a, b) != 0).sum()) for a, b in blocks(self))
+        return lambda: largest(self, [int(varying * density)])[0]
 
 
-def _variance(stack: Float32) -> Float32:
-    return np.asarray(stack.var(axis=0), dtype=np.float32)
+def _variance(stack: Array) -> Array:
+    mean = stack.sum(axis=0) / len(stack)
+    return ((stack - mean) ** 2).sum(axis=0) / len(stack)
 
 
 def equal(weights: Sequence[float], method: str) -> float:
@@ -196,7 +200,7 @@ def equal(weights: Sequence[float], method: str) -> float:
     return weights[0]
 
 
-def _as_is(block: Float32) -> Float32:
+def _as_is(block: Array) -> Array:
     return block
 
 
@@ -209,14 +213,14 @@ def _by_rank_same_sum(deltas: Sequence[Rows], how: How) -> list[Kept]:
     return [by_rank_same_sum(d, key, how.share, how.spread) for d, key in zip(deltas, how.keys, strict=True)]
 
 
-def _column(weights: Sequence[float]) -> Float32:
+def _column(weights: Sequence[float]) -> Array:
     return np.asarray(weights, dtype=np.float32)[:, None, None]
 
 
-def _sum(how: How) -> Callable[[Float32], Float32]:
+def _sum(how: How) -> Callable[[Array], Array]:
     scale = how.scale / (total(how.weights) if how.normalise else 1.0)
     factors = np.asarray([weight * scale for weight in how.weights], dtype=np.float32)
-    return lambda stack: np.asarray(np.tensordot(factors, stack, axes=1))
+    return lambda stack: (beside(stack, factors[None]) @ stack.reshape(len(stack), -1)).reshape(stack.shape[1:])
 
 
 def total(weights: Sequence[float]) -> float:
@@ -231,32 +235,37 @@ def total(weights: Sequence[float]) -> float:
     return found
 
 
-def _mean(stack: Float32, agree: Float32) -> Float32:
-    return np.asarray((stack * agree).sum(axis=0) / np.maximum(agree.sum(axis=0), 1), dtype=np.float32)
+def _mean(stack: Array, agree: Array) -> Array:
+    return narrow((stack * agree).sum(axis=0) / agree.sum(axis=0).clip(1))
 
 
-def _peft(how: How) -> Callable[[Float32], Float32]:
-    column, scale, frequency = _column(how.weights), np.float32(how.scale), how.election == "frequency"
+def _elected(stack: Array) -> Array:
+    """The sign of the sum, entry by entry; a sum of 0 counts as +."""
+    return library(stack).where(stack.sum(axis=0) >= 0, 1, -1)
 
-    def combine(stack: Float32) -> Float32:
-        signs = np.sign(stack)
-        elected = np.where((signs if frequency else stack).sum(axis=0) >= 0, 1, -1)
-        return scale * _mean(stack * column, signs == elected)
+
+def _peft(how: How) -> Callable[[Array], Array]:
+    column, frequency = _column(how.weights), how.election == "frequency"
+
+    def combine(stack: Array) -> Array:
+        signs = library(stack).sign(stack)
+        return how.scale * _mean(stack * beside(stack, column), signs == _elected(signs if frequency else stack))
 
     return combine
 
 
-def _mergekit(how: How, *, normalise: bool) -> Callable[[Float32], Float32]:
-    column, scale = _column(how.weights), np.float32(how.scale)
+def _mergekit(how: How, *, normalise: bool) -> Callable[[Array], Array]:
+    column = _column(how.weights)
     divide = normalise if how.normalise is None else how.normalise
 
-    def combine(stack: Float32) -> Float32:
-        weighted = stack * column
-        agree = np.sign(weighted) == np.where(weighted.sum(axis=0) >= 0, 1, -1)
+    def combine(stack: Array) -> Array:
+        shares = beside(stack, column)
+        weighted = stack * shares
+        agree = library(stack).sign(weighted) == _elected(weighted)
         mixed = (weighted * agree).sum(axis=0)
         if divide:
-            shares = (column * agree).sum(axis=0)
-            mixed /= np.where(shares == 0, 1, shares)
-        return np.asarray(scale * mixed, dtype=np.float32)
+            divisor = (shares * agree).sum(axis=0)
+            mixed /= divisor + (divisor == 0)
+        return how.scale * mixed
 
     return combine

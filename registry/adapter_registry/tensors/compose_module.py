@@ -13,9 +13,10 @@ from adapter_registry.domain.errors import Unsupported
 from adapter_registry.tensors.arrays import Float32, as_float32, as_stored
 from adapter_registry.tensors.compose_methods import Method
 from adapter_registry.tensors.compose_options import How
-from adapter_registry.tensors.compose_rows import ArrayRows, PairRows, Rows, blocks, norm_of
+from adapter_registry.tensors.compose_rows import Moved, PairRows, Rows, blocks, norm_of
+from adapter_registry.tensors.devices import CPU, Array, Device, beside, wide
 from adapter_registry.tensors.layers import Pair
-from adapter_registry.tensors.lowrank import Factored, Float64, Span, distance, rank_within, subspace_svd
+from adapter_registry.tensors.lowrank import Factored, Float64, Span, distance, rank_within, subspace_svd, whole_svd
 
 FULL = 512
 """Up to this smaller side, a dense result is decomposed whole: that is quicker than iterating."""
@@ -89,19 +90,21 @@ def stacked(pairs: Sequence[Pair], how: How) -> Fitted:
     return Fitted(up, down, float(np.linalg.norm(Span.of([pair]).cores[0])), 0.0)
 
 
-def composed(pairs: Sequence[Pair], method: Method, how: How, wanted: Wanted) -> Fitted:
-    """The composed delta of several pairs of factors, refit."""
+def composed(pairs: Sequence[Pair], method: Method, how: How, wanted: Wanted, *, device: Device = CPU) -> Fitted:
+    """The composed delta of several pairs of factors, refit; what looks at entries does so on the device."""
     if method.whole and wanted.rank is None and wanted.tolerance is None:
         return rounded(stacked(pairs, how), wanted.dtype)
     if method.core is not None:
         return fit_core(method.core(Span.of(pairs), how), wanted)
     assert method.dense is not None  # noqa: S101  every method is one or the other
 
-    return fit_dense(method.dense([PairRows(pair) for pair in pairs], how), wanted, key=how.keys[0])
+    return fit_dense(method.dense([PairRows(pair, device) for pair in pairs], how), wanted, key=how.keys[0])
 
 
-def composed_rows(deltas: Sequence[Rows], method: Method, how: How, wanted: Wanted, *, name: str) -> Fitted:
-    """The composed delta of matrices of full rank, refit.
+def composed_rows(
+    deltas: Sequence[Rows], method: Method, how: How, wanted: Wanted, *, name: str, device: Device = CPU
+) -> Fitted:
+    """The composed delta of matrices of full rank, refit; what looks at entries does so on the device.
 
     Raises:
         Unsupported: the method needs factors.
@@ -111,7 +114,8 @@ def composed_rows(deltas: Sequence[Rows], method: Method, how: How, wanted: Want
             f"{name}: a DoRA's delta has full rank, and this method works on the factors of deltas. Take linear, svd "
             "or a method that works on entries (ties, dare_linear, ...). Nothing was written."
         )
-    return fit_dense(method.dense(deltas, how), wanted, key=how.keys[0])
+    there = deltas if device == CPU else [Moved(each, device) for each in deltas]
+    return fit_dense(method.dense(there, how), wanted, key=how.keys[0])
 
 
 def fit_core(exact: Factored, wanted: Wanted) -> Fitted:
@@ -127,9 +131,9 @@ def fit_core(exact: Factored, wanted: Wanted) -> Fitted:
     return replace(fitted, error=distance(Pair(fitted.up, fitted.down, 1.0), whole))
 
 
-def fit_dense(exact: Float32, wanted: Wanted, *, key: int) -> Fitted:
+def fit_dense(exact: Array, wanted: Wanted, *, key: int) -> Fitted:
     """Factors of a matrix that is there whole, by subspace iteration; the error is measured on what is stored."""
-    norm = norm_of(ArrayRows(exact))
+    norm = norm_of(exact)
     if not norm:
         return _nothing((exact.shape[0], exact.shape[1])).padded(wanted.rank or 1)
     u, values, v = _decomposed(exact, wanted, norm, key)
@@ -141,7 +145,7 @@ def fit_dense(exact: Float32, wanted: Wanted, *, key: int) -> Fitted:
     return replace(fitted, error=_measured(exact, fitted))
 
 
-def _decomposed(exact: Float32, wanted: Wanted, norm: float, key: int) -> tuple[Float64, Float64, Float64]:
+def _decomposed(exact: Array, wanted: Wanted, norm: float, key: int) -> tuple[Float64, Float64, Float64]:
     side = min(exact.shape)
     rank = wanted.rank or side
     if wanted.tolerance is None and (side > FULL or rank < side):
@@ -152,8 +156,7 @@ def _decomposed(exact: Float32, wanted: Wanted, norm: float, key: int) -> tuple[
         if _left(values, norm) <= (wanted.tolerance or 0.0):
             return u, values, v
         rank *= 2
-    u, values, v = np.linalg.svd(exact.astype(np.float64), full_matrices=False)
-    return u, values, v.T
+    return whole_svd(exact)
 
 
 def _left(values: Float64, norm: float) -> float:
@@ -166,12 +169,11 @@ def _enough(values: Float64, norm: float, tolerance: float) -> int:
     return min(rank_within(np.append(values, rest), tolerance), len(values))
 
 
-def _measured(exact: Float32, fitted: Fitted) -> float:
-    squares = 0.0
-    for start, stop in blocks((exact.shape[0], exact.shape[1])):
-        rest = exact[start:stop].astype(np.float64)
-        rest -= fitted.up[start:stop].astype(np.float64) @ fitted.down.astype(np.float64)
-        squares += float(np.sum(rest**2))
+def _measured(exact: Array, fitted: Fitted) -> float:
+    squares, up, down = 0.0, beside(exact, fitted.up), wide(beside(exact, fitted.down))
+    for start, stop in blocks(exact):
+        rest = wide(exact[start:stop]) - wide(up[start:stop]) @ down
+        squares += float((rest**2).sum())
     return float(np.sqrt(squares))
 
 

@@ -9,34 +9,49 @@ from typing import Protocol
 import numpy as np
 
 from adapter_registry.tensors.arrays import Float32
+from adapter_registry.tensors.devices import BLOCK, CPU, DEVICE_BLOCK, Array, Device, empty, library, wide
 from adapter_registry.tensors.layers import Pair
-
-BLOCK = 1 << 18
-"""Entries of a block: 1 MB of float32 stays in the cache while several methods' steps pass over it."""
 
 
 class Rows(Protocol):
-    """A matrix that tells its rows."""
+    """A matrix that tells its rows, in memory or on a device."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns)."""
 
-    def block(self, start: int, stop: int) -> Float32:
+    def block(self, start: int, stop: int) -> Array:
         """Rows `start` to `stop`, for the caller to change."""
 
 
 class PairRows:
     """The delta of a pair of factors."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, device: Device = CPU) -> None:
         self.shape = pair.shape
-        self._up = (pair.up * np.float32(pair.scale)).astype(np.float32, copy=False)
-        self._down = pair.down.astype(np.float32, copy=False)
+        self._up = device.put((pair.up * np.float32(pair.scale)).astype(np.float32, copy=False))
+        self._down = device.put(pair.down.astype(np.float32, copy=False))
 
-    def block(self, start: int, stop: int) -> Float32:
+    def block(self, start: int, stop: int) -> Array:
         """See Rows."""
-        return np.asarray(self._up[start:stop] @ self._down)
+        return self._up[start:stop] @ self._down
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Rows that are made in memory, on a device."""
+
+    rows: Rows
+    device: Device
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See Rows."""
+        return self.rows.shape
+
+    def block(self, start: int, stop: int) -> Array:
+        """See Rows."""
+        return self.device.put(self.rows.block(start, stop))
 
 
 class ArrayRows:
@@ -97,26 +112,29 @@ class Difference:
         return np.asarray(self.tuned.block(start, stop) - self.base.block(start, stop))
 
 
-def blocks(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """(start, stop) of blocks of rows."""
-    rows, columns = shape
-    step = max(1, BLOCK // max(columns, 1))
+def blocks(matrix: Rows | Array) -> Iterator[tuple[int, int]]:
+    """(start, stop) of blocks of rows, as large as suits where they are."""
+    rows, columns = matrix.shape
+    first = matrix.block(0, 0) if hasattr(matrix, "block") else matrix
+    entries = BLOCK if isinstance(first, np.ndarray) else DEVICE_BLOCK
+    step = max(1, entries // max(columns, 1))
     return ((start, min(start + step, rows)) for start in range(0, rows, step))
 
 
-Kept = Callable[[Float32], Float32]
+Kept = Callable[[Array], Array]
 """What is left of the next block of rows; called once for each block, in order."""
 
 
-def by_rows(deltas: Sequence[Rows], kept: Sequence[Kept], combine: Callable[[Float32], Float32]) -> Float32:
+def by_rows(deltas: Sequence[Rows], kept: Sequence[Kept], combine: Callable[[Array], Array]) -> Array:
     """The matrix whose blocks are `combine` of (n, rows, columns): what `kept` leaves of each delta."""
-    out = np.empty(deltas[0].shape, dtype=np.float32)
-    for start, stop in blocks(deltas[0].shape):
-        out[start:stop] = combine(np.stack([keep(d.block(start, stop)) for d, keep in zip(deltas, kept, strict=True)]))
+    first = deltas[0].block(0, 0)
+    out, stack = empty(deltas[0].shape, first), library(first).stack
+    for start, stop in blocks(deltas[0]):
+        out[start:stop] = combine(stack([keep(d.block(start, stop)) for d, keep in zip(deltas, kept, strict=True)]))
     return out
 
 
-def norm_of(rows: Rows) -> float:
+def norm_of(matrix: Array) -> float:
     """Frobenius norm, summed in float64."""
-    squares = (float(np.square(rows.block(a, b), dtype=np.float64).sum()) for a, b in blocks(rows.shape))
+    squares = (float((wide(matrix[start:stop]) ** 2).sum()) for start, stop in blocks(matrix))
     return float(np.sqrt(sum(squares)))

@@ -24,9 +24,11 @@ from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_json
 from adapter_registry.domain.errors import InvalidInput, Notice, StoreFull
 from adapter_registry.tensors.dequantized import dequantized
+from adapter_registry.tensors.devices import check_name, device_of, memory_explained
 from adapter_registry.tensors.loaded import loaded
 from adapter_registry.tensors.merge_blocks import Tally
 from adapter_registry.tensors.merge_config import config_changes
+from adapter_registry.tensors.merge_device import Lanes
 from adapter_registry.tensors.merge_layout import OutFile, copied, index_name, index_of, layout
 from adapter_registry.tensors.merge_methods import check_mergeable
 from adapter_registry.tensors.merge_plan import Decode, Plan, Weighed, plan_of, plan_of_peft
@@ -68,6 +70,7 @@ class Options:
         shard: largest size of a weight file in bytes; None keeps the base's files.
         accumulate: `float32` sums in float32 and rounds once; `peft` takes the bits that PEFT computes.
         workers: threads; None for one on each core.
+        device: of `devices.DEVICES`: what computes sums of low-rank products; all else is the processor's.
         onto: `dequantized` for the floats that a base quantised by bitsandbytes stands for; None for what is stored.
     """
 
@@ -75,6 +78,7 @@ class Options:
     shard: int | None = None
     accumulate: str = "float32"
     workers: int | None = None
+    device: str = "cpu"
     onto: str | None = None
 
     @property
@@ -151,12 +155,21 @@ def merge(
         StoreFull: there is not enough space; nothing was left behind.
     """
     started = time.monotonic()
-    with planned(base, source, ingredients, out, options=options) as task:
+    check_options(options)
+    with lanes_of(options) as lanes, planned(base, source, ingredients, out, options=options) as task:
         estimate = task.estimate(out)
         if dry:
             return Merged(None, (), estimate, time.monotonic() - started, 1.0, (), task.notices())
-        written, tallies = task.run(out, estimate, progress)
+        written, tallies = task.run(out, estimate, progress, lanes)
     return task.report(out, written, tallies, (estimate, time.monotonic() - started))
+
+
+@contextmanager
+def lanes_of(options: Options) -> Iterator[Lanes | None]:
+    """Those of the device that is to compute; None: the processor does."""
+    device = device_of(options.device)
+    with memory_explained(device):
+        yield Lanes(device) if device.torch else None
 
 
 @contextmanager
@@ -219,6 +232,7 @@ def check_options(options: Options) -> None:
         raise InvalidInput(f"deltas accumulate in float32, or as `peft` does it; not {options.accumulate!r}.")
     if options.shard is not None and options.shard < 1 << 10:
         raise InvalidInput(f"a weight file of at most {options.shard} bytes would hold nothing.")
+    check_name(options.device)
     if options.workers is not None and options.workers < 1:
         raise InvalidInput(f"a merge has at least one worker, not {options.workers}.")
     if options.onto not in (None, "dequantized"):
@@ -256,7 +270,9 @@ class Task:
         told = asdict(self.options) | {"workers": None}
         return of_json({"base": self.base.digest, "inputs": inputs, "options": told, "heads": heads})
 
-    def run(self, out: Path, estimate: Estimate, progress: Progress) -> tuple[list[Written], dict[str, Tally]]:
+    def run(
+        self, out: Path, estimate: Estimate, progress: Progress, lanes: Lanes | None
+    ) -> tuple[list[Written], dict[str, Tally]]:
         """Write everything."""
         out.parent.mkdir(parents=True, exist_ok=True)
         tallies = {name: Tally() for name in self.plan.edits}
@@ -267,7 +283,8 @@ class Task:
                     f"merging takes {estimate.size:,} bytes and {estimate.free + there:,} are free at {out.parent}; "
                     "nothing was written. Name another place."
                 )
-            written = write_files(place, self.files, workers=self.options.threads, progress=progress, tallies=tallies)
+            threads = self.options.threads
+            written = write_files(place, self.files, workers=threads, progress=progress, tallies=tallies, lanes=lanes)
             self._small_files(place)
             publish(place, out)
         return written, tallies

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adapter_registry.tensors import merge_device
 from adapter_registry.tensors import merge_kernel as kernel
 from adapter_registry.tensors.arrays import as_float32, as_stored
+from adapter_registry.tensors.merge_device import Lanes
 from adapter_registry.tensors.merge_edits import Edit, Factors, Part, packed
 
 Bytes = NDArray[np.uint8]
@@ -59,6 +61,7 @@ class Work:
         shape: of the result.
         stored: dtype of the result.
         tally: where figures go.
+        lanes: of a device that computes sums of low-rank products; None: the processor does.
     """
 
     edit: Edit | None
@@ -67,6 +70,7 @@ class Work:
     shape: tuple[int, ...]
     stored: str
     tally: Tally
+    lanes: Lanes | None = None
 
     def blocks(self) -> Iterator[Block]:
         """The blocks in the order of their bytes; factors are read when the first block of a matrix is asked for."""
@@ -77,20 +81,27 @@ class Work:
         for number in range(count):
             parts = self.edit.parts.get(number, [])
             if self.edit.plain:
-                factors = packed(parts, rows, columns) if parts else None
-                yield from self._plain(number * rows, rows, columns, factors)
+                yield from self._plain(number * rows, rows, columns, parts)
             else:
                 yield from _General(self, number, rows, columns).blocks()
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest block: `BLOCK`, or two rows where those are longer."""
+        """Bytes of the largest block: those of `_block`, or two rows where those are longer."""
         columns = self.edit.matrices(self.shape)[2] if self.edit else 1
-        return max(BLOCK, 2 * columns * ITEM[self.stored])
+        return max(self._block, 2 * columns * ITEM[self.stored])
+
+    def buffer(self) -> Bytes:
+        """Room for the largest block."""
+        return np.empty(self.largest, np.uint8) if self.lanes is None else self.lanes.buffer(self.largest)
+
+    @property
+    def _block(self) -> int:
+        return BLOCK if self.lanes is None else merge_device.BLOCK
 
     def step(self, columns: int) -> int:
         """How many rows a block has; even, as the kernel takes rows by twos."""
-        return max(2, BLOCK // (columns * max(ITEM[self.stored], ITEM[self.dtype])) // 2 * 2)
+        return max(2, self._block // (columns * max(ITEM[self.stored], ITEM[self.dtype])) // 2 * 2)
 
     def bytes_of(self, first: int, last: int, columns: int) -> Bytes:
         """The source's bytes of some rows."""
@@ -111,8 +122,8 @@ class Work:
 
         return compute
 
-    def _plain(self, offset: int, rows: int, columns: int, factors: Factors | None) -> Iterator[Block]:
-        step = self.step(columns)
+    def _plain(self, offset: int, rows: int, columns: int, parts: list[Part]) -> Iterator[Block]:
+        step, factors = self.step(columns), self._factors(parts, rows, columns) if parts else None
         for first in range(0, rows, step):
             last = min(first + step, rows)
             if factors is None:
@@ -120,7 +131,11 @@ class Work:
             else:
                 yield self._merged(offset, first, last, (rows, columns), factors)
 
-    def _merged(self, offset: int, first: int, last: int, size: tuple[int, int], factors: Factors) -> Block:
+    def _factors(self, parts: list[Part], rows: int, columns: int) -> Any:
+        """As the kernel takes them, or as the device does."""
+        return packed(parts, rows, columns) if self.lanes is None else self.lanes.placed(parts)
+
+    def _merged(self, offset: int, first: int, last: int, size: tuple[int, int], factors: Any) -> Block:
         rows, columns = size
         every = max(1, rows // TALLIED)
 
@@ -128,8 +143,11 @@ class Work:
             target = buffer[: (last - first) * columns * ITEM[self.stored]]
             sums = np.zeros(kernel.SUMS)
             source = self.bytes_of(offset + first, offset + last, columns)
-            kinds = KINDS[self.dtype], KINDS[self.stored]
-            kernel.merge_rows(source, target, kinds, columns, factors, (first, every), sums)
+            if self.lanes is not None:
+                sums += self.lanes.merge_rows(source, target, (self.dtype, self.stored), factors, (first, every))
+            else:
+                kinds = KINDS[self.dtype], KINDS[self.stored]
+                kernel.merge_rows(source, target, kinds, columns, factors, (first, every), sums)
             looked = len(range(-(-first // every) * every, last, every))
             self.tally.add(sums, looked * columns, (last - first) * columns)
             return target

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.tensors.merge import Ingredient, Merged, Options, Progress, merge, planned
+from adapter_registry.tensors.merge import Ingredient, Merged, Options, Progress, lanes_of, merge, planned
 from adapter_registry.tensors.merge_blocks import Tally
 from adapter_registry.tensors.merge_methods import check_mergeable
 from adapter_registry.tensors.merge_write import aside, lay, line_of, publish, write_files
@@ -50,13 +50,14 @@ def merge_file(
     Raises:
         InvalidInput: the result has no file of that name.
     """
-    with planned(base, source, ingredients, out, options=options) as task:
+    with lanes_of(options) as lanes, planned(base, source, ingredients, out, options=options) as task:
         files = [file for file in task.files if file.name == name]
         if not files:
             raise InvalidInput(f"this merge has no file {name[:80]!r}; it has {len(task.files)} others.")
         tallies = {tensor: Tally() for tensor in task.plan.edits}
         with aside(out, task.recipe()) as place:
-            [written] = write_files(place, files, workers=options.threads, progress=progress, tallies=tallies)
+            threads = options.threads
+            [written] = write_files(place, files, workers=threads, progress=progress, tallies=tallies, lanes=lanes)
             publish(place, out)
         return line_of(written, files[0], tallies)
 

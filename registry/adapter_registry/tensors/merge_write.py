@@ -27,6 +27,7 @@ import numpy as np
 
 from adapter_registry.domain.errors import Conflict, StoreFull, StoreUnavailable
 from adapter_registry.tensors.merge_blocks import Block, Bytes, Tally, Work
+from adapter_registry.tensors.merge_device import Lanes
 from adapter_registry.tensors.merge_layout import OutFile, OutTensor
 
 JOURNAL = ".journal"
@@ -183,9 +184,15 @@ def _synced(folder: Path) -> None:
 
 
 def write_files(
-    place: Path, files: Sequence[OutFile], *, workers: int, progress: Progress, tallies: Tallies
+    place: Path,
+    files: Sequence[OutFile],
+    *,
+    workers: int,
+    progress: Progress,
+    tallies: Tallies,
+    lanes: Lanes | None = None,
 ) -> list[Written]:
-    """Write the files that are not there yet; their digests, in the order of `files`."""
+    """Write the files that are not there yet; their digests, in the order of `files`. `lanes`: see `Work`."""
     done = finished(place, files, tallies)
     lock, stop = threading.Lock(), threading.Event()
     missing = [file for file in files if file.name not in done]
@@ -194,11 +201,15 @@ def write_files(
 
     def write(file: OutFile) -> None:
         with ExitStack() as stack:
-            writer = _Writer(place / file.name, stack, helpers=helpers, progress=counted, tallies=tallies, stop=stop)
+            writer = _Writer(place / file.name, stack, helpers=helpers, progress=counted, work=work, stop=stop)
             digest = writer.write(file)
         with lock, (place / JOURNAL).open("a") as journal:
             done[file.name] = Written(file.name, file.size, digest)
             _noted(journal.fileno(), line_of(done[file.name], file, tallies))
+
+    def work(tensor: OutTensor, source: Bytes) -> Work:
+        tally = tallies[tensor.name] if tensor.edit else Tally()
+        return Work(tensor.edit, source, tensor.origin.entry.dtype, tensor.shape, tensor.dtype, tally, lanes)
 
     def counted(count: int) -> None:
         with lock:
@@ -239,11 +250,11 @@ class _Writer:
         *,
         helpers: int,
         progress: Progress,
-        tallies: Tallies,
+        work: Callable[[OutTensor, Bytes], Work],
         stop: threading.Event,
     ) -> None:
         self._target = stack.enter_context(path.open("wb", buffering=0))
-        self._stack, self._progress, self._tallies, self._stop = stack, progress, tallies, stop
+        self._stack, self._progress, self._work_of, self._stop = stack, progress, work, stop
         self._pool = stack.enter_context(ThreadPoolExecutor(helpers)) if helpers > 1 else None
         self._window = 2 * helpers if helpers > 1 else 0
         self._hash: Any = None
@@ -262,15 +273,15 @@ class _Writer:
             else:
                 work = self._work(tensor)
                 for block in work.blocks():
-                    self._compute(block, work.largest, pending)
+                    self._compute(block, work, pending)
         self._drain(pending, 0)
         os.fsync(self._target.fileno())
         return str(self._hash.hexdigest()) if self._hash else str(file.known)
 
-    def _compute(self, block: Block, size: int, pending: deque[tuple[Future[Bytes], Bytes]]) -> None:
-        buffer = self._buffers.pop() if self._buffers else np.empty(size, np.uint8)
-        if buffer.size < size:
-            buffer = np.empty(size, np.uint8)
+    def _compute(self, block: Block, work: Work, pending: deque[tuple[Future[Bytes], Bytes]]) -> None:
+        buffer = self._buffers.pop() if self._buffers else work.buffer()
+        if buffer.size < work.largest:
+            buffer = work.buffer()
         if self._pool is None:
             self._put(block(buffer).data)
             self._buffers.append(buffer)
@@ -331,8 +342,6 @@ class _Writer:
     def _work(self, tensor: OutTensor) -> Work:
         entry = tensor.origin.entry
         if tensor.origin.decode is not None:
-            values = tensor.origin.decode()
-        else:
-            values = self._source(tensor.origin.path)[1][entry.start : entry.end]
-        tally = self._tallies[tensor.name] if tensor.edit else Tally()
-        return Work(tensor.edit, values, entry.dtype, tensor.shape, tensor.dtype, tally)
+            return self._work_of(tensor, tensor.origin.decode())
+        _, whole = self._source(tensor.origin.path)
+        return self._work_of(tensor, whole[entry.start : entry.end])

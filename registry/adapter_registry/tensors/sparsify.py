@@ -11,33 +11,33 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.compose_rows import Kept, Rows, blocks
+from adapter_registry.tensors.devices import Array, beside, host, library
 
-_HALF, _LOW = np.uint32(16), np.uint32(0xFFFF)
+_HALF, _LOW = 16, 0xFFFF
 
 
-def everything(block: Float32) -> Float32:
+def everything(block: Array) -> Array:
     """Nothing is left out."""
     return block
 
 
-def _bits(block: Float32) -> NDArray[np.uint32]:
+def _bits(block: Array) -> Array:
     """Magnitudes as integers of the same order."""
-    return np.abs(block).view(np.uint32)
+    return abs(block).view(library(block).int32)
 
 
 class _Largest:
     """Whether entries are among the `count` largest magnitudes; of equal ones the first rows count."""
 
     def __init__(self, threshold: int, equals: int) -> None:
-        self._threshold, self._equals = np.uint32(threshold), equals
+        self._threshold, self._equals = threshold, equals
 
-    def __call__(self, block: Float32) -> NDArray[np.bool_]:
+    def __call__(self, block: Array) -> Array:
         bits = _bits(block)
         chosen = bits > self._threshold
         if self._equals:
-            same = np.flatnonzero(bits == self._threshold)[: self._equals]
+            same = library(block).where((bits == self._threshold).ravel())[0][: self._equals]
             self._equals -= len(same)
             chosen.reshape(-1)[same] = True
         return chosen
@@ -50,20 +50,23 @@ def largest(rows: Rows, counts: Sequence[int]) -> list[_Largest]:
     bin that each threshold lies in.
     """
     upper = np.zeros(1 << 16, dtype=np.int64)
-    for start, stop in blocks(rows.shape):
-        upper += np.bincount((_bits(rows.block(start, stop)) >> _HALF).ravel(), minlength=1 << 16)
+    for start, stop in blocks(rows):
+        upper += _counted(_bits(rows.block(start, stop)) >> _HALF)
     bins = [_bin(upper, count) for count in counts]
     lower = {each: np.zeros(1 << 16, dtype=np.int64) for each, _ in bins}
-    for start, stop in blocks(rows.shape):
+    for start, stop in blocks(rows):
         bits = _bits(rows.block(start, stop))
         for each, counted in lower.items():
-            inside = bits[bits >> _HALF == np.uint32(each)]
-            counted += np.bincount(inside & _LOW, minlength=1 << 16)
+            counted += _counted(bits[bits >> _HALF == each] & _LOW)
     found = []
     for each, left in bins:
         low, equals = _bin(lower[each], left)
         found.append(_Largest((each << 16) | low, equals))
     return found
+
+
+def _counted(halves: Array) -> NDArray[np.int64]:
+    return np.asarray(host(library(halves).bincount(halves.ravel(), minlength=1 << 16)))
 
 
 def _bin(counted: NDArray[np.int64], count: int) -> tuple[int, int]:
@@ -111,9 +114,8 @@ def at_random(key: int, density: float) -> Kept:
         return everything
     numbers = np.random.default_rng(key)
 
-    def keep(block: Float32) -> Float32:
-        drawn = numbers.random(block.shape, dtype=np.float32) < np.float32(density)
-        return block * drawn * np.float32(1 / density if density else 0)
+    def keep(block: Array) -> Array:
+        return block * (_drawn(numbers, block) < density) * (1 / density if density else 0.0)
 
     return keep
 
@@ -126,8 +128,8 @@ def at_random_same_sum(rows: Rows, key: int, density: float) -> Kept:
     if density >= 1:
         return everything
 
-    def mask(numbers: np.random.Generator, block: Float32) -> Float32:
-        return block * (numbers.random(block.shape, dtype=np.float32) < np.float32(density))
+    def mask(numbers: np.random.Generator, block: Array) -> Array:
+        return block * (_drawn(numbers, block) < density)
 
     return _same_sum(rows, key, mask)
 
@@ -143,9 +145,9 @@ def by_rank(key: int, density: float, spread: float) -> Kept:
         return everything
     numbers = np.random.default_rng(key)
 
-    def keep(block: Float32) -> Float32:
+    def keep(block: Array) -> Array:
         chance = _chances(block, density, spread / 2)
-        return block * (numbers.random(block.shape, dtype=np.float32) < chance) / chance
+        return block * (_drawn(numbers, block) < chance) / chance
 
     return keep
 
@@ -158,24 +160,32 @@ def by_rank_same_sum(rows: Rows, key: int, density: float, spread: float) -> Kep
     if density >= 1:
         return everything
 
-    def mask(numbers: np.random.Generator, block: Float32) -> Float32:
-        return block * (numbers.random(block.shape, dtype=np.float32) < _chances(block, density, spread))
+    def mask(numbers: np.random.Generator, block: Array) -> Array:
+        return block * (_drawn(numbers, block) < _chances(block, density, spread))
 
     return _same_sum(rows, key, mask)
 
 
-def _chances(block: Float32, density: float, spread: float) -> Float32:
+def _drawn(numbers: np.random.Generator, block: Array) -> Array:
+    """A number of 0 to 1 for each entry: numpy's, wherever the block is, so that a seed means the same everywhere."""
+    return beside(block, numbers.random(tuple(block.shape), dtype=np.float32))
+
+
+def _chances(block: Array, density: float, spread: float) -> Array:
     even = np.linspace(density - spread, density + spread, block.shape[1], dtype=np.float32)
-    chances = np.empty_like(block)
-    np.put_along_axis(chances, np.argsort(np.abs(block), axis=1), even[None], axis=1)
-    return chances
+    chances, order = library(block).empty_like(block), library(block).argsort(abs(block), 1)
+    if isinstance(block, np.ndarray):
+        np.put_along_axis(chances, order, even[None], axis=1)
+        return chances
+    return chances.scatter_(1, order, beside(block, even).expand_as(chances))
 
 
-def _same_sum(rows: Rows, key: int, mask: Callable[[np.random.Generator, Float32], Float32]) -> Kept:
+def _same_sum(rows: Rows, key: int, mask: Callable[[np.random.Generator, Array], Array]) -> Kept:
     numbers, before, after = np.random.default_rng(key), 0.0, 0.0
-    for start, stop in blocks(rows.shape):
+    for start, stop in blocks(rows):
         block = rows.block(start, stop)
-        before += float(np.abs(block).sum(dtype=np.float64))
-        after += float(np.abs(mask(numbers, block)).sum(dtype=np.float64))
-    again, scale = np.random.default_rng(key), np.float32(before / after if after else 0.0)
+        float64 = library(block).float64
+        before += float(abs(block).sum(dtype=float64))
+        after += float(abs(mask(numbers, block)).sum(dtype=float64))
+    again, scale = np.random.default_rng(key), before / after if after else 0.0
     return lambda block: mask(again, block) * scale

@@ -42,6 +42,9 @@ class Places:
             "account": "victor",
             "token": "000000000000",
             "job": "000000000000",
+            "request": "P-1",
+            "freeze": "999",
+            "group": "leads",
             **self.values,
         }
         for place, value in known.items():
@@ -164,11 +167,14 @@ def _taking(operation: Operation) -> Body | None:
         "mark.tag": lambda _: {"name": "stolen"},
         "mark.label": lambda _: {"labels": {"a": "b"}},
         "score.add": lambda _: {"scores": []},
+        "score.invalidate": lambda _: {"because": "x", "metric": "sql/acc"},
         "promote.promote": lambda _: {"reason": "x"},
         "promote.rollback": lambda _: {"reason": "x"},
         "job.submit": lambda places: {
             "recipe": {"kind": "evaluate", "into": places("{repo}"), "inputs": [{"reference": places("{repo}@v1")}]}
         },
+        "request.decline": lambda _: {"reason": "x"},
+        "standstill.freeze": lambda _: {"begins": "2030-01-01", "ends": "2030-01-02", "reason": "x"},
         "access.create-token": lambda _: {"account": "victor"},
         "access.set-password": lambda _: {"password": "a long enough one"},
     }

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter_registry.domain import gate
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.finding import Finding, Incumbent, Outcome, Subject
-from adapter_registry.domain.gate import judge
 from adapter_registry.domain.lock import Difference, Level, Verdict
 from adapter_registry.domain.policy import (
     Bound,
@@ -24,7 +24,7 @@ from adapter_registry.domain.policy import (
     WaiveIf,
     preset,
 )
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.score import Direction, RecordedScore, Score
 
 LORA = Description(
     peft_type="LORA",
@@ -67,6 +67,29 @@ def loss(value: float, **facts: object) -> Score:
 def after(*scores: Score, incumbent: tuple[Score, ...] = ()) -> Subject:
     """v3 with these scores, v2 holding the stage."""
     return replace(V3, scores=scores, incumbent=Incumbent("acme/sql@v2", Digest("sha256:" + "2" * 64), incumbent))
+
+
+def recorded(score: Score, **facts: object) -> RecordedScore:
+    return RecordedScore(V3.digest, "acme/sql@v3", score, "ann", "2026-03-01T10:00:00.000000Z", **facts)
+
+
+def weighable(subject: Subject) -> Subject:
+    """The subject with its bare scores recorded."""
+
+    def each(scores):
+        return tuple(recorded(score) if isinstance(score, Score) else score for score in scores)
+
+    incumbent = subject.incumbent and replace(subject.incumbent, scores=each(subject.incumbent.scores))
+    return replace(
+        subject, scores=each(subject.scores), base_scores=each(subject.base_scores), incumbent=incumbent, at=NOW
+    )
+
+
+NOW = "2026-03-02T10:00:00.000000Z"
+
+
+def judge(policy: Policy, subject: Subject) -> tuple[Finding, ...]:
+    return gate.judge(policy, weighable(subject))
 
 
 def rule(**evals: object) -> Policy:
@@ -202,8 +225,8 @@ class TestComparison:
         finding = only(preset_prod_comparison(), subject)
         assert finding.outcome is Outcome.PASS
         assert finding.reason == (
-            "2.41 against 2.81 of v2: better by 0.4, 95% bounds [+0.272, +0.528], must not be worse by more than "
-            "0.0562 (2%); two-sample z from both standard errors, n=100 and 100"
+            "2.41 against 2.81 of v2: better by 0.4, 95% bounds [+0.271, +0.529], margin -0.0562 (2%); "
+            "Welch's t from both standard errors, n=100"
         )
 
     def test_a_clear_loss_is_refused(self):
@@ -214,12 +237,12 @@ class TestComparison:
         subject = after(acc(0.60, n=200), incumbent=(acc(0.62, n=200),))
         finding = only(preset_prod_comparison(), subject)
         assert finding.outcome is Outcome.INCONCLUSIVE
-        assert finding.fix.startswith("score both on more samples: about ")
+        assert finding.fix.startswith("score both on ")
+        assert f"{finding.needed:,} more samples" in finding.fix
 
     def test_the_number_that_would_decide_does_decide(self):
         subject = after(acc(0.63, n=200), incumbent=(acc(0.62, n=200),))
-        fix = only(not_worse(0.02), subject).fix
-        needed = int(fix.split("about ")[1].split(" ")[0].replace(",", ""))
+        needed = 200 + only(not_worse(0.02), subject).needed
         enough = after(acc(0.63, n=needed), incumbent=(acc(0.62, n=needed),))
         short = after(acc(0.63, n=needed - 1), incumbent=(acc(0.62, n=needed - 1),))
         assert only(not_worse(0.02), enough).outcome is Outcome.PASS
@@ -228,7 +251,7 @@ class TestComparison:
     def test_a_rate_without_a_standard_error_is_bounded_by_n_and_says_so(self):
         finding = only(not_worse(0.1), after(acc(0.6, n=2000), incumbent=(acc(0.6, stderr=0.01),)))
         assert finding.outcome is Outcome.PASS
-        assert finding.method == "two-sample z, the version's standard error bounded by n"
+        assert finding.method == "two-sample z from both standard errors"
 
     def test_two_bare_numbers_decide_nothing_and_say_what_is_missing(self):
         finding = only(not_worse(), after(loss(1.0), incumbent=(loss(9.0),)))

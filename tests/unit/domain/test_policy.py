@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.policy import (
+    PRESETS,
     Bound,
     Comparison,
     Evals,
@@ -22,6 +23,7 @@ from adapter_registry.domain.policy import (
     to_json,
 )
 from adapter_registry.domain.policy_file import LARGEST_TEXT, NOT_YET, read_policy, to_yaml
+from adapter_registry.domain.policy_lint import lint
 from adapter_registry.domain.stage import STAGES
 
 FULL = """
@@ -142,7 +144,7 @@ class TestProblems:
             ({"metric": "a/b", "test": "non-inferior", "margin": "2"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "non-inferior", "margin": "nan%"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "superior", "confidence": 95}, "less than 1"),
-            ({"metric": "a/b", "test": "superior", "against": "base"}, "expected 'incumbent'"),
+            ({"metric": "a/b", "test": "superior", "against": "best"}, "expected 'incumbent' or 'base'"),
             ({"metric": "a/b", "test": "superior", "waive_if": "friday"}, "expected 'no-incumbent'"),
         ],
     )
@@ -180,9 +182,12 @@ class TestProblems:
 
 
 class TestPresets:
+    @pytest.mark.parametrize("name", sorted(PRESETS))
     @pytest.mark.parametrize("stage", STAGES)
-    def test_each_stage_s_preset_reads_back_equal(self, stage):
-        assert read_policy(to_yaml(preset("solo", stage=stage))) == preset("solo", stage=stage)
+    def test_each_stage_s_preset_reads_back_equal_and_nothing_in_it_is_impossible(self, name, stage):
+        asked = preset(name, stage=stage)
+        assert read_policy(to_yaml(asked)) == asked
+        assert lint(asked, ()) == ()
 
     def test_solo_leaves_dev_free_but_for_compatibility(self):
         assert preset("solo", stage="dev") == Policy("dev", (Level.EXACT, Level.EQUIVALENT))
@@ -194,8 +199,8 @@ class TestPresets:
         assert [each.metric for each in prod.evals.comparisons] == ["*"]
 
     def test_an_unknown_preset_names_those_there_are(self):
-        with pytest.raises(InvalidReference, match="there is solo"):
-            preset("team", stage="prod")
+        with pytest.raises(InvalidReference, match="there is regulated, solo, team"):
+            preset("enterprise", stage="prod")
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from adapter_registry.domain.promotion import (
     refusal,
     rollback_target,
 )
-from adapter_registry.domain.score import Direction, Score
-from tests.unit.domain.test_gate import LORA
+from adapter_registry.domain.score import Direction, Invalidation, Score
+from tests.unit.domain.test_gate import LORA, recorded
 
 DIGEST = Digest("sha256:" + "d" * 64)
 SCORE = Score("gsm8k/acc", 0.5, Direction.HIGHER, n=900)
-SUBJECT = Subject("acme/sql@v3", DIGEST, DIGEST, "tiny@dddddddddddd", Verdict(Level.EXACT), LORA, scores=(SCORE,))
+RECORDED = recorded(SCORE)
+SUBJECT = Subject("acme/sql@v3", DIGEST, DIGEST, "tiny@dddddddddddd", Verdict(Level.EXACT), LORA, scores=(RECORDED,))
 PROD = preset("solo", stage="prod")
 
 
@@ -102,13 +103,16 @@ class TestInputsDigest:
             {"labels": {"owner": "ann"}},
             {"message": "better"},
             {"scores": ()},
-            {"scores": (SCORE, SCORE)},
-            {"scores": (replace(SCORE, value=float("nan")),)},
-            {"scores": (replace(SCORE, stderr=0.1),)},
-            {"scores": (replace(SCORE, setting={"shots": "5"}),)},
-            {"base_scores": (SCORE,)},
+            {"scores": (RECORDED, RECORDED)},
+            {"scores": (recorded(replace(SCORE, value=float("nan"))),)},
+            {"scores": (recorded(replace(SCORE, stderr=0.1)),)},
+            {"scores": (recorded(replace(SCORE, outcomes=DIGEST)),)},
+            {"scores": (recorded(SCORE, job="a1"),)},
+            {"scores": (replace(RECORDED, invalid=Invalidation("typo", "ann", "")),)},
+            {"scores": (recorded(replace(SCORE, setting={"shots": "5"})),)},
+            {"base_scores": (RECORDED,)},
             {"incumbent": Incumbent("acme/sql@v2", DIGEST)},
-            {"incumbent": Incumbent("acme/sql@v2", DIGEST, (SCORE,))},
+            {"incumbent": Incumbent("acme/sql@v2", DIGEST, (RECORDED,))},
         ],
     )
     def test_another_version_base_incumbent_or_evidence_gives_another(self, change):

@@ -1,0 +1,101 @@
+"""Lint: what in a policy nothing can ever satisfy, and what is likely not meant."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from adapter_registry.domain.metric import is_rate, known_direction
+from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.policy_evals import Bound, Comparison, EvalGroup, Test
+from adapter_registry.domain.score import Direction
+from adapter_registry.domain.suite import Suite, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing about a policy.
+
+    Attributes:
+        rule: the rule it is about, as findings name it.
+        text: what is wrong with it, in one sentence.
+        impossible: whether nothing can satisfy it; else it only is likely not meant.
+    """
+
+    rule: str
+    text: str
+    impossible: bool
+
+
+def lint(policy: Policy, suites: Sequence[Suite]) -> tuple[Advice, ...]:
+    """Everything to say of a policy's evals, in its order; `suites` are those that the registry knows."""
+    found: list[Advice] = []
+    for group in policy.evals.all_groups:
+        found += _suite(group, suites)
+        for bound in group.bounds:
+            found += _bound(bound)
+        for comparison in group.comparisons:
+            found += _comparison(comparison)
+    return (*found, *_crossed(policy))
+
+
+def _suite(group: EvalGroup, suites: Sequence[Suite]) -> Iterator[Advice]:
+    if not group.demands.suite:
+        return
+    rule = f"suite {group.demands.suite}"
+    name, version = parse(group.demands.suite)
+    known = [suite for suite in suites if suite.name == name and version in (None, suite.version)]
+    if not known:
+        yield Advice(rule, "there is no such suite, so that no evidence can be of it", impossible=True)
+        return
+    metrics = {each.metric for each in known[-1].metrics}
+    named = [bound.metric for bound in group.bounds]
+    named += [comparison.metric for comparison in group.comparisons if not comparison.is_pattern]
+    for metric in named:
+        if metric not in metrics:
+            yield Advice(metric, f"{known[-1].reference} does not measure it", impossible=True)
+    newest = max(suite.version for suite in suites if suite.name == name)
+    if version is not None and version < newest:
+        yield Advice(rule, f"{name}@{newest} is newer", impossible=False)
+
+
+def _bound(bound: Bound) -> Iterator[Advice]:
+    rule, way = bound.metric, known_direction(bound.metric)
+    if bound.min is not None and bound.max is None and way is Direction.LOWER:
+        yield Advice(rule, "lower is better, but only a floor is set", impossible=True)
+    if bound.max is not None and bound.min is None and way is Direction.HIGHER:
+        yield Advice(rule, "higher is better, but only a ceiling is set", impossible=True)
+    if not is_rate(rule):
+        return
+    if bound.min is not None and bound.min > 1:
+        text = f"a rate is at most 1, and the floor is {bound.min:g}: is it a percentage?"
+        yield Advice(rule, text, impossible=True)
+    if bound.max is not None and bound.max < 0:
+        yield Advice(rule, f"a rate is at least 0, and the ceiling is {bound.max:g}", impossible=True)
+
+
+def _comparison(comparison: Comparison) -> Iterator[Advice]:
+    rule, margin = f"{comparison.metric} {comparison.test}", comparison.margin
+    if not margin.relative and margin.amount >= 1 and is_rate(comparison.metric):
+        if comparison.test is Test.SUPERIOR:
+            yield Advice(rule, "no rate can be better by more than 1", impossible=True)
+        else:
+            yield Advice(rule, "no rate can be worse by more than 1: it asks nothing", impossible=False)
+    if comparison.test is Test.NON_INFERIOR and margin.amount == 0:
+        yield Advice(rule, "with no margin only a significant gain passes, as with `superior`", impossible=False)
+    if comparison.test is Test.SUPERIOR and comparison.is_pattern:
+        yield Advice(rule, "every metric it covers has to be better, each at a smaller error", impossible=False)
+
+
+def _crossed(policy: Policy) -> Iterator[Advice]:
+    """Floors above ceilings that different rules set."""
+    floors: dict[str, list[float]] = defaultdict(list)
+    ceilings: dict[str, list[float]] = defaultdict(list)
+    for bound in (each for group in policy.evals.all_groups for each in group.bounds if not each.shadow):
+        floors[bound.metric] += [bound.min] if bound.min is not None else []
+        ceilings[bound.metric] += [bound.max] if bound.max is not None else []
+    for metric in floors:
+        if ceilings[metric] and floors[metric] and max(floors[metric]) > min(ceilings[metric]):
+            low, high = max(floors[metric]), min(ceilings[metric])
+            yield Advice(metric, f"one rule asks for at least {low:g}, another for at most {high:g}", impossible=True)

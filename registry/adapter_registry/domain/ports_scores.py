@@ -1,0 +1,35 @@
+"""ScoreRows: what services need of a catalog to keep scores and suites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.score import Invalidation, RecordedScore
+from adapter_registry.domain.suite import Suite
+
+
+class ScoreRows(Protocol):
+    """Scores of Versions and of Bases, whose subjects are digests; suites."""
+
+    def add(self, scores: Iterable[RecordedScore]) -> None:
+        """Append scores; the blobs of their outcomes were kept before."""
+
+    def keep_outcomes(self, kept: dict[Digest, int]) -> None:
+        """Know these blobs, digest -> size, so that scores can refer to them."""
+
+    def of(self, subject: Digest) -> tuple[RecordedScore, ...]:
+        """In the order they were recorded, invalid ones included."""
+
+    def invalidate(self, ids: Iterable[int], invalidation: Invalidation) -> None:
+        """Mark scores; they are kept."""
+
+    def suite(self, name: str, version: int | None = None) -> Suite | None:
+        """A version of a suite; the newest when none is named."""
+
+    def suites(self) -> tuple[Suite, ...]:
+        """Every version of every suite, by name and version."""
+
+    def add_suite(self, suite: Suite) -> Suite:
+        """Store the next version of a suite; the suite with its number."""

@@ -1,0 +1,166 @@
+"""Process: what a stage asks of the way into it, beside evidence: where from, how long, who agrees, how back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+HOUR, DAY = 3_600, 86_400
+_UNITS = (("d", DAY), ("h", HOUR), ("m", 60))
+GROUP = "group:"
+"""How a policy writes a group of accounts: `group:ml-leads`."""
+
+
+class Mode(StrEnum):
+    """Whether a version must have held every stage named, or one of them."""
+
+    ALL = "all"
+    ONE_OF = "one-of"
+
+
+class Duty(StrEnum):
+    """Who may not approve: whoever pushed the version, asked for the promotion, or recorded its evidence."""
+
+    AUTHOR = "author"
+    REQUESTER = "requester"
+    EVIDENCE = "last-editor-of-evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Stages that a version has to come from.
+
+    Attributes:
+        stages: lower stages.
+        mode: all of them, or one of them.
+        hotfix: stages that a hotfix may come from instead, with one more approval and without soak time.
+    """
+
+    stages: tuple[str, ...]
+    mode: Mode = Mode.ALL
+    hotfix: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """Continuous time as the incumbent of a lower stage; the clock starts again when it is replaced there."""
+
+    stage: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Approvals:
+    """Whose consent a promotion needs.
+
+    Attributes:
+        count: different people; one more for a hotfix.
+        groups: who may approve; empty for whoever has the verb `approve`.
+        each_group: approvals from each group, each by another person.
+        excluded: who may not.
+        decline_blocks: whether one decline ends the request.
+        expire_seconds: how long an approval counts.
+    """
+
+    count: int
+    groups: tuple[str, ...] = ()
+    each_group: int = 0
+    excluded: tuple[Duty, ...] = tuple(Duty)
+    decline_blocks: bool = True
+    expire_seconds: int = 7 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Freezing:
+    """What freeze windows mean to a stage."""
+
+    respect: bool = True
+    rollback_exempt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rollbacks:
+    """How the stage goes back.
+
+    Attributes:
+        window: how many earlier incumbents it may go back to; None for all.
+        reason_required: whether it takes a reason.
+        hold: whether machines wait afterwards until a person promotes or lifts the hold.
+    """
+
+    window: int | None = None
+    reason_required: bool = False
+    hold: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Everything a stage asks of the way into it; None and empty ask nothing."""
+
+    sources: Sources | None = None
+    soak: Soak | None = None
+    approvals: Approvals | None = None
+    freezing: Freezing = Freezing()
+    rollbacks: Rollbacks = Rollbacks()
+
+    @property
+    def hotfixes(self) -> bool:
+        """Whether there is a hotfix path."""
+        return self.sources is not None and bool(self.sources.hotfix)
+
+    def consent(self, *, hotfix: bool) -> Approvals | None:
+        """The approvals that a request needs: one more for a hotfix, also where none are asked for otherwise."""
+        if not hotfix:
+            return self.approvals
+        asked = self.approvals or Approvals(0)
+        return replace(asked, count=asked.count + 1)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Every group that it names."""
+        return self.approvals.groups if self.approvals else ()
+
+
+def span(seconds: int) -> str:
+    """`7d`, `36h` or `90m`: as a policy writes a time span of whole minutes."""
+    unit, size = next(((unit, size) for unit, size in _UNITS if seconds % size == 0), _UNITS[-1])
+    return f"{seconds // size}{unit}"
+
+
+def required(process: Process) -> dict[str, Any]:
+    """The parts that stand under `require` in a document."""
+    asked: dict[str, Any] = {}
+    if process.soak:
+        asked["soak"] = {"in": process.soak.stage, "min": span(process.soak.seconds)}
+    if process.approvals:
+        asked["approvals"] = _approvals(process.approvals)
+    return asked
+
+
+def beside(process: Process) -> dict[str, Any]:
+    """The parts that stand beside `require`."""
+    asked: dict[str, Any] = {}
+    if sources := process.sources:
+        hotfix = {"hotfix": list(sources.hotfix)} if sources.hotfix else {}
+        asked["from"] = {"stages": list(sources.stages), "mode": str(sources.mode), **hotfix}
+    if process.freezing != Freezing():
+        asked["freeze"] = {"respect": process.freezing.respect, "rollback_exempt": process.freezing.rollback_exempt}
+    if (back := process.rollbacks) != Rollbacks():
+        window = {} if back.window is None else {"window": back.window}
+        reason = "required" if back.reason_required else "optional"
+        asked["rollback"] = {**window, "reason": reason, "hold": back.hold}
+    return asked
+
+
+def _approvals(asked: Approvals) -> dict[str, Any]:
+    groups: dict[str, Any] = {}
+    if asked.groups:
+        groups = {"from": [GROUP + name for name in asked.groups], "each_group": asked.each_group}
+    return {
+        "count": asked.count,
+        **groups,
+        "not": [str(duty) for duty in asked.excluded],
+        "decline_blocks": asked.decline_blocks,
+        "expire_after": span(asked.expire_seconds),
+    }

@@ -1,0 +1,145 @@
+"""The shape of a policy's process in its document: from, soak, approvals, freeze, rollback."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from adapter_registry.domain import process as rules
+from adapter_registry.domain.document_file import Part
+from adapter_registry.domain.errors import InvalidReference
+from adapter_registry.domain.names import check_namespace
+from adapter_registry.domain.process import Duty, Mode, Process
+from adapter_registry.domain.stage import below, check_stage
+
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
+_SECONDS = {"d": rules.DAY, "h": rules.HOUR, "m": 60}
+
+
+def _seconds(text: str) -> int:
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise PydanticCustomError("span", "a time span: 30m, 24h or 7d")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _stage(text: str) -> str:
+    try:
+        return check_stage(text)
+    except InvalidReference as invalid:
+        raise PydanticCustomError("stage", "a stage of the registry") from invalid
+
+
+def _group(text: str) -> str:
+    name = text.removeprefix(rules.GROUP)
+    try:
+        if name == text:
+            raise InvalidReference(text)
+        return check_namespace(name)
+    except InvalidReference as invalid:
+        raise PydanticCustomError("group", "groups of accounts, written group:NAME") from invalid
+
+
+class From(Part):
+    """`from`."""
+
+    stages: list[str] = Field(min_length=1)
+    mode: Literal["all", "one-of"] = "all"
+    hotfix: list[str] = Field(default=[])
+
+    @field_validator("stages", "hotfix")
+    @classmethod
+    def _are_stages(cls, stages: list[str]) -> list[str]:
+        return [_stage(each) for each in stages]
+
+
+class Soak(Part):
+    """`soak`."""
+
+    in_: str = Field(alias="in")
+    min: str
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Soak:
+        _stage(self.in_)
+        _seconds(self.min)
+        return self
+
+
+class Approvals(Part):
+    """`approvals`."""
+
+    count: int = Field(ge=1, le=20)
+    from_: list[str] = Field(default=[], alias="from", max_length=20)
+    each_group: int = Field(default=0, ge=0, le=5)
+    not_: list[Literal["author", "requester", "last-editor-of-evidence"]] = Field(
+        default=["author", "requester", "last-editor-of-evidence"], alias="not"
+    )
+    decline_blocks: bool = True
+    expire_after: str = "7d"
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Approvals:
+        for each in self.from_:
+            _group(each)
+        _seconds(self.expire_after)
+        if self.each_group * len(self.from_) > self.count or (self.each_group and not self.from_):
+            raise PydanticCustomError("each", "a count that each_group approvals of every group in `from` fit into")
+        return self
+
+    def approvals(self) -> rules.Approvals:
+        """As the domain has it."""
+        excluded = tuple(duty for duty in Duty if duty in self.not_)
+        groups = tuple(dict.fromkeys(_group(each) for each in self.from_))
+        seconds = _seconds(self.expire_after)
+        return rules.Approvals(self.count, groups, self.each_group, excluded, self.decline_blocks, seconds)
+
+
+class Freeze(Part):
+    """`freeze`."""
+
+    respect: bool = True
+    rollback_exempt: bool = True
+
+
+class Rollback(Part):
+    """`rollback`."""
+
+    window: int | None = Field(default=None, ge=1, le=1000)
+    reason: Literal["required", "optional"] = "optional"
+    hold: bool = True
+
+
+PARTS = (From, Soak, Approvals, Freeze, Rollback)
+
+
+def process(
+    stage: str,
+    *,
+    source: From | None,
+    soak: Soak | None,
+    approvals: Approvals | None,
+    freeze: Freeze | None,
+    rollback: Rollback | None,
+) -> Process:
+    """The process that these parts of the document of `stage` describe.
+
+    Raises:
+        PydanticCustomError: a stage that is not below `stage`.
+    """
+    lower = below(stage)
+    named = [*(source.stages if source else ()), *(source.hotfix if source else ()), *([soak.in_] if soak else ())]
+    if wrong := [each for each in named if each not in lower]:
+        text = f"stages below {stage} in from and soak, and {wrong[0]} is none"
+        raise PydanticCustomError("order", "{text}", {"text": text})
+    frozen, back = freeze or Freeze(), rollback or Rollback()
+    return Process(
+        rules.Sources(tuple(source.stages), Mode(source.mode), tuple(source.hotfix)) if source else None,
+        rules.Soak(soak.in_, _seconds(soak.min)) if soak else None,
+        approvals.approvals() if approvals else None,
+        rules.Freezing(frozen.respect, frozen.rollback_exempt),
+        rules.Rollbacks(back.window, back.reason == "required", back.hold),
+    )

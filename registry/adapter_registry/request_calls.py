@@ -1,0 +1,81 @@
+"""The client's calls about promotion requests, and what keeps stages still."""
+
+from __future__ import annotations
+
+from adapter_registry.asking import Asking
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.passage import Hold, Window
+from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.policy_lint import Advice
+from adapter_registry.domain.request import Request
+from adapter_registry.services import promote, request, standstill
+from adapter_registry.services.judgement import Judged
+
+
+class RequestCalls(Asking):
+    """Requests, holds, freeze windows and groups, of the embedded registry or a server."""
+
+    def requests(self, adapter: str | None = None, *, still_open: bool = True) -> tuple[Request, ...]:
+        """The newest requests, newest first: the open ones, or all."""
+        return self._ask(request.requests, adapter=adapter, still_open=still_open)
+
+    def request(self, name: str, *, after: int | None = None, wait_seconds: float = 0.0) -> Request:
+        """A request by `P-214` as it is now, or as soon as it changed beyond `after`."""
+        return self._ask(request.show, request=name, after=after, wait_seconds=wait_seconds)
+
+    def approve(self, asked: Request, *, seen: Digest | None = None, comment: str = "") -> Judged:
+        """Approve a request as it stands; with `seen`, only if it is still what the caller looked at."""
+        return self._ask(
+            request.approve, adapter=asked.adapter, stage=asked.stage, request=asked.name, seen=seen, comment=comment
+        )
+
+    def decline(self, asked: Request, *, reason: str) -> Request:
+        """Decline a request."""
+        return self._ask(request.decline, adapter=asked.adapter, stage=asked.stage, request=asked.name, reason=reason)
+
+    def cancel(self, asked: Request) -> Request:
+        """Take a request back."""
+        return self._ask(request.cancel, adapter=asked.adapter, stage=asked.stage, request=asked.name)
+
+    def lint_approvals(self, policy: Policy) -> tuple[Advice, ...]:
+        """What of a policy's approvals nobody could give, as accounts and groups are now."""
+        return self._ask(promote.lint_policy, stage=policy.stage, policy=policy)
+
+    def hold(self, adapter: str, stage: str) -> Hold | None:
+        """The hold that a rollback set on a stage."""
+        return self._ask(standstill.hold, adapter=adapter, stage=stage)
+
+    def lift_hold(self, adapter: str, stage: str) -> Hold:
+        """Lift a hold."""
+        return self._ask(standstill.lift, adapter=adapter, stage=stage)
+
+    def freezes(self) -> tuple[Window, ...]:
+        """Every freeze window."""
+        return self._ask(standstill.freezes)
+
+    def freeze(
+        self,
+        begins: str,
+        ends: str,
+        *,
+        reason: str,
+        zone: str = "UTC",
+        scope: str = "*",
+        stage: str | None = None,
+    ) -> Window:
+        """Declare a time in which stages stand still."""
+        return self._ask(
+            standstill.freeze, begins=begins, ends=ends, reason=reason, zone=zone, scope=scope, stage=stage
+        )
+
+    def thaw(self, freeze: int) -> None:
+        """Remove a freeze window."""
+        self._ask(standstill.thaw, freeze=freeze)
+
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Group -> its members."""
+        return self._ask(standstill.groups)
+
+    def set_member(self, group: str, account: str, *, member: bool = True) -> dict[str, tuple[str, ...]]:
+        """Put an account into a group, or take it out."""
+        return self._ask(standstill.set_member, group=group, account=account, member=member)

@@ -1,0 +1,160 @@
+"""Progress: how requests open, move on and end, one event for each edge; and how a stage moves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.promotion import Kind, Promotion, Result
+from adapter_registry.domain.request import Request, State, Step, after
+from adapter_registry.services.judgement import Judged
+
+REQUEST_DAYS = 30
+"""How long a request may stay open."""
+
+
+def opened(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
+    """Store the draft that a judgement was made of as a request that waits; one for another version makes way."""
+    there = tx.requests.open_for(judged.version.adapter, judged.stage)
+    if there:
+        close(backend, tx, there, Step.SUPERSEDE, f"{judged.version.reference} was asked for in its place.")
+    request = tx.requests.add(judged.request)
+    _told(backend, tx, request, None)
+    request = _step(backend, tx, request, Step.EVALUATE)
+    request = _step(backend, tx, replace(request, blockers=_blockers(judged)), Step.BLOCK)
+    return replace(judged, request=request)
+
+
+def advance(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
+    """Move an open request on as far as a fresh judgement lets it; nothing is written while nothing changed."""
+    request, decision = judged.request, judged.decision
+    if judged.already:
+        ended = close(backend, tx, request, Step.SUPERSEDE, f"{judged.stage} points to v{request.number} already.")
+        return replace(judged, request=ended)
+    if overdue(request, backend.clock()):
+        ended = close(backend, tx, request, Step.EXPIRE, f"it was open for {REQUEST_DAYS} days.")
+        return replace(judged, request=ended)
+    if request.state is State.WAITING and request.blockers == _blockers(judged) and not decision.promotes:
+        return judged
+    request = _step(backend, tx, request, Step.EVALUATE)
+    if decision.promotes:
+        for step in (Step.CLEAR, Step.APPLY):
+            request = _step(backend, tx, request, step)
+        judged = moved(backend, tx, replace(judged, request=request))
+        return replace(judged, request=_step(backend, tx, replace(request, blockers=()), Step.FINISH))
+    request = replace(request, blockers=_blockers(judged))
+    if decision.outcome is Result.REFUSED:
+        tx.events.append(attempt(backend, judged, Outcome.REFUSED))
+        return replace(judged, request=close(backend, tx, request, Step.REFUSE, "; ".join(request.blockers)))
+    return replace(judged, request=_step(backend, tx, request, Step.BLOCK))
+
+
+def close(backend: Backend, tx: Transaction, request: Request, step: Step, why: str) -> Request:
+    """End a request."""
+    return _step(backend, tx, replace(request, ended=why), step)
+
+
+def failed(backend: Backend, tx: Transaction, request: Request, why: str) -> Request:
+    """End a request that cannot be judged any more."""
+    return close(backend, tx, _step(backend, tx, request, Step.EVALUATE), Step.FAIL, why)
+
+
+def overdue(request: Request, now: str) -> bool:
+    """Whether a request was open for too long."""
+    age = datetime.fromisoformat(now) - datetime.fromisoformat(request.opened_at)
+    return age > timedelta(days=REQUEST_DAYS)
+
+
+def moved(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
+    """Move the stage to what was judged, in the transaction that judged it; a person's move lifts a hold."""
+    request = judged.request
+    promotion = Promotion(
+        adapter=judged.version.adapter,
+        stage=judged.stage,
+        sequence=judged.binding.generation + 1,
+        number=judged.version.number,
+        version=judged.version.digest,
+        previous=judged.incumbent.number if judged.incumbent else None,
+        kind=Kind.PROMOTE,
+        actor=request.requester,
+        reason=request.reason,
+        findings=judged.decision.findings,
+        policy=judged.in_force.policy.digest,
+        policy_revision=judged.in_force.revision,
+        decision=judged.decision.digest,
+        at=backend.clock(),
+    )
+    tx.stages.move(promotion)
+    if not request.machine:
+        tx.requests.lift_hold(promotion.adapter, promotion.stage)
+    judged = replace(judged, promotion=promotion)
+    tx.events.append(attempt(backend, judged, Outcome.DONE))
+    return judged
+
+
+def attempt(backend: Backend, judged: Judged, outcome: Outcome) -> Entry:
+    """The event of an attempt to promote."""
+    detail = {
+        "stage": judged.stage,
+        "digest": judged.version.digest,
+        "from": judged.incumbent.reference if judged.incumbent else None,
+        "decision": judged.decision.digest,
+        "result": str(judged.decision.outcome),
+        "blockers": _blockers(judged),
+        "reason": judged.request.reason,
+        "policy_revision": judged.in_force.revision,
+        **({"request": judged.request.name} if judged.request.id else {}),
+        **(move_detail(judged.promotion) if judged.promotion else {}),
+    }
+    return Entry("promote", judged.version.reference, outcome, backend.actor, backend.clock(), detail)
+
+
+def move_detail(promotion: Promotion) -> dict[str, Any]:
+    """What of a move its event holds, so that the pointers can be made again from the audit log."""
+    return {
+        "stage": promotion.stage,
+        "sequence": promotion.sequence,
+        "digest": promotion.version,
+        "previous": promotion.previous,
+        "by": promotion.actor,
+    }
+
+
+def note(tx: Transaction, request: Request) -> Request:
+    """Store a request that changed without a step, so that who waits hears of it."""
+    noted = replace(request, changed=request.changed + 1)
+    tx.requests.put(noted)
+    return noted
+
+
+def _step(backend: Backend, tx: Transaction, request: Request, step: Step) -> Request:
+    stepped = replace(request, state=after(request.state, step), changed=request.changed + 1)
+    tx.requests.put(stepped)
+    _told(backend, tx, stepped, request.state)
+    return stepped
+
+
+def _told(backend: Backend, tx: Transaction, request: Request, before: State | None) -> None:
+    detail = {
+        "request": request.name,
+        "stage": request.stage,
+        "digest": request.version,
+        "before": before and str(before),
+        "state": str(request.state),
+        "requester": request.requester,
+        "hotfix": request.hotfix,
+        "blockers": list(request.blockers),
+        "reason": request.ended or request.reason,
+    }
+    refused = request.state in (State.REFUSED, State.DECLINED, State.EXPIRED, State.FAILED)
+    outcome = Outcome.REFUSED if refused else Outcome.DONE
+    tx.events.append(
+        Entry(f"request.{request.state}", request.reference, outcome, backend.actor, backend.clock(), detail)
+    )
+
+
+def _blockers(judged: Judged) -> tuple[str, ...]:
+    return tuple(str(finding) for finding in judged.decision.blockers)

@@ -1,0 +1,106 @@
+"""Promotions that wait, from the command line, by several people."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+from tests.acceptance.conftest import Cli
+
+POLICY = """
+apiVersion: adapters/v1
+kind: StagePolicy
+stage: prod
+from: {stages: [staging], hotfix: [dev]}
+require:
+  compatibility: {verdict: [exact]}
+  approvals: {count: 1}
+rollback: {reason: required}
+"""
+
+
+@dataclass(frozen=True)
+class Person(Cli):
+    """The same registry, used by somebody else."""
+
+    actor: str = "bob"
+
+    @property
+    def environment(self):
+        return {**super().environment, "ADAPTERS_ACTOR": self.actor}
+
+
+@pytest.fixture
+def people(cli, llama_folder, lora_folder):
+    cli("base", "add", "llama", llama_folder)
+    cli("push", lora_folder, "--base", "llama", "--name", "sql-lora")
+    (cli.folder / "prod.yaml").write_text(POLICY)
+    cli("policy", "set", "prod", "prod.yaml")
+    return cli, Person(cli.home, cli.folder, "bob"), Person(cli.home, cli.folder, "rob")
+
+
+def test_a_stranger_reads_what_is_missing_and_who_can_give_it(people):
+    ann, bob, rob = people
+    waiting = rob("promote", "v1", "prod", code=4)
+    assert "has to be in staging first" in waiting.out
+    assert (
+        "to do, from: adapters promote default/sql-lora@v1 staging, or the hotfix path from dev: --hotfix"
+        in waiting.err
+    )
+    assert "P-1 is applied by itself once nothing is missing" in waiting.out
+    assert "because they pushed the version" in ann("approve", "P-1", code=1).err
+    assert "because they asked for the promotion" in rob("approve", "v1", "prod", code=1).err
+    approved = bob("approve", "P-1", "--comment", "looks good")
+    assert "still waits for from: has to be in staging first" in approved.err
+    shown = ann("requests", "show", "P-1").out
+    assert "bob, " in shown
+    assert "looks good" in shown
+
+
+def test_who_waits_hears_of_the_approval_that_moves_the_stage(people):
+    ann, bob, rob = people
+    ann("promote", "v1", "dev")
+    waiting = subprocess.Popen(
+        [*rob.command, "promote", "v1", "prod", "--hotfix", "--reason", "outage", "--wait", "2m"],
+        env=rob.environment,
+        cwd=rob.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (found := ann("requests", "ls", "--json").json):
+        assert waiting.poll() is None
+    assert found[0]["hotfix"]
+    bob("approve", "P-1")
+    cat = Person(bob.home, bob.folder, "cat")
+    assert "moved v1 -> prod" in cat("approve", "P-1").out
+    assert "P-1 is applied" in waiting.communicate(timeout=60)[1]
+    assert waiting.returncode == 0
+    assert ann("requests", "ls", "-q").out == ""
+
+
+def test_a_decline_ends_a_freeze_stops_and_a_hold_is_lifted(people):
+    ann, bob, rob = people
+    rob("promote", "v1", "prod", code=4)
+    assert "is over" in bob("decline", "P-1", "--reason", "no license").out
+    assert "no license" in rob("requests", "ls", "--all").out
+    window = ("2020-01-01T00:00", "2999-01-01T00:00", "--zone", "Europe/Berlin", "--reason", "holidays")
+    ann("freeze", "add", *window)
+    frozen = rob("promote", "v1", "dev", "--explain", code=4).out
+    assert "until 2999-01-01 00:00 Europe/Berlin: holidays" in frozen
+    ann("freeze", "rm", "1")
+    rob("promote", "v1", "dev")
+    assert ann("hold", "show", "sql-lora", "dev").out == "nothing holds dev\n"
+    assert "no hotfix path" in rob("promote", "v1", "dev", "--hotfix", "--reason", "x", code=2).err
+
+
+def test_the_log_is_verified_offline(people):
+    ann, _, _ = people
+    head = ann("audit", "export", "log.jsonl", "-q").out.strip()
+    assert head in ann("audit", "verify", "log.jsonl", "--head", head).out
+    ann("audit", "verify")
+    path = ann.folder / "log.jsonl"
+    path.write_text(path.read_text().replace('"actor":"ann"', '"actor":"eve"', 1))
+    assert "does not follow" in ann("audit", "verify", "log.jsonl", code=7).err

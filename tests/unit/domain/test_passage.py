@@ -1,0 +1,115 @@
+"""The way into a stage: where from, how long, through which windows."""
+
+from dataclasses import replace
+
+import pytest
+
+from adapter_registry.domain.digest import of_bytes
+from adapter_registry.domain.finding import Outcome
+from adapter_registry.domain.passage import Hold, Situation, Window, held, passing, since
+from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.process import Freezing, Mode, Process, Soak, Sources
+from adapter_registry.domain.promotion import Kind, Promotion
+from adapter_registry.domain.request import Request
+
+DIGEST = of_bytes(b"version")
+REQUEST = Request(0, "t/a", "prod", 3, DIGEST, "ann", False, False, "", "2026-03-10T12:00:00.000000Z")
+NOW = "2026-03-10T12:00:00.000000Z"
+WINDOW = Window(1, "*", "prod", "2026-03-29T01:30:00", "2026-03-29T03:30:00", "Europe/Berlin", "audit", "eve")
+
+
+def moves(*numbers, at="2026-03-09T16:48:00.000000Z"):
+    """Newest first; a negative number was gone back to."""
+    found, before = [], None
+    for sequence, number in enumerate(numbers, 1):
+        kind = Kind.ROLLBACK if number < 0 else Kind.PROMOTE
+        found.append(
+            Promotion("t/a", "staging", sequence, abs(number), DIGEST, before, kind, "a", "", (), DIGEST, 0, DIGEST, at)
+        )
+        before = abs(number)
+    return tuple(reversed(found))
+
+
+def say(process, **situation):
+    [finding] = passing(Policy("prod", process=process), Situation(**{"request": REQUEST, "now": NOW, **situation}))
+    return finding.outcome, finding.reason
+
+
+class TestFrom:
+    @pytest.mark.parametrize(
+        ("history", "been"),
+        [((3,), True), ((3, 4), True), ((2, 3, -2), False), ((3, 4, -3), True), ((2,), False), ((), False)],
+    )
+    def test_a_version_has_been_in_a_stage_unless_a_rollback_took_it_away(self, history, been):
+        assert held(moves(*history), 3) is been
+
+    def test_all_or_one_of_the_stages(self):
+        lower = {"dev": moves(3), "staging": moves(2)}
+        for mode, outcome in ((Mode.ALL, Outcome.PENDING), (Mode.ONE_OF, Outcome.PASS)):
+            assert say(Process(Sources(("dev", "staging"), mode)), moves=lower)[0] is outcome
+
+    def test_a_hotfix_may_come_from_the_declared_stages_and_no_other(self):
+        sources, hotfix = Process(Sources(("staging",), hotfix=("dev",))), replace(REQUEST, hotfix=True)
+        assert say(sources, moves={"staging": (), "dev": moves(3)})[0] is Outcome.PENDING
+        assert say(sources, moves={"staging": (), "dev": moves(3)}, request=hotfix) == (Outcome.PASS, "hotfix from dev")
+        assert say(sources, moves={"staging": (), "dev": ()}, request=hotfix)[0] is Outcome.PENDING
+
+
+class TestSoak:
+    @pytest.mark.parametrize(("hours", "outcome"), [(19, Outcome.PASS), (20, Outcome.PENDING)])
+    def test_the_clock_runs_while_the_version_holds_the_stage(self, hours, outcome):
+        said, text = say(Process(soak=Soak("staging", hours * 3600)), moves={"staging": moves(3)})
+        assert said is outcome
+        assert text.endswith(f"of {hours}h in staging")
+
+    def test_the_clock_starts_again_when_it_is_replaced(self):
+        assert say(Process(soak=Soak("staging", 60)), moves={"staging": moves(3, 4)})[1].startswith("0m of 1m")
+        assert since(moves(3, 4, -3), 3) is not None
+
+    def test_the_boundary_itself_passes(self):
+        exact = moves(3, at="2026-03-10T11:00:00.000000Z")
+        assert say(Process(soak=Soak("staging", 3600)), moves={"staging": exact})[0] is Outcome.PASS
+        assert say(Process(soak=Soak("staging", 3660)), moves={"staging": exact})[0] is Outcome.PENDING
+
+
+class TestFreeze:
+    @pytest.mark.parametrize(
+        ("at", "frozen"),
+        [
+            ("00:29:59", False),
+            ("00:30:00", True),
+            ("01:29:59", True),
+            ("01:30:00", False),
+        ],
+    )
+    def test_a_window_keeps_local_time_when_clocks_change(self, at, frozen):
+        # The night loses its hour from 2 to 3 in Berlin, so two hours by the clock are one.
+        assert WINDOW.covers("t/a", "prod", at=f"2026-03-29T{at}.000000Z") is frozen
+
+    @pytest.mark.parametrize(
+        ("scope", "stage", "covers"),
+        [("*", None, True), ("t/*", "prod", True), ("t/a", "prod", True), ("t/ab", None, False), ("*", "dev", False)],
+    )
+    def test_a_window_has_a_scope(self, scope, stage, covers):
+        window = replace(WINDOW, scope=scope, stage=stage)
+        assert window.covers("t/a", "prod", at="2026-03-29T01:00:00.000000Z") is covers
+
+    def test_promotions_wait_hotfixes_pass_and_a_policy_may_not_care(self):
+        assert say(Process(), freezes=(WINDOW,))[0] is Outcome.PENDING
+        hotfix = Situation(replace(REQUEST, hotfix=True), NOW, {"staging": moves(2), "dev": moves(3)}, (WINDOW,))
+        declared = Process(Sources(("staging",), hotfix=("dev",)), Soak("staging", 60))
+        said = [f.outcome for f in passing(Policy("prod", process=declared), hotfix)]
+        assert said == [Outcome.PASS, Outcome.WAIVED, Outcome.WAIVED]
+        undeclared = Process(Sources(("staging",)), Soak("staging", 60))
+        assert [f.outcome for f in passing(Policy("prod", process=undeclared), hotfix)] == [Outcome.PENDING] * 3
+        assert not list(
+            passing(
+                Policy("prod", process=Process(freezing=Freezing(False))), Situation(REQUEST, NOW, freezes=(WINDOW,))
+            )
+        )
+
+
+def test_a_hold_keeps_machines_waiting_and_nobody_else():
+    hold = Hold("t/a", "prod", "eve", NOW, "wrong joins")
+    assert say(Process(), hold=hold, request=replace(REQUEST, machine=True))[0] is Outcome.PENDING
+    assert not list(passing(Policy("prod"), Situation(REQUEST, NOW, hold=hold)))
