@@ -19,6 +19,7 @@ from adapter_registry.domain.errors import IncompatibleBase
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, Score
+from adapter_registry.jobs.merge import Merge
 
 POLL_SECONDS = 0.2
 
@@ -123,7 +124,13 @@ def _network() -> dict[str, str]:
     return found
 
 
-KINDS = {kind.name: kind for kind in (Writes(), Shares(), Pries())}
+class SmallMerge(Merge):
+    """Merging that is shared out however little there is to do."""
+
+    shared_from = 0
+
+
+KINDS = {kind.name: kind for kind in (Writes(), Shares(), Pries(), SmallMerge())}
 
 
 def main() -> None:

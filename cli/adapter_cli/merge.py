@@ -27,7 +27,10 @@ from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.merging import Wanted, bring, parse, resolve
 
 if TYPE_CHECKING:
+    from adapter_registry.domain.base import Base
+    from adapter_registry.tensors.merge import Ingredient as Part
     from adapter_registry.tensors.merge import Merged
+    from adapter_registry.tensors.merge_apart import Apart
     from adapter_registry.tensors.merge_verify import Verified
 
 LISTED = 12
@@ -48,6 +51,10 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
     help="Sum in float32 and round once; or take the bits that PEFT computes.",
 )
 @click.option("--max-shard-size", help="Largest weight file, as 5GB; default: the base's files.")
+@click.option(
+    "--onto", type=click.Choice(["dequantized"]), help="Onto the floats that a base by bitsandbytes stands for."
+)
+@click.option("--original", type=click.Path(path_type=Path), help="With --onto: the unquantised base, to compare with.")
 @click.option("--verify", is_flag=True, help="Compare logits with base and adapter loaded by PEFT.")
 @click.option("--workers", type=int, help="Threads; default: one for each core.")
 @click.option("--as", "name", metavar="NAME", help="Register the result as a base.")
@@ -63,6 +70,8 @@ def merge(
     dtype: str | None,
     accumulate: str,
     max_shard_size: str | None,
+    onto: str | None,
+    original: Path | None,
     verify: bool,
     workers: int | None,
     name: str | None,
@@ -84,27 +93,30 @@ def merge(
       adapters merge sql-lora@prod -o ./merged
       adapters merge sql-lora@v3=1.0 chat-lora@v1=0.5 -o ./merged --dtype float32
       adapters merge sql-lora@v3 -o ./merged --as mistral-7b-sql --store
+      adapters merge qlora@v1 -o ./merged --onto dequantized --original ./llama-8b
     """
     from adapter_registry.tensors.merge import Options  # noqa: PLC0415  numba is slow to import
     from adapter_registry.tensors.merge import merge as run  # noqa: PLC0415
 
     if store and not name:
         raise click.UsageError("--store needs --as NAME.")
+    _check_onto(onto, original, verify=verify)
     shard = size_of(max_shard_size) if max_shard_size else None
     if submit:
-        refuse_local(out=out, base_path=base_path, verify=verify, workers=workers, dry_run=dry_run)
-        said = {"dtype": dtype, "max_shard_size": shard, "accumulate": accumulate, "device": device}
+        refuse_local(out=out, base_path=base_path, original=original, verify=verify, workers=workers, dry_run=dry_run)
+        said = {"dtype": dtype, "max_shard_size": shard, "accumulate": accumulate, "device": device, "onto": onto}
         _submit(references, name, said, priority=priority, as_json=as_json, quiet=quiet)
         return
     if out is None:
         raise click.UsageError("name a folder to make with -o, or have a worker do it with --submit --as NAME.")
     check_device(device)
-    options = Options(dtype, shard, accumulate, workers, device)
+    options = Options(dtype, shard, accumulate, workers, device, onto)
     registry = connect()
     wanted = resolve(registry, parse(references))
     base = wanted.base.base
     with progress_bar("reading the base", base.bytes) as progress:
         source, ingredients = bring(registry, wanted, base_path=base_path, progress=progress)
+    apart = _apart(base, source, original, ingredients) if original and not dry_run else ()
     with progress_bar("merging", base.bytes) as progress:
         merged = run(base, source, ingredients, out, options=options, progress=progress, dry=dry_run)
     verified = None
@@ -113,13 +125,23 @@ def merge(
 
         verified = compare(source, ingredients, out)
     if as_json:
-        print_json({"merged": merged, "verified": verified, "references": wanted.references})
+        print_json({"merged": merged, "verified": verified, "apart": apart, "references": wanted.references})
     elif quiet:
         click.echo(out)
     else:
         _print(wanted, merged, verified, out)
+        _print_apart(apart)
     if name and not dry_run:
         _register(name, out, store=store, quiet=quiet or as_json)
+
+
+def _check_onto(onto: str | None, original: Path | None, *, verify: bool) -> None:
+    if onto and verify:
+        raise click.UsageError(
+            "--verify cannot load a quantised base; --original compares with the weights it was made of."
+        )
+    if original and not onto:
+        raise click.UsageError("--original is for --onto dequantized.")
 
 
 def _submit(
@@ -198,3 +220,18 @@ def _print_modules(merged: Merged) -> None:
     print_table(columns, rows, right=columns[2:])
     if len(worst) > LISTED:
         note(f"{len(worst) - LISTED} more modules keep more; --json lists all")
+
+
+def _apart(base: Base, source: Path, original: Path, parts: list[Part]) -> tuple[Apart, ...]:
+    from adapter_registry.tensors.merge_apart import apart_from  # noqa: PLC0415  numba is slow to import
+
+    return apart_from(base, source, original, parts)
+
+
+def _print_apart(apart: tuple[Apart, ...]) -> None:
+    """How far the result is from merging onto the original weights."""
+    columns = ["kind", "modules", "apart/weight", "apart/change"]
+    rows = [(each.kind, str(each.modules), f"{each.of_weights:.2g}", f"{each.of_change:.2g}") for each in apart]
+    if rows:
+        print_table(columns, rows, right=columns[1:])
+        note("apart: this merge less the one onto the original weights, in float32")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.adapter_builders import adapter, llama
-from tests.unit.tensors.merging import adapted, loaded, logits
+from tests.unit.tensors.merging import adapted, base_of, loaded, logits
+from tests.unit.tensors.quantising import in_nf4
 
 
 @pytest.fixture
@@ -56,3 +57,20 @@ def test_a_dry_run_tells_space_and_writes_nothing(stored):
     assert not (stored.folder / "out").exists()
     assert "no size" in stored("merge", "sql-lora@v1", "-o", "out", "--max-shard-size", "big", code=2).err
     assert "finite number" in stored("merge", "sql-lora@v1=much", "-o", "out", code=2).err
+
+
+def test_a_version_on_a_quantised_base_is_merged_onto_what_its_weights_stand_for(cli, lora_folder):
+    packed, floats = in_nf4(base_of(cli.folder / "original", "bfloat16"), cli.folder)
+    cli("base", "add", "packed", packed)
+    cli("push", lora_folder, "--base", "packed", "--name", "qlora")
+    refused = cli("merge", "qlora@v1", "-o", "out", code=1)
+    assert "--onto dequantized" in refused.err
+    llama(cli.folder / "other", hidden_size=64)
+    cli("merge", "qlora@v1", "-o", "out", "--onto", "dequantized", "--original", "other", code=6)
+    assert not (cli.folder / "out").exists()
+    asked = ("merge", "qlora@v1", "-o", "out", "--onto", "dequantized", "--original", "original", "--as", "whole")
+    told = cli(*asked, "--json").json
+    assert {each["kind"]: each["modules"] for each in told["apart"]} == {"q_proj": 2, "v_proj": 2}
+    assert "merged into dequantized sha256:" in cli("base", "show", "whole").out
+    theirs = logits(adapted(floats, lora_folder, dtype="float32"))
+    assert torch.allclose(logits(loaded(cli.folder / "out")), theirs, atol=0.02)

@@ -33,6 +33,7 @@ class Lineage:
         adapters: what was merged into it.
         accumulate: how it was summed.
         dtype: type asked for; empty where each tensor kept its own.
+        onto: `dequantized` where the base is quantised and these are the floats it stands for.
     """
 
     base: str
@@ -40,6 +41,7 @@ class Lineage:
     adapters: tuple[Input, ...]
     accumulate: str
     dtype: str
+    onto: str = ""
 
     @property
     def told(self) -> str:
@@ -49,8 +51,8 @@ class Lineage:
             digest = f" ({each.digest[:19]})" if each.digest else ""
             weight = "" if each.weight == 1 else f" x {each.weight:g}"
             parts.append(f"{each.name}{digest}{weight}")
-        name = f"{self.base_name} " if self.base_name else ""
-        return f"{' + '.join(parts)} merged into {name}{self.base[:19]}"
+        name = " ".join(filter(None, (self.onto, self.base_name, self.base[:19])))
+        return f"{' + '.join(parts)} merged into {name}"
 
     def encoded(self) -> bytes:
         """As the file holds it; the same lineage is the same bytes."""
@@ -68,9 +70,10 @@ def read_lineage(folder: Path) -> Lineage | None:
         adapters = tuple(Input(_text(a["name"]), _text(a["digest"]), float(a["weight"])) for a in inputs)
         texts = (_text(document[name]) for name in ("base", "base_name", "accumulate", "dtype"))
         base, base_name, accumulate, dtype = texts
+        onto = _text(document.get("onto", ""))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return Lineage(base, base_name, adapters, accumulate, dtype)
+    return Lineage(base, base_name, adapters, accumulate, dtype, onto)
 
 
 def _text(value: Any) -> str:

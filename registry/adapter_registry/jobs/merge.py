@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,13 @@ from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.jobs import making
-from adapter_registry.jobs.kind import INPUTS, OUT, Report
+from adapter_registry.jobs.kind import INPUTS, OUT, PARTS, Report
 from adapter_registry.merging import resolve
 
 if TYPE_CHECKING:
+    from adapter_registry.domain.base import Base
     from adapter_registry.tensors.merge import Ingredient as Part
-    from adapter_registry.tensors.merge import Options
+    from adapter_registry.tensors.merge import Merged, Options
 
 DEFAULTS: Mapping[str, Any] = {
     "dtype": None,
@@ -27,20 +28,23 @@ DEFAULTS: Mapping[str, Any] = {
     "accumulate": "float32",
     "workers": None,
     "device": "cpu",
+    "onto": None,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """See kind.Kind; the result is the Base called `into`.
+    """See kind.Kind and kind.Divisible; the result is the Base called `into`.
 
     Attributes:
         base_path: where whoever runs this says the base's files are; None: where they were registered from.
+        shared_from: bytes of the result from which on several workers share it, a weight file each.
     """
 
     base_path: Path | None = None
     name = "merge"
     verb = "push"
+    shared_from = 1 << 30
 
     def check(self, registry: Registry, recipe: Recipe) -> Recipe:
         """See kind.Kind.check.
@@ -72,20 +76,32 @@ class Merge:
         """See kind.Kind.compute."""
         from adapter_registry.tensors.merge import merge  # noqa: PLC0415  numba, in the child alone
 
-        base = making.take_base(scratch)
-        done = 0
+        told, options = _teller(scratch, report), options_of(recipe.options)
+        return _outcome(merge(*inputs_of(recipe, scratch), options=options, progress=told))
 
-        def told(count: int) -> None:
-            nonlocal done
-            done += count
-            report(Progress(min(1.0, done / max(1, base.bytes)), "merging", unit="B"))
+    def parts(self, recipe: Recipe, scratch: Path) -> list[str]:
+        """See kind.Divisible.parts: the weight files of the result, where there are several and they are large."""
+        from adapter_registry.tensors.merge_parts import files_of  # noqa: PLC0415
 
-        source = (scratch / INPUTS / making.BASE_FILES).resolve()
-        made = merge(
-            base, source, parts_of(recipe, scratch), scratch / OUT, options=options_of(recipe.options), progress=told
-        )
-        outcome: dict[str, Any] = msgspec.to_builtins(replace(made, folder=None))
-        return outcome
+        files = files_of(*inputs_of(recipe, scratch), options=options_of(recipe.options))
+        return sorted(files) if len(files) > 1 and sum(files.values()) >= self.shared_from else []
+
+    def compute_part(self, recipe: Recipe, scratch: Path, part: str, report: Report) -> dict[str, Any]:
+        """See kind.Divisible.compute_part: one weight file."""
+        from adapter_registry.tensors.merge_parts import merge_file  # noqa: PLC0415
+
+        told, options = _teller(scratch, report), options_of(recipe.options)
+        return merge_file(*inputs_of(recipe, scratch), options=options, name=part, progress=told)
+
+    def join(
+        self, recipe: Recipe, scratch: Path, outcomes: Mapping[str, dict[str, Any]], report: Report
+    ) -> dict[str, Any]:
+        """See kind.Divisible.join."""
+        from adapter_registry.tensors.merge_parts import join  # noqa: PLC0415
+
+        done = [(line, scratch / PARTS / name) for name, line in outcomes.items()]
+        told, options = _teller(scratch, report, parts=len(outcomes)), options_of(recipe.options)
+        return _outcome(join(*inputs_of(recipe, scratch), options=options, done=done, progress=told))
 
     def publish(self, registry: Registry, recipe: Recipe, scratch: Path, outcome: dict[str, Any]) -> dict[str, Any]:
         """See kind.Kind.publish; the same files a second time are the same Base."""
@@ -100,14 +116,32 @@ class Merge:
         }
 
 
-def parts_of(recipe: Recipe, scratch: Path) -> list[Part]:
-    """The adapters among the inputs."""
+def inputs_of(recipe: Recipe, scratch: Path) -> tuple[Base, Path, list[Part], Path]:
+    """What was gathered, and where the result goes: the arguments of `tensors.merge.merge`."""
     from adapter_registry.tensors.merge import Ingredient as Part  # noqa: PLC0415
 
-    return [
+    parts = [
         Part(scratch / INPUTS / str(number), each.weight, each.adapter, each.reference.rpartition("@")[2])
         for number, each in enumerate(recipe.inputs)
     ]
+    return making.take_base(scratch), (scratch / INPUTS / making.BASE_FILES).resolve(), parts, scratch / OUT
+
+
+def _teller(scratch: Path, report: Report, *, parts: int = 0) -> Callable[[int], None]:
+    """Tells a report of bytes that are written, beside those of the base."""
+    done, total = 0, making.take_base(scratch).bytes
+
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        report(Progress(min(1.0, done / max(1, total)), "merging", unit="B", parts=parts))
+
+    return told
+
+
+def _outcome(made: Merged) -> dict[str, Any]:
+    outcome: dict[str, Any] = msgspec.to_builtins(replace(made, folder=None))
+    return outcome
 
 
 def options_of(given: Mapping[str, Any]) -> Options:
@@ -122,9 +156,10 @@ def options_of(given: Mapping[str, Any]) -> Options:
     if unknown:
         raise InvalidInput(f"merging has no option {unknown[0][:60]!r}; it has {', '.join(DEFAULTS)}.")
     told = {**DEFAULTS, **given}
-    for name, kinds in (("dtype", (str,)), ("max_shard_size", (int,)), ("workers", (int,))):
+    for name, kinds in (("dtype", (str,)), ("max_shard_size", (int,)), ("workers", (int,)), ("onto", (str,))):
         if told[name] is not None and type(told[name]) not in kinds:
             raise InvalidInput(f"{name} is no {str(told[name])[:40]!r}.")
-    options = Options(told["dtype"], told["max_shard_size"], told["accumulate"], told["workers"], told["device"])
+    kept = (told[name] for name in ("dtype", "max_shard_size", "accumulate", "workers", "device", "onto"))
+    options = Options(*kept)
     check_options(options)
     return options

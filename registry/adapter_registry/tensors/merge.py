@@ -10,8 +10,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from adapter_registry.checkpoints.merged_from import LINEAGE, Input, Lineage, re
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_json
 from adapter_registry.domain.errors import InvalidInput, Notice, StoreFull
+from adapter_registry.tensors.dequantized import dequantized
 from adapter_registry.tensors.devices import check_name, device_of, memory_explained
 from adapter_registry.tensors.loaded import loaded
 from adapter_registry.tensors.merge_blocks import Tally
@@ -29,11 +31,12 @@ from adapter_registry.tensors.merge_config import config_changes
 from adapter_registry.tensors.merge_device import Lanes
 from adapter_registry.tensors.merge_layout import OutFile, copied, index_name, index_of, layout
 from adapter_registry.tensors.merge_methods import check_mergeable
-from adapter_registry.tensors.merge_plan import Plan, Weighed, plan_of, plan_of_peft
+from adapter_registry.tensors.merge_plan import Decode, Plan, Weighed, plan_of, plan_of_peft
 from adapter_registry.tensors.merge_survival import Survived, kept_of, survived, warnings
 from adapter_registry.tensors.merge_write import Written, aside, publish, write_files
 from adapter_registry.tensors.through_peft import merged
 
+CONFIG = "config.json"
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 COPY_RATE, COMPUTE_RATE = 0.6e9, 0.5e9
 """Bytes a second that one core copies and hashes, or computes, writes and hashes, with a wide margin."""
@@ -68,6 +71,7 @@ class Options:
         accumulate: `float32` sums in float32 and rounds once; `peft` takes the bits that PEFT computes.
         workers: threads; None for one on each core.
         device: of `devices.DEVICES`: what computes sums of low-rank products; all else is the processor's.
+        onto: `dequantized` for the floats that a base quantised by bitsandbytes stands for; None for what is stored.
     """
 
     dtype: str | None = None
@@ -75,6 +79,7 @@ class Options:
     accumulate: str = "float32"
     workers: int | None = None
     device: str = "cpu"
+    onto: str | None = None
 
     @property
     def threads(self) -> int:
@@ -151,25 +156,47 @@ def merge(
     """
     started = time.monotonic()
     check_options(options)
-    device = device_of(options.device)
-    opened = open_checkpoint(source)
-    with ExitStack() as stack:
-        plan = _planned(base, opened, ingredients, options, (out, stack))
-        files = layout(plan, base, opened, dtype=DTYPES.get(options.dtype or ""), shard=options.shard)
-        task = _Task(base, opened, tuple(ingredients), options, plan, files)
+    with lanes_of(options) as lanes, planned(base, source, ingredients, out, options=options) as task:
         estimate = task.estimate(out)
         if dry:
             return Merged(None, (), estimate, time.monotonic() - started, 1.0, (), task.notices())
-        stack.enter_context(memory_explained(device))
-        written, tallies = task.run(out, estimate, progress, Lanes(device) if device.torch else None)
+        written, tallies = task.run(out, estimate, progress, lanes)
     return task.report(out, written, tallies, (estimate, time.monotonic() - started))
 
 
-def _planned(
-    base: Base, opened: Opened, ingredients: Sequence[Ingredient], options: Options, place: tuple[Path, ExitStack]
+@contextmanager
+def lanes_of(options: Options) -> Iterator[Lanes | None]:
+    """Those of the device that is to compute; None: the processor does."""
+    device = device_of(options.device)
+    with memory_explained(device):
+        yield Lanes(device) if device.torch else None
+
+
+@contextmanager
+def planned(
+    base: Base, source: Path, ingredients: Sequence[Ingredient], out: Path, *, options: Options
+) -> Iterator[Task]:
+    """A merge with everything settled and nothing written; see `merge`."""
+    check_options(options)
+    opened, decoders = open_checkpoint(source), dict[str, Decode]()
+    if options.onto:
+        seen = dequantized(base, opened, dtype=_config_dtype(_folder(opened)))
+        base, opened, decoders = seen.base, seen.opened, dict(seen.decoders)
+    with ExitStack() as stack:
+        plan = _plan(base, opened, ingredients, options, (out, stack, decoders))
+        files = layout(plan, base, opened, dtype=DTYPES.get(options.dtype or ""), shard=options.shard)
+        yield Task(base, opened, tuple(ingredients), options, plan, files)
+
+
+def _plan(
+    base: Base,
+    opened: Opened,
+    ingredients: Sequence[Ingredient],
+    options: Options,
+    place: tuple[Path, ExitStack, Mapping[str, Decode]],
 ) -> Plan:
     """What happens to which tensor; PEFT's own merge is computed for that, beside `out`."""
-    out, stack = place
+    out, stack, decoders = place
     named = [each.name or each.folder.name for each in ingredients]
     if not check_mergeable(base, ingredients, options):
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -180,11 +207,17 @@ def _planned(
         Weighed(stack.enter_context(loaded(each.folder, base)), each.weight, name)
         for each, name in zip(ingredients, named, strict=True)
     ]
-    return plan_of(base, opened, adapters)
+    return plan_of(base, opened, adapters, decoders=decoders)
 
 
 def _folder(opened: Opened) -> Path:
     return opened.files[0][0].parent
+
+
+def _config_dtype(folder: Path) -> str:
+    path = folder / CONFIG
+    told = json.loads(path.read_bytes()) if path.is_file() else {}
+    return str(told.get("dtype") or told.get("torch_dtype") or "float16")
 
 
 def check_options(options: Options) -> None:
@@ -202,11 +235,13 @@ def check_options(options: Options) -> None:
     check_name(options.device)
     if options.workers is not None and options.workers < 1:
         raise InvalidInput(f"a merge has at least one worker, not {options.workers}.")
+    if options.onto not in (None, "dequantized"):
+        raise InvalidInput(f"a merge goes onto the stored weights, or onto `dequantized` ones; not {options.onto!r}.")
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One merge, planned."""
+class Task:
+    """One merge, planned: its files are those of the result."""
 
     base: Base
     opened: Opened
@@ -217,6 +252,7 @@ class _Task:
 
     @property
     def folder(self) -> Path:
+        """Of the base."""
         return _folder(self.opened)
 
     def estimate(self, out: Path) -> Estimate:
@@ -260,9 +296,9 @@ class _Task:
             _put(place / (name or INDEX), index)
         for path in copied(self.folder):
             _put(place / path.name, path.read_bytes())
-        config = self.folder / "config.json"
+        config = self.folder / CONFIG
         if config.is_file():
-            told = config_changes(self.plan, self.base, json.loads(config.read_bytes()), self.options.dtype)
+            told = config_changes(self.plan, self.base, json.loads(config.read_bytes()), self.dtype)
             same = told == json.loads(config.read_bytes())
             _put(place / config.name, config.read_bytes() if same else (json.dumps(told, indent=2) + "\n").encode())
         _put(place / LINEAGE, self.lineage().encoded())
@@ -271,7 +307,16 @@ class _Task:
         """What the result was made of."""
         inputs = tuple(Input(each.name or each.folder.name, each.digest, each.weight) for each in self.ingredients)
         name = self.base.repository or ""
-        return Lineage(self.base.digest, name, inputs, self.options.accumulate, self.options.dtype or "")
+        return Lineage(
+            self.base.digest, name, inputs, self.options.accumulate, self.options.dtype or "", self.options.onto or ""
+        )
+
+    @property
+    def dtype(self) -> str | None:
+        """What config.json is to say: the type asked for, or what most weights were dequantised to; None: as before."""
+        kinds = Counter(t.dtype for file in self.files for t in file.tensors if t.origin.decode)
+        made = {kind: name for name, kind in DTYPES.items()}
+        return self.options.dtype or next((made[kind] for kind, _ in kinds.most_common(1)), None)
 
     def notices(self) -> tuple[Notice, ...]:
         """What is known before anything is written."""

@@ -181,7 +181,7 @@ class _General:
     def start(self, first: int, last: int) -> NDArray[np.float32]:
         """Rows of the matrix as they were."""
         at = self._first_row
-        stored = self._work.bytes_of(at + first, at + last, self._columns).view(_NUMPY[self._work.dtype])
+        stored = self._work.bytes_of(at + first, at + last, self._columns).view(NUMPY[self._work.dtype])
         return as_float32(stored, self._work.dtype).reshape(last - first, self._columns)
 
     def _block(self, first: int, last: int, factors: Factors | None, changes: tuple[Any, ...]) -> Block:
@@ -273,7 +273,7 @@ class _Dora:
         return np.sqrt(squares)
 
 
-_NUMPY: dict[str, Any] = {"F32": np.float32, "BF16": np.uint16, "F16": np.float16, "F64": np.float64}
+NUMPY: dict[str, Any] = {"F32": np.float32, "BF16": np.uint16, "F16": np.float16, "F64": np.float64}
 
 
 def _rows_of(vector: NDArray[np.float32], first: int, last: int) -> NDArray[np.float64]:

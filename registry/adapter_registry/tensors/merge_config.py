@@ -18,7 +18,7 @@ HEADS = {
 
 def config_changes(plan: Plan, base: Base, config: Mapping[str, Any], dtype: str | None) -> dict[str, Any]:
     """config.json of the result: what is tied, how many tokens there are, the class with a new head, the dtype."""
-    told = dict(config)
+    told = {key: value for key, value in config.items() if base.quantization or key != "quantization_config"}
     nested = told.get("text_config")
     places = [told, *([dict(nested)] if isinstance(nested, dict) else [])]
     if len(places) > 1:

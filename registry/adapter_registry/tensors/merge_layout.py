@@ -44,7 +44,7 @@ class OutTensor:
     @property
     def untouched(self) -> bool:
         """Whether its bytes are those of its origin."""
-        return self.edit is None and self.dtype == self.origin.entry.dtype
+        return self.edit is None and self.dtype == self.origin.entry.dtype and self.origin.decode is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def _file(
     name: str, header: Header, tensors: list[OutTensor], digests: Mapping[str, str], sources: Mapping[str, Path]
 ) -> OutFile:
     kept = [(t.name, t.dtype, t.shape) for t in tensors] == [(e.name, e.dtype, e.shape) for e in header.tensors]
-    if not kept or name not in sources:
+    if not kept or name not in sources or any(tensor.origin.decode for tensor in tensors):
         return OutFile(name, _head(tensors, header.metadata), tuple(tensors), None)
     with sources[name].open("rb") as stream:
         head = stream.read(header.data_start)

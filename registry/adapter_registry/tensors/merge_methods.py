@@ -38,6 +38,9 @@ NOT_MERGEABLE = {
 THROUGH_PEFT = frozenset({"kasa", "velora", "monteclora", "bdlora"})
 """Variants of LoRA whose arithmetic is PEFT's alone."""
 
+ORIGINAL = "Register the original weights, declare this base to stand in for them, and merge onto those."
+ONTO = " Or merge onto the floats that these weights stand for, which the adapter was trained on: --onto dequantized."
+
 
 def check_mergeable(base: Base, ingredients: Sequence[Ingredient], options: Options) -> bool:
     """Whether the adapters are merged by our own arithmetic; False: one of them, by PEFT.
@@ -49,10 +52,13 @@ def check_mergeable(base: Base, ingredients: Sequence[Ingredient], options: Opti
     if not ingredients:
         raise InvalidInput("name at least one adapter to merge.")
     configs = [config_of(each) for each in ingredients]
-    problems = [*_base_problems(base)]
+    problems = [] if options.onto else [*_base_problems(base)]
     for each, config in zip(ingredients, configs, strict=True):
         problems += _problems(each, config)
     ours = options.accumulate != "peft" and all(map(_is_native, configs))
+    if not ours and options.onto:
+        found = "one that PEFT merges, which it does into weights as they are stored"
+        problems.append(Problem("cannot-merge", "--onto", "", "a method whose arithmetic is here", found, ORIGINAL))
     if not ours and (len(ingredients) > 1 or ingredients[0].weight != 1):
         problems += [_alone(each, config) for each, config in zip(ingredients, configs, strict=True)]
     if problems:
@@ -91,7 +97,7 @@ def _base_problems(base: Base) -> Iterator[Problem]:
             "quantization_config",
             "weights in a float type",
             f"{base.quantization}: what is added would be rounded to the few values that a quantised weight can have",
-            "Register the original weights, declare this base to stand in for them, and merge onto those.",
+            f"{ORIGINAL}{ONTO}" if base.quantization == "bitsandbytes" else ORIGINAL,
         )
 
 

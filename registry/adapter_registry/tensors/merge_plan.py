@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from adapter_registry.checkpoints.adapter_keys import Key
 from adapter_registry.checkpoints.base_folder import Opened
@@ -30,12 +31,16 @@ _HALVES = {"gate_up_proj": (("gate_proj", "w1"), ("up_proj", "w3")), "down_proj"
 """Parameter that the live model makes of single experts -> what its rows are made of, by either of two names."""
 
 
+Decode = Callable[[], NDArray[np.uint8]]
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the values of a tensor are."""
+    """Where the values of a tensor are; `decode` computes them, as `entry` describes them, where they are packed."""
 
     path: Path
     entry: TensorEntry
+    decode: Decode | None = None
 
 
 @dataclass(slots=True)
@@ -72,14 +77,14 @@ class Weighed:
     name: str
 
 
-def plan_of(base: Base, opened: Opened, adapters: list[Weighed]) -> Plan:
-    """What merging these adapters into their base does to each tensor.
+def plan_of(base: Base, opened: Opened, adapters: list[Weighed], *, decoders: Mapping[str, Decode]) -> Plan:
+    """What merging these adapters into their base does to each tensor; `decoders` are of those that are packed.
 
     Raises:
         Unsupported: something of them cannot be merged; `problems` has every reason.
     """
-    origins = {entry.name: Origin(path, entry) for path, header in opened.files for entry in header.tensors}
-    plan = Plan(origins)
+    entries = ((path, entry) for path, header in opened.files for entry in header.tensors)
+    plan = Plan({entry.name: Origin(path, entry, decoders.get(entry.name)) for path, entry in entries})
     problems: list[Problem] = []
     for each in adapters:
         _Planner(plan, base, each, problems).add()

@@ -16,7 +16,7 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ JOURNAL = ".journal"
 COPIED_AT_ONCE = 4 << 20
 """Bytes that are copied and hashed by turns, so that both find them in cache."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 _NO_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY, errno.EPERM)
 
 Progress = Callable[[int], None]
@@ -118,6 +119,32 @@ def _noted(descriptor: int, line: dict[str, object]) -> None:
     os.fsync(descriptor)
 
 
+def line_of(written: Written, file: OutFile, tallies: Tallies) -> dict[str, object]:
+    """What the journal notes of a finished file: its digest, and the figures of its tensors."""
+    figures = {t.name: tallies[t.name].figures for t in file.tensors if t.name in tallies}
+    return {"file": written.name, "size": written.size, "sha256": written.sha256, "figures": figures}
+
+
+def lay(out: Path, recipe: str, done: Iterable[tuple[dict[str, object], Path]]) -> None:
+    """Lay files made elsewhere where a merge of this recipe into `out` takes them over, as if it had been interrupted.
+
+    Args:
+        out: what will be merged into.
+        recipe: of the merge.
+        done: `line_of` each file, and the folder it is in; it stays there too.
+    """
+    with aside(out, recipe) as place, (place / JOURNAL).open("a") as journal:
+        for line, folder in done:
+            name = str(line["file"])
+            try:
+                (place / name).hardlink_to(folder / name)
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                shutil.copyfile(folder / name, place / name)
+            _noted(journal.fileno(), line)
+
+
 def finished(place: Path, files: Sequence[OutFile], tallies: Tallies) -> dict[str, Written]:
     """Files that an interrupted merge has finished, by name: their bytes are read and have the digest noted.
 
@@ -176,10 +203,9 @@ def write_files(
         with ExitStack() as stack:
             writer = _Writer(place / file.name, stack, helpers=helpers, progress=counted, work=work, stop=stop)
             digest = writer.write(file)
-        figures = {t.name: tallies[t.name].figures for t in file.tensors if t.name in tallies}
         with lock, (place / JOURNAL).open("a") as journal:
-            _noted(journal.fileno(), {"file": file.name, "size": file.size, "sha256": digest, "figures": figures})
             done[file.name] = Written(file.name, file.size, digest)
+            _noted(journal.fileno(), line_of(done[file.name], file, tallies))
 
     def work(tensor: OutTensor, source: Bytes) -> Work:
         tally = tallies[tensor.name] if tensor.edit else Tally()
@@ -315,5 +341,7 @@ class _Writer:
 
     def _work(self, tensor: OutTensor) -> Work:
         entry = tensor.origin.entry
+        if tensor.origin.decode is not None:
+            return self._work_of(tensor, tensor.origin.decode())
         _, whole = self._source(tensor.origin.path)
         return self._work_of(tensor, whole[entry.start : entry.end])
