@@ -36,7 +36,8 @@ def sharded(tmp_path_factory, llama_folder):
 
 @pytest.fixture
 def shop(tmp_path, sharded, lora_folder):
-    return workshop(tmp_path / "home", sharded, lora_folder)
+    with workshop(tmp_path / "home", sharded, lora_folder) as made:
+        yield made
 
 
 @pytest.fixture

@@ -41,9 +41,12 @@ def add(
         outcomes: of those of the scores whose value on each sample is known.
         suite: the suite they were measured by, `core` or `core@3`; refused unless they hold all that it asks.
     """
+    wanted = parse(reference, namespace=backend.namespace)
+    with backend.catalog.reading() as tx:
+        version_of(tx, wanted)  # before anything that was sent is looked at or kept
     prepared = _prepared(backend, scores, outcomes)
     with backend.catalog.writing() as tx:
-        version = version_of(tx, parse(reference, namespace=backend.namespace))
+        version = version_of(tx, wanted)
         return _record(backend, tx, (version.digest, version.reference), prepared, claimed, suite)
 
 
