@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from adapter_cli.output import human_bytes, note, output_options, print_facts, print_json, print_table, say, styled
+from adapter_cli.output import (
+    human_bytes,
+    note,
+    output_options,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    steps_bar,
+    styled,
+)
 from adapter_cli.submitting import device_option, refuse_local, submit_options, submitted
 from adapter_registry.client import connect
 from adapter_registry.domain.diff import FACTORS, Group, ModuleDiff, ScoreDiff, State, VersionDiff, percent
 from adapter_registry.domain.errors import StoreUnavailable
 from adapter_registry.domain.figures import shown, signed
+from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.settings import read_settings
 
@@ -87,7 +96,7 @@ def diff(
         recipe = Recipe("diff", inputs, options=options, into=inputs[1].adapter)
         submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=device)
         return
-    with _progress() as report:
+    with steps_bar("comparing") as tell:
         found = compared(
             connect(settings),
             first,
@@ -98,7 +107,7 @@ def diff(
             intruders=intruders,
             exact=exact,
             device=device,
-            report=report,
+            report=lambda share: tell(Progress(share, "modules compared")),
         )
     if plot is not None:
         _draw(found, plot)
@@ -110,16 +119,6 @@ def diff(
         _print(found, top)
         if plot is not None:
             note(f"drawn in {plot}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """A bar of modules on stderr while a terminal watches: with --exact and --intruders it takes minutes."""
-    if not sys.stderr.isatty():
-        yield lambda _share: None
-        return
-    with click.progressbar(length=1000, label="comparing", file=sys.stderr) as bar:
-        yield lambda share: bar.update(round(1000 * share) - bar.pos)
 
 
 def _draw(found: VersionDiff, path: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from adapter_registry.checkpoints.cores import cores
 from adapter_registry.checkpoints.fingerprint_cache import Fingerprint, cached, keep
 from adapter_registry.checkpoints.header import Header, TensorEntry
 from adapter_registry.domain.errors import InvalidInput
@@ -58,17 +59,13 @@ def fingerprints(
     known = [cached(cache, header, status) for (_, header), status in zip(files, before, strict=True)]
     progress(sum(status.st_size for status, each in zip(before, known, strict=True) if each is not None))
     todo = [i for i, each in enumerate(known) if each is None]
-    read = dict(zip(todo, _read([files[i] for i in todo], progress, threads or _cores()), strict=True))
+    read = dict(zip(todo, _read([files[i] for i in todo], progress, threads or cores()), strict=True))
     for i, fingerprint in read.items():
         after = files[i][0].stat()
         if _state(after) != _state(before[i]):
             raise _changed(files[i][0])
         keep(cache, fingerprint, after)
     return tuple(each or read[i] for i, each in enumerate(known))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _state(status: os.stat_result) -> tuple[int, ...]:

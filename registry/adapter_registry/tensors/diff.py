@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adapter_registry.checkpoints.cores import cores
 from adapter_registry.checkpoints.json_strict import parse
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.diff import (
@@ -152,7 +152,7 @@ def _modules(
         return finish(found, mine.get(name), other.get(name)) if finish else found
 
     done: list[ModuleDiff] = []
-    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="diff") as pool:
+    with one_blas_thread(), ThreadPoolExecutor(cores(), thread_name_prefix="diff") as pool:
         for module in pool.map(one, names):
             done.append(module)
             report(len(done) / len(names))

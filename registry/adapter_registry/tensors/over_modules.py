@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
+
+from adapter_registry.checkpoints.cores import cores
 
 Told = Callable[[int, int, str], None]
 """(modules done, modules in all, name of the last one)."""
@@ -28,7 +29,7 @@ def each_module(
     modules: Sequence[Work], do: Callable[[Work], Result], tell: Told | None = None
 ) -> Iterator[tuple[Work, Result]]:
     """Every module with what came of it, as each is done."""
-    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="modules") as pool:
+    with one_blas_thread(), ThreadPoolExecutor(cores(), thread_name_prefix="modules") as pool:
         running = {pool.submit(do, module): module for module in modules}
         try:
             for done, future in enumerate(as_completed(running), start=1):
