@@ -123,17 +123,36 @@ def browser():
         opened.close()
 
 
+@pytest.fixture(scope="session")
+def sessions(browser, site) -> Callable[[str], dict]:
+    """Name -> what a browser keeps once that person came in; through the door once, as it costs a password's hash."""
+    kept: dict[str, dict] = {}
+
+    def of(name: str) -> dict:
+        if name not in kept:
+            context = browser.new_context()
+            sign_in(context.new_page(), site.url, name)
+            kept[name] = context.storage_state()
+            context.close()
+        return kept[name]
+
+    return of
+
+
 Visitor = Callable[..., object]
 
 
 @pytest.fixture
-def visit(browser, site) -> Iterator[Visitor]:
+def visit(browser, site, sessions) -> Iterator[Visitor]:
     """Opens a page as somebody: `visit("/ui/adapters", as_="ann", width=1280, theme="light")`; None for a stranger."""
     contexts = []
 
     def opened(path: str = "/ui/adapters", *, as_: str | None = "ann", width: int = 1280, theme: str = "light"):
         context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
+            viewport={"width": width, "height": 800},
+            color_scheme=theme,
+            reduced_motion="reduce",
+            storage_state=sessions(as_) if as_ else None,
         )
         contexts.append(context)
         page = context.new_page()
@@ -141,8 +160,6 @@ def visit(browser, site) -> Iterator[Visitor]:
         page.complaints = []
         page.on("console", lambda message: message.type in ("error",) and page.complaints.append(message.text))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        if as_ is not None:
-            sign_in(page, site.url, as_)
         page.goto(site.url + path)
         return page
 

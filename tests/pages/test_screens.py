@@ -8,6 +8,8 @@ import pytest
 
 from tests.pages.conftest import SCREENS
 
+pytestmark = pytest.mark.xdist_group("pages")
+
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 SCREENS_OF = {
     "sign-in": ("/ui/sign-in", None),

@@ -21,5 +21,6 @@ def is_native(scope: Scope) -> bool:
 def refusal(scope: Scope, error: RegistryError) -> Response:
     """The answer to a request that was turned away before any route read it."""
     if sessions.is_page(scope["path"]) and "app" in scope:
+        scope.setdefault("state", {})
         return answering.refused(Request(scope), error)
     return problem(error) if is_native(scope) else told(error).answer()

@@ -23,7 +23,9 @@ ATTEMPT = "adapters_attempt"
 """Holds the secret of a sign-in by provider that this browser began."""
 FORM_FIELD = "csrf"
 PAGES = "/ui"
-_FOREIGN = "this form was not sent from a page of this server, so nothing was done. Open the page again and send it there."
+_FOREIGN = (
+    "this form was not sent from a page of this server, so nothing was done. Open the page again and send it there."
+)
 
 
 def is_page(path: str) -> bool:

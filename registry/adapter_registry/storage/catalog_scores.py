@@ -59,7 +59,9 @@ class ScoreTable:
         lead = scores.alias()
         query = (
             select(adapters.c.name.label("adapter"), versions.c.number, scores)
-            .select_from(joined.join(newest, newest.c.adapter_id == adapters.c.id).join(lead, lead.c.id == newest.c.score))
+            .select_from(
+                joined.join(newest, newest.c.adapter_id == adapters.c.id).join(lead, lead.c.id == newest.c.score)
+            )
             .where(*counts, scores.c.metric == lead.c.metric)
             .order_by(scores.c.id)
         )

@@ -50,6 +50,10 @@ SPELLED = ("none", "garbage", "basic garbage", "expired", "revoked", "of a disab
 
 
 def turned_away(answer, method, target):
+    if target.startswith("/ui/") and method == "GET":
+        assert answer.status == 303, (method, target, answer)
+        assert answer.headers["location"].startswith("/ui/sign-in")
+        return
     assert answer.status == 401, (method, target, answer)
     proper(answer, method, target)
     assert "basic" in answer.headers.get("www-authenticate", "").lower() or target.startswith("/api/v1/")

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from adapter_registry.api import sessions
 from adapter_registry.api.pages import adapter, adapters, files, promoting, sign_in
-from adapter_registry.api.pages.answering import answering
+from adapter_registry.api.pages.answering import routed
 from adapter_registry.api.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -25,7 +25,10 @@ def routes() -> list[Route]:
         Route("/ui", _home),
         Route("/ui/static/{path:path}", files.answer),
         *sign_in.routes(),
-        *(Route(f"/ui{page.path}", answering(page), methods=["GET", "POST"][: 1 + (page.sent is not None)]) for page in PAGES),
+        *(
+            Route(f"/ui{page.path}", routed(page), methods=["GET", "POST"][: 1 + (page.sent is not None)])
+            for page in PAGES
+        ),
     ]
 
 

@@ -19,7 +19,9 @@ def show(ask: Ask) -> Answer:
         "adapter": ask.adapter,
         "seen": seen,
         "table": table,
-        "snippets": snippets(ask.adapter, in_prod=seen.shown.number != seen.latest.number or _in_prod(seen), at=ask.address),
+        "snippets": snippets(
+            ask.adapter, in_prod=seen.shown.number != seen.latest.number or _in_prod(seen), at=ask.address
+        ),
         "first": ask.before() is None,
         **_strip(ask, seen.standings),
     }
@@ -54,14 +56,12 @@ def snippets(adapter: str, *, in_prod: bool, at: str) -> tuple[tuple[str, str], 
         ("CLI", f"export ADAPTERS_URL={at}\nadapters pull {reference} ./{folder}"),
         (
             "Python",
-            "from adapter_registry.client import connect\n\n"
-            f'pulled = connect().pull("{reference}", "./{folder}")',
+            f'from adapter_registry.client import connect\n\npulled = connect().pull("{reference}", "./{folder}")',
         ),
         ("hf", f"export HF_ENDPOINT={at}\nhf download {adapter} --revision {selector} --local-dir ./{folder}"),
         (
             "vLLM",
-            f"export HF_ENDPOINT={at}/~{selector}\n"
-            f"vllm serve BASE --enable-lora --lora-modules {folder}={adapter}"
+            f"export HF_ENDPOINT={at}/~{selector}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}"
             if in_prod
             else f"export HF_ENDPOINT={at}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}",
         ),

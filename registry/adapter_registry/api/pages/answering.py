@@ -36,7 +36,7 @@ HEADERS = {
 NAVIGATION = (("Adapters", "/ui/adapters"),)
 
 
-def answering(page: Page) -> Callable[[Request], Awaitable[Response]]:
+def routed(page: Page) -> Callable[[Request], Awaitable[Response]]:
     """The route of a page. A form without this session's token never reaches the page."""
 
     async def answer(request: Request) -> Response:
@@ -109,9 +109,7 @@ def _moved(request: Request, answer: Moved) -> Response:
         response = RedirectResponse(to, status_code=303, headers=HEADERS)
     if answer.said:
         kept = base64.urlsafe_b64encode(answer.said[:500].encode()).decode()
-        response.set_cookie(
-            SAID, kept, max_age=60, path=f"{sessions.root(request)}/ui", httponly=True, samesite="lax"
-        )
+        response.set_cookie(SAID, kept, max_age=60, path=f"{sessions.root(request)}/ui", httponly=True, samesite="lax")
     return response
 
 

@@ -26,7 +26,9 @@ def done(ask: Ask) -> Answer:
     if error is not None:
         return Shown("promote.html", {**_values(ask, judged), "error": error}, status=error.status)
     said = f"{judged.version.reference} is in {stage} now."
-    return Moved(of_adapter(ask.adapter), said if judged.promotion else f"{judged.version.reference} was in {stage} already.")
+    return Moved(
+        of_adapter(ask.adapter), said if judged.promotion else f"{judged.version.reference} was in {stage} already."
+    )
 
 
 def _values(ask: Ask, judged: promote.Judged) -> dict[str, object]:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from adapter_registry.api.pages import page
 from adapter_registry.api.pages.card import rendered
 from adapter_registry.domain.digest import hex_of, short
+from adapter_registry.domain.overview import Against
 from adapter_registry.domain.stage import STAGES
 from adapter_registry.settings import web_folder
 
@@ -32,7 +33,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"ago": ago, "bytes": size, "moment": moment, "short": short, "hex": hex_of, "figure": figure}
-    made.filters |= {"signed": signed, "card": lambda text: Markup(rendered(text)), "points": points}  # noqa: S704
+    made.filters |= {"leaning": leaning, "rough": rough, "signed": signed}
+    made.filters |= {"card": lambda text: Markup(rendered(text)), "points": points}  # noqa: S704
     made.globals |= {"of_adapter": page.of_adapter, "with_query": page.with_query, "STAGES": STAGES}
     made.globals["static"] = asset
     return made
@@ -85,6 +87,17 @@ def figure(value: float | None) -> str:
 def signed(value: float) -> str:
     """A difference with its sign, in three digits."""
     return f"{value:+.3g}".replace("-", "−")
+
+
+def rough(value: float) -> str:
+    """The width of an interval, in two digits."""
+    return f"{value:.2g}"
+
+
+def leaning(beside: Against) -> str:
+    """Whether a difference is `good` or `bad`; `quiet` while its interval holds both."""
+    difference, width = beside.difference or 0.0, beside.half_width or 0.0
+    return "good" if difference > width else "bad" if difference < -width else "quiet"
 
 
 def points(values: list[float], width: int = 84, height: int = 22, margin: int = 3) -> str:
