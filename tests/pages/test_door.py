@@ -17,6 +17,7 @@ from tests.pages.conftest import PASSWORD, Site
 pytestmark = pytest.mark.xdist_group("pages")
 
 LIST = "/ui/adapters"
+PLACES = {"namespace": "team", "name": "sql-lora", "number": "3", "stage": "prod"}
 PROMOTE = "/ui/adapters/team/sql-lora/versions/4/promote/staging"
 
 
@@ -137,11 +138,9 @@ class TestForms:
 
 
 class TestEveryPage:
-    PLACES = {"namespace": "team", "name": "sql-lora", "number": "3", "stage": "prod"}
-
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
     def test_nothing_of_another_site_can_run_in_it_or_frame_it(self, ann, page):
-        answer = ann.get("/ui" + page.path.format(**self.PLACES))
+        answer = ann.get("/ui" + page.path.format(**PLACES))
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -156,8 +155,8 @@ class TestEveryPage:
         if "{name}" not in page.path:
             assert "sql-lora" not in stranger.get("/ui" + page.path).text
             return
-        theirs = stranger.get("/ui" + page.path.format(**self.PLACES))
-        none = stranger.get("/ui" + page.path.format(**{**self.PLACES, "name": "sql-larb"}))
+        theirs = stranger.get("/ui" + page.path.format(**PLACES))
+        none = stranger.get("/ui" + page.path.format(**{**PLACES, "name": "sql-larb"}))
         assert theirs.status_code == none.status_code == 404
         assert theirs.text.replace("sql-lora", "") == none.text.replace("sql-larb", "")
 

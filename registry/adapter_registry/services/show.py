@@ -17,7 +17,7 @@ PAGE = 1_000
 """Items of a page at most."""
 
 
-def adapters(
+def adapters(  # noqa: PLR0913  every way to narrow and order it
     backend: Backend,
     *,
     stage: str | None = None,

@@ -39,6 +39,7 @@ class Places:
             "path": "README.md",
             "digest": "0" * 64,
             "stage": "dev",
+            "number": "1",
             "name": "good",
             "account": "victor",
             "token": "000000000000",

@@ -144,6 +144,9 @@ def test_no_spelling_of_an_address_gets_past_the_question_who_asks(site, spellin
     for route in CLOSED:
         target = spellings(site.places(VICTIM)(route.template))[spelling]
         answer = ask(site.url, route.method, target, body=route.payload(site.places(VICTIM)))
+        if answer.status == 303:
+            assert answer.headers["location"].startswith("/ui/"), (route.method, target, answer)
+            continue
         assert answer.status in (400, 401, 404, 405), (route.method, target, answer)
         assert answer.status in (400, 401) or is_public(route.method, re.sub(r"%2[eE]", ".", target)), (
             route.method,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adapter_registry.api.pages.page import Answer, Ask, Page, Shown, Unchanged
 from adapter_registry.domain.digest import of_json
+from adapter_registry.domain.overview import Overview, Standing
 from adapter_registry.domain.stage import STAGES
 from adapter_registry.operations import to_wire
 from adapter_registry.services import overview
@@ -37,13 +38,13 @@ def strip(ask: Ask) -> Answer:
     return Shown("parts/stage-strip.html", values)
 
 
-def _strip(ask: Ask, standings: tuple[overview.Standing, ...]) -> dict[str, object]:
+def _strip(ask: Ask, standings: tuple[Standing, ...]) -> dict[str, object]:
     mark = of_json(to_wire(standings).decode()).partition(":")[2][:16]
     promotable = [stage for stage in STAGES if ask.may(f"promote:{stage}", ask.adapter)]
     return {"standings": standings, "mark": mark, "promotable": promotable}
 
 
-def _in_prod(seen: overview.Overview) -> bool:
+def _in_prod(seen: Overview) -> bool:
     return seen.standings[-1].move is not None
 
 

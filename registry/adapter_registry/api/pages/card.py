@@ -1,4 +1,4 @@
-"""A card as HTML: Markdown that somebody pushed, with nothing in it that runs, loads or looks like this server's own."""
+"""A card as HTML: Markdown that somebody pushed, with nothing in it that runs or loads anything."""
 
 from __future__ import annotations
 

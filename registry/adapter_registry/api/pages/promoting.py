@@ -6,6 +6,7 @@ from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_
 from adapter_registry.domain.promotion import refusal
 from adapter_registry.domain.stage import check_stage
 from adapter_registry.services import promote
+from adapter_registry.services.judgement import Judged
 
 
 def asked(ask: Ask) -> Answer:
@@ -31,7 +32,7 @@ def done(ask: Ask) -> Answer:
     )
 
 
-def _values(ask: Ask, judged: promote.Judged) -> dict[str, object]:
+def _values(ask: Ask, judged: Judged) -> dict[str, object]:
     return {
         "judged": judged,
         "stage": judged.stage,

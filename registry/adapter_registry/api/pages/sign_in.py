@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -107,10 +108,8 @@ async def _forget(request: Request) -> None:
 
 
 def _revoked(request: Request, principal: Principal) -> None:
-    try:
+    with suppress(NotFound):  # somebody else revoked it meanwhile
         access.revoke_token(on_behalf(server_of(request).backend, principal), token=principal.token or "")
-    except NotFound:
-        pass  # somebody else revoked it meanwhile
 
 
 async def _leave(request: Request) -> Response:
