@@ -17,7 +17,7 @@ from tests.pages.conftest import PASSWORD, Site
 pytestmark = pytest.mark.xdist_group("pages")
 
 LIST = "/ui/adapters"
-PLACES = {"namespace": "team", "name": "sql-lora", "number": "3", "stage": "prod"}
+PLACES = {"adapter_namespace": "team", "adapter_name": "sql-lora", "number": "3", "stage": "prod"}
 PROMOTE = "/ui/adapters/team/sql-lora/versions/4/promote/staging"
 
 
@@ -152,11 +152,11 @@ class TestEveryPage:
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
     def test_another_tenants_adapter_is_one_that_does_not_exist(self, stranger, page):
         come_in(stranger, name="eve", password=PASSWORD)
-        if "{name}" not in page.path:
+        if "{adapter_name}" not in page.path:
             assert "sql-lora" not in stranger.get("/ui" + page.path).text
             return
         theirs = stranger.get("/ui" + page.path.format(**PLACES))
-        none = stranger.get("/ui" + page.path.format(**{**PLACES, "name": "sql-larb"}))
+        none = stranger.get("/ui" + page.path.format(**{**PLACES, "adapter_name": "sql-larb"}))
         assert theirs.status_code == none.status_code == 404
         assert theirs.text.replace("sql-lora", "") == none.text.replace("sql-larb", "")
 

@@ -217,5 +217,5 @@ CLOSED = [
     *(route for route in HUB if route.name not in GREETINGS),
     Route("metrics", "GET", "/metrics"),
 ]
-ABOUT_ADAPTERS = [route for route in (*NATIVE, *HUB) if set(PLACES_OF_ADAPTERS) & set(route.places)]
+ABOUT_ADAPTERS = [route for route in (*NATIVE, *PAGES, *HUB) if set(PLACES_OF_ADAPTERS) & set(route.places)]
 ABOUT_VERSIONS = [route for route in ABOUT_ADAPTERS if {"selector", "rev"} & set(route.places)]

@@ -75,6 +75,6 @@ def snippets(adapter: str, *, in_prod: bool, at: str) -> tuple[tuple[str, str], 
 
 
 PAGES = (
-    Page("/adapters/{namespace}/{name}", show),
-    Page("/adapters/{namespace}/{name}/stages", strip),
+    Page("/adapters/{adapter_namespace}/{adapter_name}", show),
+    Page("/adapters/{adapter_namespace}/{adapter_name}/stages", strip),
 )

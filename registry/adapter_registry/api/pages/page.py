@@ -51,7 +51,7 @@ class Ask:
     @property
     def adapter(self) -> str:
         """The adapter that the address names."""
-        return f"{self.places['namespace']}/{self.places['name']}"
+        return f"{self.places['adapter_namespace']}/{self.places['adapter_name']}"
 
     @property
     def reference(self) -> str:

@@ -45,4 +45,4 @@ def _values(ask: Ask, judged: Judged) -> dict[str, object]:
     }
 
 
-PAGES = (Page("/adapters/{namespace}/{name}/versions/{number}/promote/{stage}", asked, done),)
+PAGES = (Page("/adapters/{adapter_namespace}/{adapter_name}/versions/{number}/promote/{stage}", asked, done),)
