@@ -122,7 +122,9 @@ async def _leave(request: Request) -> Response:
         )
     except RegistryError as error:
         return _form(request, HOME, error=error)
-    response = RedirectResponse(f"{address}/auth/{begun.link}", status_code=303, headers=HEADERS)
+    # Not a redirect: browsers hold a form's whole way to `form-action`, and the provider is elsewhere.
+    response = html(request, "to-provider.html", {"address": f"{address}/auth/{begun.link}"})
+    response.headers["refresh"] = f"0; url={address}/auth/{begun.link}"
     sessions.remember_attempt(request, response, begun.secret, seconds=begun.expires_in)
     return response
 
