@@ -23,7 +23,7 @@ PROMOTE = "/ui/adapters/team/sql-lora/versions/4/promote/staging"
 
 @pytest.fixture
 def stranger(site: Site) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=site.url, headers={"origin": site.url}) as client:
+    with httpx2.Client(base_url=site.url, headers={"origin": site.url}, timeout=60) as client:
         yield client
 
 
@@ -84,14 +84,14 @@ class TestComingIn:
         planted = stranger.cookies["adapters_session"]
         come_in(stranger, name="ann", password=PASSWORD)
         assert stranger.cookies["adapters_session"] != planted
-        assert httpx2.get(f"{site.url}{LIST}", cookies={"adapters_session": planted}).status_code == 303
+        assert httpx2.get(f"{site.url}{LIST}", cookies={"adapters_session": planted}, timeout=60).status_code == 303
 
 
 class TestGoingOut:
     def test_signing_out_ends_the_session_itself(self, ann, site):
         held = ann.cookies["adapters_session"]
         assert ann.post("/ui/sign-out", data={"csrf": form_token(ann)}).status_code == 303
-        assert httpx2.get(f"{site.url}{LIST}", cookies={"adapters_session": held}).status_code == 303
+        assert httpx2.get(f"{site.url}{LIST}", cookies={"adapters_session": held}, timeout=60).status_code == 303
 
     def test_a_revoked_session_is_over(self, ann, site):
         registry = site.hub.registry
@@ -104,7 +104,7 @@ class TestGoingOut:
 
 class TestForms:
     def test_a_form_without_the_sessions_token_does_nothing(self, ann, site):
-        with httpx2.Client(base_url=site.url, headers={"origin": site.url}) as eve:
+        with httpx2.Client(base_url=site.url, headers={"origin": site.url}, timeout=60) as eve:
             come_in(eve, name="eve", password=PASSWORD)
             anothers = form_token(eve)
         for token in ("", "0" * 64, anothers):
@@ -124,7 +124,7 @@ class TestForms:
     def test_a_form_from_another_site_does_nothing(self, ann, headers):
         token = form_token(ann)
         assert ann.post(PROMOTE, data={"csrf": token}, headers=headers).status_code == 403
-        with httpx2.Client(base_url=ann.base_url, headers=headers) as elsewhere:
+        with httpx2.Client(base_url=ann.base_url, headers=headers, timeout=60) as elsewhere:
             assert come_in(elsewhere, name="ann", password=PASSWORD).status_code == 403
 
     def test_the_cookie_is_nothing_to_the_api(self, ann):
