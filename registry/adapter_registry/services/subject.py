@@ -46,7 +46,7 @@ def gathered(
         base_scores=_scores(tx, version.base, at),
         at=moment,
         suites=_suites(tx, policy),
-        outcomes=lambda digest: _outcomes(backend, digest),
+        outcomes=lambda digest: outcomes_of(backend, digest),
     )
 
 
@@ -66,7 +66,7 @@ def _suites(tx: Transaction, policy: Policy) -> dict[str, Suite]:
     return {name: suite for name, suite in found.items() if suite is not None}
 
 
-def _outcomes(backend: Backend, digest: Digest) -> Outcomes | None:
+def outcomes_of(backend: Backend, digest: Digest) -> Outcomes | None:
     """Stored outcomes; None when the store lost them, which leaves the comparison to values and errors."""
     try:
         with backend.blobs.open(digest) as stream:

@@ -32,7 +32,16 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, Order, Wanted
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import adapters, blobs, labels, stages, tags, version_files, versions
+from adapter_registry.storage.tables import (
+    adapters,
+    blobs,
+    labels,
+    stages,
+    tags,
+    version_files,
+    version_parents,
+    versions,
+)
 
 T = TypeVar("T")
 MOST_POINTERS = 100
@@ -178,6 +187,17 @@ class VersionTable:
         same = versions.c.digest == text if len(text) == 71 else versions.c.digest.startswith(text, autoescape=True)
         return self._one(adapters.c.name == adapter, same)
 
+    def with_digests(self, digests: Sequence[Digest]) -> tuple[Version, ...]:
+        """See ports.VersionRows.with_digests."""
+        found = (self._versions(versions.c.digest.in_(some)) for some in _batches(list(digests)))
+        return tuple(version for some in found for version in some)
+
+    def made_from(self, digests: Sequence[Digest], *, limit: int) -> tuple[Version, ...]:
+        """See ports.VersionRows.made_from."""
+        children = select(version_parents.c.version_id).where(version_parents.c.digest.in_(digests))
+        query = _VERSIONS.where(versions.c.id.in_(children)).order_by(None).order_by(versions.c.id.desc()).limit(limit)
+        return self._whole(self._connection.execute(query).all())
+
     def tagged(self, adapter: str, tag: str) -> Version | None:
         """The version a tag points to."""
         return self._pointed(_TAGGED, adapter, tag)
@@ -250,6 +270,10 @@ class VersionTable:
         insert_missing(self._connection, blobs, [{"digest": f.digest, "size": f.size} for f in version.files])
         files = [{"version_id": version_id, "path": f.path, "size": f.size, "digest": f.digest} for f in version.files]
         self._connection.execute(insert(version_files), files)
+        parents = {parent.digest for parent in version.lineage.parents} if version.lineage else ()
+        insert_missing(
+            self._connection, version_parents, [{"version_id": version_id, "digest": digest} for digest in parents]
+        )
         self.set_labels(version, dict(version.labels))
 
     def remove(self, version: Version, *, by: str, at: str) -> None:

@@ -93,6 +93,14 @@ Index("ix_versions_adapter_id_digest", versions.c.adapter_id, versions.c.digest)
 _THERE = versions.c.removed_at.is_(None)
 Index("ix_versions_there", versions.c.adapter_id, versions.c.id, sqlite_where=_THERE, postgresql_where=_THERE)
 
+# What a version was made from: its lineage says it too, and cannot be looked up by.
+version_parents = Table(
+    "version_parents",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("digest", String(71), primary_key=True, index=True),
+)
+
 blobs = Table(
     "blobs",
     metadata,

@@ -20,9 +20,7 @@ def show(ask: Ask) -> Answer:
         "adapter": ask.adapter,
         "seen": seen,
         "table": table,
-        "snippets": snippets(
-            ask.adapter, in_prod=seen.shown.number != seen.latest.number or _in_prod(seen), at=ask.address
-        ),
+        "snippets": snippets(ask.adapter, STAGES[-1] if _in_prod(seen) else "main", at=ask.address),
         "first": ask.before() is None,
         **_strip(ask, seen.standings),
     }
@@ -48,24 +46,22 @@ def _in_prod(seen: Overview) -> bool:
     return seen.standings[-1].move is not None
 
 
-def snippets(adapter: str, *, in_prod: bool, at: str) -> tuple[tuple[str, str], ...]:
-    """(tool, what to type) that get an adapter: what is in prod, or its newest version while nothing is."""
-    selector = STAGES[-1] if in_prod else "main"
-    reference = f"{adapter}@{selector}" if in_prod else adapter
+def snippets(adapter: str, selector: str, *, at: str) -> tuple[tuple[str, str], ...]:
+    """(tool, what to type) that get an adapter: what a stage points to, `v3`, or by `main` its newest version."""
+    reference = adapter if selector == "main" else f"{adapter}@{selector}"
     folder = adapter.partition("/")[2]
+    pull = f"adapters pull {reference} ./{folder}"
+    channel = f"/~{selector}" if selector in STAGES else ""
+    serve = f"vllm serve BASE --enable-lora --lora-modules {folder}="
+    pinned = f"export ADAPTERS_URL={at}\n{pull}\n{serve}./{folder}"
     return (
-        ("CLI", f"export ADAPTERS_URL={at}\nadapters pull {reference} ./{folder}"),
+        ("CLI", f"export ADAPTERS_URL={at}\n{pull}"),
         (
             "Python",
             f'from adapter_registry.client import connect\n\npulled = connect().pull("{reference}", "./{folder}")',
         ),
         ("hf", f"export HF_ENDPOINT={at}\nhf download {adapter} --revision {selector} --local-dir ./{folder}"),
-        (
-            "vLLM",
-            f"export HF_ENDPOINT={at}/~{selector}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}"
-            if in_prod
-            else f"export HF_ENDPOINT={at}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}",
-        ),
+        ("vLLM", f"export HF_ENDPOINT={at}{channel}\n{serve}{adapter}" if channel or selector == "main" else pinned),
         (
             "PEFT",
             f'# HF_ENDPOINT={at}\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base, "{adapter}", '

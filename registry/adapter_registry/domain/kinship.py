@@ -1,0 +1,130 @@
+"""Kinship: what a Version was made from and what was made from it, as a graph, and what a revoked one taints."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.lineage import Parent
+
+
+class Kin(StrEnum):
+    """What a node stands for: `gone` was removed, `hidden` is not for whoever asks to see."""
+
+    BASE = "base"
+    VERSION = "version"
+    STAGE = "stage"
+    GONE = "gone"
+    HIDDEN = "hidden"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One thing in the graph.
+
+    Attributes:
+        id: what edges name: a Base's digest, a version's reference, `namespace/name:prod`.
+        kind: what it is.
+        name: for people: a base's name, a reference, a stage.
+        adapter: `namespace/name`; empty for a Base.
+        number: of a version; 0 for others.
+        digest: of a Base or a version; empty for a stage.
+        method: how a version came about: `ties:peft`, or its PEFT method where it was trained.
+        made: whether it was made of other versions, or of a checkpoint.
+        revoked: why it was withdrawn; None while it may be served.
+        tainted: references of the revoked versions that went into it.
+        steps: how far it is from the middle of the graph.
+        more: whether it has kin beyond the graph that was asked for.
+    """
+
+    id: str
+    kind: Kin
+    name: str
+    adapter: str = ""
+    number: int = 0
+    digest: str = ""
+    method: str = ""
+    made: bool = False
+    revoked: str | None = None
+    tainted: tuple[str, ...] = ()
+    steps: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """From what goes in to what comes of it; `weight` of a parent, None for bases and stages."""
+
+    source: str
+    target: str
+    weight: float | None = None
+    method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kinship:
+    """The graph around one Version.
+
+    Attributes:
+        middle: the id of that version's node.
+        nodes: the middle first.
+        edges: between them.
+        steps: how far it was followed.
+        whole: False where it would have become too large and something was left out.
+    """
+
+    middle: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    steps: int
+    whole: bool
+
+
+def node_of(version: Version, *, steps: int) -> Node:
+    """The node of a Version."""
+    lineage = version.lineage
+    return Node(
+        id=version.reference,
+        kind=Kin.VERSION,
+        name=version.reference,
+        adapter=version.adapter,
+        number=version.number,
+        digest=version.digest,
+        method=f"{lineage.method}:{lineage.dialect}".rstrip(":") if lineage else version.description.method,
+        made=lineage is not None,
+        revoked=version.revoked_because,
+        steps=steps,
+    )
+
+
+def absent(parent: Parent, *, kind: Kin, steps: int) -> Node:
+    """The node of a parent of which only the lineage tells."""
+    return Node(parent.reference, kind, parent.reference, parent.adapter, parent.number, parent.digest, steps=steps)
+
+
+def tainted(nodes: Iterable[Node], parents: Mapping[str, Collection[str]], revoked: Collection[str]) -> list[Node]:
+    """The nodes, each with the revoked versions that went into it, at any distance.
+
+    Args:
+        nodes: of the graph.
+        parents: reference -> those of its parents, of all that is known of the ancestors.
+        revoked: references of versions that were withdrawn.
+    """
+    known: dict[str, frozenset[str]] = {}
+    return [replace(node, tainted=tuple(sorted(_ancestors(node.id, parents, known) & set(revoked)))) for node in nodes]
+
+
+def _ancestors(start: str, parents: Mapping[str, Collection[str]], known: dict[str, frozenset[str]]) -> frozenset[str]:
+    """Everything above a version. A loop, which no honest lineage has, ends the walk."""
+    if start not in known:
+        found: set[str] = set()
+        waiting = list(parents.get(start, ()))
+        while waiting:
+            each = waiting.pop()
+            if each not in found:
+                found.add(each)
+                waiting += parents.get(each, ())
+        known[start] = frozenset(found)
+    return known[start]
