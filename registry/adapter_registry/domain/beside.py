@@ -153,7 +153,7 @@ def files(versions: Sequence[Version]) -> tuple[Row, ...]:
 
 
 def measured(scores: Sequence[Sequence[RecordedScore]]) -> tuple[Measured, ...]:
-    """Every metric of any of them: the newest valid score of the first, and of each the newest that compares with it."""
+    """Every metric: the newest valid score of the first, and of each other the newest that compares with it."""
     names = sorted({each.score.metric for some in scores for each in some if each.invalid is None})
     return tuple(_measured(name, [_valid(some, name) for some in scores]) for name in names)
 

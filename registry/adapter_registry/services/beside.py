@@ -40,7 +40,7 @@ def compare(backend: Backend, *, references: tuple[str, ...]) -> Beside:
     return Beside(
         versions=tuple(versions),
         facts=side_by_side.facts(versions),
-        config=tuple(Row(row.field, row.values, row.matters) for row in rows),
+        config=tuple(Row(row.field, tuple(_plain(value) for value in row.values), row.matters) for row in rows),
         labels=side_by_side.labels(versions),
         tags=side_by_side.tags(versions),
         files=side_by_side.files(versions),
@@ -94,3 +94,8 @@ def config(backend: Backend, version: Version) -> dict[str, Any]:
     except (NotFound, JsonRefused):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _plain(text: str) -> str:
+    """JSON text for people: a text without its quotes."""
+    return text[1:-1] if text.startswith('"') else text

@@ -34,7 +34,7 @@ def kinship(backend: Backend, *, reference: str, steps: int = 2) -> Kinship:
     with backend.catalog.reading() as tx:
         middle = version_of(tx, parse(reference, namespace=backend.namespace))
         graph = _Graph(backend, tx, {middle.reference: middle}, {middle.reference: 0})
-        graph.rise([middle], far)
+        graph.rise([middle], 0, far)
         graph.sink([middle], far)
         nodes = graph.marked()
     return Kinship(middle.reference, tuple(nodes), tuple(graph.edges()), far, graph.whole)
@@ -52,14 +52,13 @@ class _Graph:
     cut: set[str] = field(default_factory=set)
     whole: bool = True
 
-    def rise(self, level: list[Version], far: int) -> None:
-        """Follow parents."""
-        for step in range(1, far + 1):
+    def rise(self, level: list[Version], start: int, far: int) -> None:
+        """Follow parents of versions that are `start` steps away."""
+        for step in range(start + 1, far + 1):
             level = self._add(self._parents(level, step), step)
-        self.cut |= {version.reference for version in level if _parents_of(version)}
 
     def sink(self, level: list[Version], far: int) -> None:
-        """Follow children; their other parents are named with them."""
+        """Follow children, and their other parents with them."""
         for step in range(1, far + 2):
             digests = [version.digest for version in level]
             found = self.tx.versions.made_from(digests, limit=MOST_VERSIONS + 1) if digests else ()
@@ -70,7 +69,7 @@ class _Graph:
                 return
             self.whole = self.whole and len(found) <= MOST_VERSIONS
             level = self._add(mine, step)
-            self._add(self._parents(level, step), step)
+            self.rise(level, min(step, far - 1), far)
 
     def _sees(self, version: Version) -> bool:
         return self.backend.asks.sees(version.adapter)
@@ -107,7 +106,9 @@ class _Graph:
         nodes = [node_of(each, steps=self.steps[name]) for name, each in self.versions.items()]
         parents, revoked = self._ancestry()
         found = tainted([*nodes, *self.missing.values()], parents, revoked)
-        found = [replace(node, more=node.id in self.cut) for node in found]
+        there = self.versions.keys() | self.missing.keys()
+        beyond = {name for name, each in self.versions.items() if not _parents_of(each) <= there} | self.cut
+        found = [replace(node, more=node.id in beyond) for node in found]
         bases = {each.base: each.base_name for each in self.versions.values()}
         found += [Node(digest, Kin.BASE, name, digest=digest) for digest, name in bases.items()]
         staged = [(each, stage) for each in self.versions.values() for stage in each.stages]
