@@ -103,6 +103,8 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
     for name, role in (("ann", "maintainer"), ("rita", "reader")):
         registry.create_account(name, password=PASSWORD)
         registry.grant(name, "team/*", (role,))
+    registry.create_account("mia", password=PASSWORD)
+    registry.grant("mia", "team/mix", ("reader",))
     registry.create_account("eve", password=PASSWORD)
     registry.grant("eve", "mallory/*", ("maintainer",))
 

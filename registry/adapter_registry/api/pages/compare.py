@@ -18,7 +18,7 @@ HOME = "/ui/compare"
 def compare(ask: Ask) -> Answer:
     """What differs between the chosen versions."""
     chosen = ask.every("v")
-    values: dict[str, Any] = {"chosen": chosen, "only": "only" in ask.query, "found": None, "error": None}
+    values: dict[str, Any] = {"chosen": chosen, "differing": "differing" in ask.query, "found": None, "error": None}
     if len(chosen) < beside.FEWEST:
         return Shown("compare.html", values)
     try:
