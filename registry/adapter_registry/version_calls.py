@@ -7,6 +7,7 @@ from adapter_registry.domain.beside import Beside, Samples
 from adapter_registry.domain.course import Course
 from adapter_registry.domain.job import Job
 from adapter_registry.domain.kinship import Kinship
+from adapter_registry.domain.peft_fields import WEIGHTS
 from adapter_registry.services import beside, closeup, course, kinship, submit
 from adapter_registry.services.closeup import Closeup, TensorPage
 
@@ -18,7 +19,7 @@ class VersionCalls(Asking):
         """A version with what its lock and health say, its config, and where it stood."""
         return self._ask(closeup.closeup, reference=reference)
 
-    def tensors(self, reference: str, path: str, *, after: int = 0, limit: int = 100) -> TensorPage:
+    def tensors(self, reference: str, path: str = WEIGHTS, *, after: int = 0, limit: int = 100) -> TensorPage:
         """A page of the tensors in one of its safetensors files."""
         return self._ask(closeup.tensors, reference=reference, path=path, after=after, limit=limit)
 

@@ -91,6 +91,7 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
             for stage in ("dev", "staging", "prod"):
                 registry.attempt(reference, stage, reason="better on the test split" if stage == "prod" else "")
     registry.attempt("team/sql-lora@v4", "dev")
+    registry.attempt("team/sql-lora@v4", "prod", reason="it is the newest")
     registry.tag("team/sql-lora@v3", "stable")
     registry.push(retrained(lora_folder, running.folder / "fresh", 0.5), base="org/llama", name="team/fresh")
     _relatives(running, lora_folder)
@@ -100,9 +101,9 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
     limits = (Bound("sql/acc", min=0.65, shadow=True),)
     registry.set_policy("prod", replace(solo, evals=replace(solo.evals, bounds=limits)))
     _hostile(running, lora_folder)
-    for name, role in (("ann", "maintainer"), ("rita", "reader")):
+    for name, roles in (("ann", ("maintainer", "audit")), ("rita", ("reader",))):
         registry.create_account(name, password=PASSWORD)
-        registry.grant(name, "team/*", (role,))
+        registry.grant(name, "team/*", roles)
     registry.create_account("mia", password=PASSWORD)
     registry.grant("mia", "team/mix", ("reader",))
     registry.create_account("eve", password=PASSWORD)

@@ -211,5 +211,12 @@ class TestWhatIsNotYours:
             said.append(re.sub("sql-l[ao]r[ab]", "", refused.value.text))
         assert said[0] == said[1]
 
+    def test_what_was_tried_and_refused_is_told_with_its_reasons_to_who_may_audit(self, page_of):
+        path = "/ui/adapters/team/sql-lora/versions/v4/gates"
+        told = page_of("ann", path).text.partition("Refused before")[2]
+        assert "it is the newest" in told
+        assert "mmlu/acc non-inferior: measured differently" in told
+        assert "Refused before" not in page_of("rita", path).text
+
     def test_the_audit_log_of_a_version_is_for_who_may_audit(self, page_of):
         assert "takes the verb audit" in page_of("rita", "/ui/adapters/team/sql-lora/versions/v3/events").text

@@ -11,6 +11,7 @@ from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.domain.finding import Finding
 from adapter_registry.domain.gate import judge
 from adapter_registry.domain.lock import Level
+from adapter_registry.domain.peft_fields import WEIGHTS
 from adapter_registry.domain.policy import SOUND, Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion
@@ -74,13 +75,13 @@ def closeup(backend: Backend, *, reference: str) -> Closeup:
     return Closeup(version, level, judge(asked, subject), config(backend, version), moves)
 
 
-def tensors(backend: Backend, *, reference: str, path: str, after: int = 0, limit: int = 100) -> TensorPage:
+def tensors(backend: Backend, *, reference: str, path: str = WEIGHTS, after: int = 0, limit: int = 100) -> TensorPage:
     """The tensors of a safetensors file of a Version, a page at a time; only the file's header is read.
 
     Args:
         backend: the registry.
         reference: which version.
-        path: of the file.
+        path: of the file; default: the adapter's weights.
         after: how many tensors stand before the page: `next` of the page before.
         limit: at most this many, and at most 500.
 

@@ -7,7 +7,6 @@ from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.event import Outcome
 from adapter_registry.domain.job import Job
-from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.stage import STAGES
 from adapter_registry.services import closeup, promote, show, submit
 from adapter_registry.services.judgement import Judged
@@ -49,16 +48,8 @@ def scores(ask: Ask) -> Answer:
     found = tuple(reversed(ask.call(show.scores, reference=ask.reference)))
     start = ask.before("after") or 0
     page = found[start : start + LINES]
-    values = {"found": page, "total": len(found), "start": start, "lines": LINES, "unlike": _unlike(found)}
+    values = {"found": page, "total": len(found), "start": start, "lines": LINES}
     return Shown("version-scores.html", {**frame("scores", version), **values})
-
-
-def _unlike(found: tuple[RecordedScore, ...]) -> frozenset[str]:
-    """The metrics that were measured in several ways: what their values compare with has to be said."""
-    keys: dict[str, set[str]] = {}
-    for each in found:
-        keys.setdefault(each.score.metric, set()).add(each.score.comparability)
-    return frozenset(metric for metric, several in keys.items() if len(several) > 1)
 
 
 def gates(ask: Ask) -> Answer:
