@@ -21,6 +21,7 @@ COMMANDS = {
         "rollback": ("promote", "Move a stage back to an earlier version."),
         "history": ("promote", "Show what an adapter's stages pointed to, and when."),
         "pull": ("pull", "Write a version's files into a folder, every digest verified."),
+        "export": ("export", "Write a version for a serving stack, plain where the stack reads no more."),
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),
     },
