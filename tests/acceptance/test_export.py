@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from adapter_cli.export import export
+from adapter_cli.servable import servable
 from adapter_registry.client import Registry
 from adapter_registry.settings import read_settings
 from tests.acceptance.conftest import Cli
@@ -83,3 +84,21 @@ class TestFlattened:
         told = registry("export", "stable@v1", *arguments, code=1)
         assert "--dtype float32" in told.err
         assert list(tmp_path.iterdir()) == []
+
+
+class TestServable:
+    def test_what_was_pushed_decides(self, registry):
+        there = Registry(read_settings(registry.environment))
+        found = {each.stack: each.verdict for each in there.servable("stable@v1", "vllm:0.33,sglang")}
+        assert found == {"vllm:0.33": "loads", "sglang:0.5": "loads after flattening"}
+
+    @pytest.mark.parametrize(("stacks", "code"), [(["vllm"], 0), (["vllm", "sglang"], 3), ([], 0), (["vllm:9"], 2)])
+    def test_a_named_stack_that_does_not_serve_it_is_told_by_the_exit_code(self, registry, stacks, code, monkeypatch):
+        for name, value in registry.environment.items():
+            monkeypatch.setenv(name, value)
+        ran = CliRunner().invoke(servable, ["stable@v1", *(f"--for={stack}" for stack in stacks)])
+        if code == 2:
+            assert "was not examined" in str(ran.exception)
+            return
+        assert ran.exit_code == code
+        assert "--enable-lora --max-lora-rank 8" in ran.output

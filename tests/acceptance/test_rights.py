@@ -40,6 +40,7 @@ MATRIX = {
     "mark.remove": {"admin"},
     "mark.revoke": {"admin"},
     "show.scores": READERS,
+    "servable.servable": READERS,
     "score.add": WRITERS,
     "score.invalidate": WRITERS,
     "suites.suites": SIGNED_IN,

@@ -11,6 +11,7 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lock import Verdict
 from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.servable_rules import Facts
 from adapter_registry.domain.suite import Suite
 
 
@@ -125,6 +126,7 @@ class Subject:
         at: the moment of judgement, ISO 8601 in UTC.
         suites: name -> its newest version, of the suites that the policy names without one; `name@version` -> that one.
         outcomes: reads stored Outcomes by their digest; None when they are not there.
+        serving: what decides which stacks load it; None when no rule asks, or its config is not there.
     """
 
     reference: str
@@ -141,3 +143,4 @@ class Subject:
     at: str = ""
     suites: Mapping[str, Suite] = field(default_factory=dict)
     outcomes: Callable[[Digest], Outcomes | None] = _none_kept
+    serving: Facts | None = None

@@ -61,6 +61,7 @@ class Policy:
         metadata: labels that must be set; `description` is also satisfied by the version's message.
         evals: scores.
         process: the way in: from where, how long, who agrees.
+        serving: stacks that have to serve it as it is, `vllm:0.33`.
     """
 
     stage: str
@@ -69,6 +70,7 @@ class Policy:
     metadata: tuple[str, ...] = ()
     evals: Evals = field(default_factory=Evals)
     process: Process = field(default_factory=Process)
+    serving: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -85,6 +87,8 @@ def document(policy: Policy) -> dict[str, Any]:
         require["health"] = _health(policy.health)
     if policy.metadata:
         require["metadata"] = list(policy.metadata)
+    if policy.serving:
+        require["serving"] = list(policy.serving)
     if evals := documents(policy.evals):
         require["evals"] = evals
     require |= required(policy.process)
