@@ -149,6 +149,7 @@ def _write(version: Version, aside: Path, read: Callable[[File], BinaryIO], mode
             os.fchmod(sink.fileno(), mode)
     with (aside / LOCK_FILE).open("x") as sink:
         json.dump(lock_of(version), sink, indent=2)
+        os.fchmod(sink.fileno(), mode)
         sink.flush()
         os.fsync(sink.fileno())
 
