@@ -75,7 +75,9 @@ class Placing:
         try:
             return self._placed(reference)
         except RegistryError as error:
-            logger.warning("%s: %s: %s", reference, error.code, error.text)
+            # Anybody may ask for what is not there, as often as they like.
+            level = logging.INFO if isinstance(error, _MISSING) else logging.WARNING
+            logger.log(level, "%s: %s: %s", reference, error.code, error.text)
             raise _told(error, reference) from error
         except OSError as error:
             logger.warning("%s: %s", reference, error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -81,6 +83,19 @@ class TestPlacing:
         with pytest.raises(Refused, match="does not answer") as refused:
             on(gone, llama_folder).place("team/sql@v1")
         assert refused.value.passing
+
+    def test_several_that_bring_the_same_version_at_once_all_have_it(self, registry, llama_folder, tmp_path):
+        settings = replace(registry.settings, cache=tmp_path / "cache")
+        together = threading.Barrier(6)
+
+        def place(_):
+            mine = on(Registry(settings), llama_folder)
+            together.wait(30)
+            return mine.place("team/sql@v1").folder
+
+        with ThreadPoolExecutor(6) as threads:
+            assert len(set(threads.map(place, range(6)))) == 1
+        assert [path.name for path in (tmp_path / "cache" / "versions").iterdir() if "partial" in path.name] == []
 
     def test_a_folder_that_was_damaged_is_made_again(self, registry, llama_folder):
         placed = on(registry, llama_folder).place("team/sql@v1")

@@ -92,6 +92,7 @@ class Follower:
             try:
                 given.result(LOAD_SECONDS)
             except TimeoutError as error:
+                given.cancel()
                 raise Refused(f"vLLM did not load it within {LOAD_SECONDS} seconds") from error
 
         return lambda follow: Following(follow, registry, placing, load)
