@@ -42,7 +42,7 @@ class Line:
         digest: of that version.
         base: digest of the base that it is locked to, and that was found running.
         move: of the stage, the last that was seen.
-        refused: why what it points to now does not serve; empty when it does.
+        refused: why what it points to now does not serve, or cannot be asked; empty when all is well.
         reached_at: when the registry last answered.
     """
 
