@@ -57,6 +57,8 @@ class RunningBase:
         return self._found[key]
 
     def _identity(self) -> _Identity:
+        if not self.folder.is_dir():
+            raise InvalidInput(f"{self.folder} is no folder: name that of the base in ADAPTERS_SERVING_BASE.")
         files = sorted(path for path in self.folder.iterdir() if path.suffix in (".safetensors", ".json"))
         stats = [(path.name, path.stat()) for path in files]
         return tuple((name, s.st_dev, s.st_ino, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)) for name, s in stats)
