@@ -243,7 +243,11 @@ class Carrier:
         asks = replace(self.backend.asks, name=job.submitted_by)
         fenced = FencedCatalog(self.backend.catalog, held)
         backend = replace(self.backend, catalog=fenced, actor=job.submitted_by, asks=asks, job=job.id)
-        return Registry(self.settings, backend)
+        settings = self.settings
+        if settings.base_sources is None and running.others_write(self.backend):
+            # A path that somebody wrote into the catalog is opened only where this machine's owner says so.
+            settings = replace(settings, base_sources=())
+        return Registry(settings, backend)
 
     def _scratch(self, held: Held) -> Scratch:
         return Scratch(self.settings.scratch / f"{held.job.id}.{held.job.round}")
