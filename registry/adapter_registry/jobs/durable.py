@@ -136,8 +136,8 @@ class Carrier:
             patient(lambda: running.finish(self.backend, held, result=result, files=files))
             self._scratch(held).remove()
 
-    def part(self, run: str, steps: Steps) -> dict[str, Any] | None:
-        """One part of a job; what came of it, None when the job came to an end meanwhile."""
+    def part(self, run: str, name: str, steps: Steps) -> dict[str, Any] | None:
+        """The part `name` of a job; what came of it, None when the job came to an end meanwhile."""
         held = self._begun(run)
         if held is None:
             return None
@@ -146,7 +146,6 @@ class Carrier:
         with self._ending(held):
             with pulse.beating():
                 kind, scratch = kind_of(held.job.recipe, self.kinds), self._scratch(held)
-                name = steps.once("parts", lambda: self._parts(held, kind, scratch, pulse))[_index(run)]
                 outcome = steps.once("compute", lambda: self._part(held, kind, scratch, pulse, name))
                 pulse.report(Progress(1.0))
             patient(lambda: running.let_go(self.backend, held))
@@ -187,7 +186,7 @@ class Carrier:
 
     def _shared_out(self, held: Held, steps: Steps, pulse: Pulse, names: list[str]) -> dict[str, Any]:
         pulse.report(Progress(0.0, f"0 of {len(names)} parts", parts=len(names)))
-        found = steps.all_of([f"{held.run}.{index}" for index in range(len(names))])
+        found = steps.all_of({f"{held.run}.{index}": name for index, name in enumerate(names)})
         pulse.stopped()
         if None in found:
             raise Taken(f"job {held.job.id} came to an end while its parts were computed.")
@@ -271,7 +270,3 @@ class Carrier:
     def _failed(self, held: Held, error: str) -> None:
         if patient(lambda: running.fail(self.backend, held, error=error)):
             self._scratch(held).remove()
-
-
-def _index(run: str) -> int:
-    return int(run.rpartition(".")[2])
