@@ -21,6 +21,7 @@ from adapter_cli.output import (
     say,
 )
 from adapter_cli.submitting import check_device, device_option, refuse_local, submit_options, submitted
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.client import Registered, connect
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.recipe import Ingredient, Recipe
@@ -110,8 +111,9 @@ def merge(
     if out is None:
         raise click.UsageError("name a folder to make with -o, or have a worker do it with --submit --as NAME.")
     check_device(device)
-    options = Options(dtype, shard, accumulate, workers, device, onto)
     registry = connect()
+    limits = Limits(registry.settings.job_memory, registry.settings.job_seconds)
+    options = Options(dtype, shard, accumulate, workers, device, onto, limits)
     wanted = resolve(registry, parse(references))
     base = wanted.base.base
     with progress_bar("reading the base", base.bytes) as progress:
@@ -123,7 +125,7 @@ def merge(
     if verify and not dry_run:
         from adapter_registry.tensors.merge_verify import verify as compare  # noqa: PLC0415
 
-        verified = compare(source, ingredients, out)
+        verified = compare(source, ingredients, out, limits=limits)
     if as_json:
         print_json({"merged": merged, "verified": verified, "apart": apart, "references": wanted.references})
     elif quiet:

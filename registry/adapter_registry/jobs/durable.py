@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.client import Registry
 from adapter_registry.domain.digest import parse
 from adapter_registry.domain.errors import RegistryError, StoreBusy, StoreUnavailable, Taken
@@ -19,7 +20,7 @@ from adapter_registry.domain.job import Progress
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.ports_jobs import Steps
 from adapter_registry.jobs.checking import kind_of
-from adapter_registry.jobs.computing import Ears, Limits, Task, computed
+from adapter_registry.jobs.computing import Ears, Task, computed
 from adapter_registry.jobs.kind import OUT, Divisible, Kind, Kinds
 from adapter_registry.jobs.scratch import Scratch
 from adapter_registry.services import running
