@@ -12,7 +12,7 @@ import click
 
 from adapter_cli.files import read_bytes
 from adapter_cli.output import note, output_options, print_json, print_table, say, steps_bar
-from adapter_cli.submitting import refuse_local, submit_options, submitted
+from adapter_cli.submitting import check_device, refuse_local, submit_options, submitted
 from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
@@ -250,6 +250,8 @@ def run(
     _check_subject(reference, base)
     if submit:
         refuse_local(base_path=base_path)
+    else:
+        check_device(device)
     if not data.is_file():
         raise InvalidReference(f"{data} is no file.")
     registry = connect()
