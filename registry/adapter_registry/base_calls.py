@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -137,7 +138,7 @@ class BaseCalls(Asking):
             return self._compared(known, given, self._read(given, progress))
         source, stored = known.base.source, self.stored_base(known.base.digest)
         allowed = base_folders.permitted(source, self._settings.base_sources)
-        if allowed and not source.startswith(base_folders.HUB) and Path(source).exists():
+        if allowed and not source.startswith(base_folders.HUB) and os.access(source, os.R_OK):
             try:
                 return self._compared(known, Path(source), self._read(source, progress))
             except (IncompatibleBase, InvalidInput):  # the folder was changed since
