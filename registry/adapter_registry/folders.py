@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from adapter_registry.checkpoints.adapter_files import FolderFile, survey
 from adapter_registry.domain import reference
@@ -15,6 +16,8 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
 
+Hashed: TypeAlias = Callable[[Sequence[FolderFile]], list[File]]
+"""Files with their digests, in order; waits until they are hashed."""
 BLOCK = 1 << 18
 HASHERS = 2
 
@@ -40,7 +43,7 @@ def hashed(source: FolderFile) -> File:
 
 
 @contextmanager
-def hashing(folder: Path) -> Iterator[Callable[[Sequence[FolderFile]], list[File]]]:
+def hashing(folder: Path) -> Iterator[Hashed]:
     """Begin to hash the files of a folder; what is given tells those of `sources`, in order, when they are hashed.
 
     Leaving ends what still runs: a folder may turn out to be none that anybody wanted hashed.
