@@ -83,7 +83,8 @@ class BaseCalls(Asking):
             File(each.path, each.size, known[each.path]) if each.path in known else hashed(each) for each in copy.files
         ]
         names = tuple(dict.fromkeys((registered.name, *self._repository(copy))))
-        self._bringing(receiver(names[0]), progress).send(files, copy.files)
+        with self._bringing(receiver(names[0]), progress) as bringing:
+            bringing.send(files, copy.files)
         exact = f"{registered.name}@{registered.base.digest}"
         return self._ask(storing.store, base=exact, files=tuple(files), names=names, commit=copy.commit)
 

@@ -90,7 +90,8 @@ class JobCalls(Asking):
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read ({error.strerror}).") from error
         file = File(path.name, size, Digest(f"sha256:{hex_digest}"))
-        self._bringing(adapter, None).send([file], [FolderFile(path.name, size, path)])
+        with self._bringing(adapter, None) as bringing:
+            bringing.send([file], [FolderFile(path.name, size, path)])
         return file.digest
 
     def bring_file(self, digest: Digest, target: Path) -> None:

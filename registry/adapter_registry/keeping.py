@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from adapter_registry.checkpoints.adapter_files import Source
@@ -11,11 +12,14 @@ from adapter_registry.domain.errors import Notice
 from adapter_registry.services import push
 
 
-class Brings(Protocol):
-    """Brings files to where they are kept, for the namespace of one adapter."""
+class Brings(AbstractContextManager["Brings"], Protocol):
+    """Brings files to where they are kept, for the namespace of one adapter; leaving ends what still travels."""
+
+    def look_ahead(self, sources: Sequence[Source]) -> None:
+        """Begin to find out which files can travel before their digests are known."""
 
     def send_ahead(self, sources: Sequence[Source]) -> None:
-        """Begin with files whose digests are not known yet, where that saves time."""
+        """Begin to send those of these files."""
 
     def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
         """Bring all that is missing; what is worth knowing of how it travelled."""
@@ -33,8 +37,17 @@ class Keeper:
     def __init__(self, ask: Callable[..., Any], adapter: str, progress: Callable[[int], None]) -> None:
         self._ask, self._adapter, self._progress = ask, adapter, progress
 
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def look_ahead(self, sources: Sequence[Source]) -> None:
+        """See Brings.look_ahead: nothing travels."""
+
     def send_ahead(self, sources: Sequence[Source]) -> None:
-        """See Brings.send_ahead: hashing and storing take the same disk and cores, so nothing is begun."""
+        """See Brings.send_ahead."""
 
     def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
         """See Brings.send."""

@@ -10,8 +10,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
 )
 from adapter_registry.domain.sketch import Sketch, sketch_of
-from adapter_registry.domain.upload import Destination, Sent, Upload
+from adapter_registry.domain.upload import Destination, Sent, Unknown, Upload
 from adapter_registry.remote import BLOCK, TIMEOUT_SECONDS, Content, blob_address, sketch_address
 from adapter_registry.services import upload as uploading
 
@@ -83,28 +83,38 @@ class Sender:
         self._remote, self._adapter = remote, adapter
         self._watch = _Watch(progress)
         self._around = ""
-        self._ahead: dict[str, Digest] = {}
+        self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="upload")
+        self._unknown: Future[dict[Source, Unknown]] | None = None
+        self._ahead: dict[str, Future[Digest | None]] = {}
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.stop()
+        self._pool.shutdown(cancel_futures=True)
+
+    def look_ahead(self, sources: Sequence[Source]) -> None:
+        """Ask which large files are surely missing."""
+        large = {_sketch(source): source for source in sources if source.size >= RESUMABLE}
+        if large:
+            self._unknown = self._pool.submit(self._unknown_of, large)
 
     def send_ahead(self, sources: Sequence[Source]) -> None:
-        """Send large files that are surely missing while they are still hashed; `send` sees to what is left.
+        """Begin to send those that are, while somebody else hashes them; `send` sees to how it ends."""
+        unknown = self._unknown.result() if self._unknown else {}
+        for source in unknown.keys() & set(sources):
+            found = unknown[source]
+            outgoing = Outgoing(source, sketch_address(self._adapter, found.sketch, source.path))
+            self._ahead[source.path] = self._pool.submit(self._unhashed, outgoing, found.received)
 
-        Raises:
-            ServerUnreachable: the connection kept breaking; the text says how to go on.
-        """
-        large = {_sketch(source): source for source in sources if source.size >= RESUMABLE}
-        if not large:
-            return
+    def _unknown_of(self, large: dict[Sketch, Source]) -> dict[Source, Unknown]:
         try:
             unknown = self._remote.call(uploading.unknown, {"adapter": self._adapter, "sketches": list(large)})
         except RegistryError:
             # An older server knows no sketches; what else is wrong is found, and told, when the files are sent.
-            return
-        tasks: list[Task] = []
-        for each in unknown:
-            source = large[each.sketch]
-            where = sketch_address(self._adapter, each.sketch, source.path)
-            tasks.append(partial(self._unhashed, Outgoing(source, where), each.received))
-        self._all(tasks)
+            return {}
+        return {large[each.sketch]: each for each in unknown}
 
     def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
         """Bring every file to the server; what it has already is not sent, and equal ones travel once.
@@ -116,36 +126,36 @@ class Sender:
             ServerUnreachable: the connection kept breaking; the text says how to go on.
             DigestMismatch: a file changed while it was sent.
         """
-        arrived = {file.digest for file in files if self._ahead.get(file.path) == file.digest}
-        by_digest = {file.digest: (file, source) for file, source in zip(files, sources, strict=True)}
-        asked = [file for digest, (file, _) in by_digest.items() if digest not in arrived]
-        uploads = self._remote.call(uploading.begin, {"adapter": self._adapter, "files": asked}) if asked else ()
-        missing = {each.digest for each in uploads}
-        for file, source in zip(files, sources, strict=True):
-            if file.digest not in missing or by_digest[file.digest][1] is not source:
-                self._watch.whole(source)
+        once = {file.digest: (file, source) for file, source in zip(files, sources, strict=True)}
+        ahead = {file.digest: self._ahead[file.path] for file in files if file.path in self._ahead}
+        around = self._brought({digest: pair for digest, pair in once.items() if digest not in ahead})
+        arrived = {digest for digest, running in ahead.items() if running.result() == digest}
+        around += self._brought({digest: once[digest] for digest in ahead.keys() - arrived})
+        for source in sources:
+            self._watch.whole(source)
+        return self._told(around) if self._around else ()
+
+    def _brought(self, files: Mapping[Digest, tuple[File, Source]]) -> int:
+        """Send those of the files that are missing; how many of them went around the bucket."""
+        if not files:
+            return 0
+        asked = [file for file, _ in files.values()]
+        uploads: tuple[Upload, ...] = self._remote.call(uploading.begin, {"adapter": self._adapter, "files": asked})
+        for digest in files.keys() - {each.digest for each in uploads}:
+            self._watch.whole(files[digest][1])
         direct = [each for each in uploads if each.direct is not None]
         through = [each for each in uploads if each.direct is None]
-        tasks: list[Task] = [partial(self._direct, each, by_digest[each.digest][1]) for each in direct]
-        tasks += [self._hashed(each, *by_digest[each.digest]) for each in through]
-        sent = [each for each in self._all(tasks) if each is not None]
-        settled = self._settled(sent)
+        tasks: list[Task] = [partial(self._direct, each, files[each.digest][1]) for each in direct]
+        tasks += [self._hashed(each, *files[each.digest]) for each in through]
+        settled = self._settled([each for each in self._all(tasks) if each is not None])
         left = [each for each in direct if each.digest not in settled]
-        self._all([self._hashed(each, *by_digest[each.digest]) for each in left])
-        return self._told(len(left)) if self._around else ()
+        self._all([self._hashed(each, *files[each.digest]) for each in left])
+        return len(left)
 
     def _all(self, tasks: Sequence[Task]) -> list[Sent | None]:
-        """What each task gives; the first that fails stops the others."""
-        if not tasks:
-            return []
-        with ThreadPoolExecutor(min(PARALLEL, len(tasks)), thread_name_prefix="upload") as pool:
-            running = [pool.submit(task) for task in tasks]
-            try:
-                return [each.result() for each in running]
-            except BaseException:
-                self._watch.stop()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        """What each task gives; leaving after the first that fails stops the others."""
+        running = [self._pool.submit(task) for task in tasks]
+        return [each.result() for each in running]
 
     def _settled(self, sent: Sequence[Sent]) -> frozenset[Digest]:
         """Those that the server found in its bucket, and counts."""
@@ -174,39 +184,44 @@ class Sender:
 
     def _hashed(self, upload: Upload, file: File, source: Source) -> Task:
         outgoing = Outgoing(source, blob_address(self._adapter, file), file)
-        return partial(self._through, outgoing, upload.received if file.size >= RESUMABLE else None)
+        there = upload.received if file.size >= RESUMABLE else None
 
-    def _unhashed(self, outgoing: Outgoing, there: int) -> None:
-        """Send a file before its digest is known; nothing where somebody else sends the same now."""
-        with suppress(Conflict):
+        def task() -> None:
             self._through(outgoing, there)
 
-    def _through(self, outgoing: Outgoing, there: int | None) -> None:
+        return task
+
+    def _unhashed(self, outgoing: Outgoing, there: int) -> Digest | None:
+        """Send a file before its digest is known; the digest that arrived, None where somebody else sends it now."""
+        with suppress(Conflict):
+            return self._through(outgoing, there)
+        return None
+
+    def _through(self, outgoing: Outgoing, there: int | None) -> Digest | None:
         """Send a file to the server, from where an earlier attempt was cut off; whole where `there` is None."""
         pause = _Pause(TRIES)
         while True:
             try:
-                self._sent(outgoing, there)
+                digest = self._sent(outgoing, there)
                 self._watch.whole(outgoing.source)
-                return
+                return digest
             except (DigestMismatch, Conflict, *_PASSING) as error:
                 there = self._after(error, outgoing, there, pause)
 
-    def _sent(self, outgoing: Outgoing, there: int | None) -> None:
-        """Send what the server lacks of a file: all of it where nothing can be taken up."""
+    def _sent(self, outgoing: Outgoing, there: int | None) -> Digest | None:
+        """Send what the server lacks of a file, all of it where nothing can be taken up; the digest that arrived."""
         source, file = outgoing.source, outgoing.file
         with source.open() as stream:
             if there is None and file is not None:
                 self._remote.send(self._adapter, file, self._watch.reading(stream, source))
-                return
+                return file.digest
             offset = there or 0
             stream.seek(offset)
             rest = self._watch.reading(stream, source, at=offset)
             now = self._remote.send_rest(outgoing.where, rest, offset=offset, size=source.size)
         if now.received != source.size:
             raise ServerUnreachable(f"the server has {now.received:,} of {source.size:,} bytes after all were sent.")
-        if file is None and now.digest is not None:
-            self._ahead[source.path] = now.digest
+        return now.digest
 
     def _after(self, error: RegistryError, outgoing: Outgoing, there: int | None, pause: _Pause) -> int | None:
         """Where to go on after a failure, a while later; None for a fresh start. Raises what cannot be helped."""
