@@ -136,11 +136,11 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         path = Path(folder)
         adapter = self.adapter(name or self.in_use.pushed_from(path) or name_of(path))
         with self._bringing(adapter, progress) as bringing, hashing(path) as digests:
-            bringing.look_ahead(tuple(digests.running))
+            bringing.send_ahead(tuple(digests.running))
             known = self.base(base)
             sources, examination = examine_folder(path, known.base)
             refuse(examination)
-            bringing.send_ahead(sources)
+            bringing.allow()
             files = digests(sources)
             travelled = bringing.send(files, sources)
         pushed = self._ask(

@@ -15,11 +15,11 @@ from adapter_registry.services import push
 class Brings(AbstractContextManager["Brings"], Protocol):
     """Brings files to where they are kept, for the namespace of one adapter; leaving ends what still travels."""
 
-    def look_ahead(self, sources: Sequence[Source]) -> None:
-        """Begin to find out which files can travel before their digests are known."""
-
     def send_ahead(self, sources: Sequence[Source]) -> None:
-        """Begin to send those of these files."""
+        """Begin to send files whose digests are not known yet; none arrives whole before `allow`."""
+
+    def allow(self) -> None:
+        """There is nothing wrong with the files: they may arrive."""
 
     def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
         """Bring all that is missing; what is worth knowing of how it travelled."""
@@ -43,11 +43,11 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         return
 
-    def look_ahead(self, sources: Sequence[Source]) -> None:
-        """See Brings.look_ahead: nothing travels."""
-
     def send_ahead(self, sources: Sequence[Source]) -> None:
-        """See Brings.send_ahead."""
+        """See Brings.send_ahead: nothing travels."""
+
+    def allow(self) -> None:
+        """See Brings.allow."""
 
     def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
         """See Brings.send."""

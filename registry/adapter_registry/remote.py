@@ -169,6 +169,9 @@ class Remote:
                 if connection.sock is not None:
                     return connection
             raise self._unreachable(str(error)) from error
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _response(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:

@@ -32,7 +32,7 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
 )
 from adapter_registry.domain.sketch import Sketch, sketch_of
-from adapter_registry.domain.upload import Destination, Sent, Unknown, Upload
+from adapter_registry.domain.upload import Destination, Sent, Upload
 from adapter_registry.remote import BLOCK, TIMEOUT_SECONDS, Content, blob_address, sketch_address
 from adapter_registry.services import upload as uploading
 
@@ -84,8 +84,7 @@ class Sender:
         self._watch = _Watch(progress)
         self._around = ""
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="upload")
-        self._unknown: Future[dict[Source, Unknown]] | None = None
-        self._ahead: dict[str, Future[Digest | None]] = {}
+        self._ahead: Future[dict[str, Future[Digest | None]]] | None = None
 
     def __enter__(self) -> Sender:
         return self
@@ -94,27 +93,32 @@ class Sender:
         self._watch.stop()
         self._pool.shutdown(cancel_futures=True)
 
-    def look_ahead(self, sources: Sequence[Source]) -> None:
-        """Ask which large files are surely missing."""
+    def send_ahead(self, sources: Sequence[Source]) -> None:
+        """Begin to send large files that are surely missing, while somebody else hashes and examines them.
+
+        The last piece of each waits for `allow`, without which the server stores nothing; `send` sees to how it ends.
+        """
         large = {_sketch(source): source for source in sources if source.size >= RESUMABLE}
         if large:
-            self._unknown = self._pool.submit(self._unknown_of, large)
+            self._ahead = self._pool.submit(self._begun, large)
 
-    def send_ahead(self, sources: Sequence[Source]) -> None:
-        """Begin to send those that are, while somebody else hashes them; `send` sees to how it ends."""
-        unknown = self._unknown.result() if self._unknown else {}
-        for source in unknown.keys() & set(sources):
-            found = unknown[source]
-            outgoing = Outgoing(source, sketch_address(self._adapter, found.sketch, source.path))
-            self._ahead[source.path] = self._pool.submit(self._unhashed, outgoing, found.received)
+    def allow(self) -> None:
+        """Let what travels arrive."""
+        self._watch.allow()
 
-    def _unknown_of(self, large: dict[Sketch, Source]) -> dict[Source, Unknown]:
+    def _begun(self, large: Mapping[Sketch, Source]) -> dict[str, Future[Digest | None]]:
+        """Path -> the digest that will have arrived, of each file that travels from now on."""
         try:
             unknown = self._remote.call(uploading.unknown, {"adapter": self._adapter, "sketches": list(large)})
         except RegistryError:
             # An older server knows no sketches; what else is wrong is found, and told, when the files are sent.
             return {}
-        return {large[each.sketch]: each for each in unknown}
+        running = {}
+        for each in unknown:
+            source = large[each.sketch]
+            outgoing = Outgoing(source, sketch_address(self._adapter, each.sketch, source.path))
+            running[source.path] = self._pool.submit(self._unhashed, outgoing, each.received)
+        return running
 
     def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
         """Bring every file to the server; what it has already is not sent, and equal ones travel once.
@@ -127,7 +131,8 @@ class Sender:
             DigestMismatch: a file changed while it was sent.
         """
         once = {file.digest: (file, source) for file, source in zip(files, sources, strict=True)}
-        ahead = {file.digest: self._ahead[file.path] for file in files if file.path in self._ahead}
+        travelling = self._ahead.result() if self._ahead else {}
+        ahead = {file.digest: travelling[file.path] for file in files if file.path in travelling}
         around = self._brought({digest: pair for digest, pair in once.items() if digest not in ahead})
         arrived = {digest for digest, running in ahead.items() if running.result() == digest}
         around += self._brought({digest: once[digest] for digest in ahead.keys() - arrived})
@@ -217,7 +222,7 @@ class Sender:
                 return file.digest
             offset = there or 0
             stream.seek(offset)
-            rest = self._watch.reading(stream, source, at=offset)
+            rest = self._watch.reading(stream, source, at=offset, held=file is None)
             now = self._remote.send_rest(outgoing.where, rest, offset=offset, size=source.size)
         if now.received != source.size:
             raise ServerUnreachable(f"the server has {now.received:,} of {source.size:,} bytes after all were sent.")
@@ -320,12 +325,18 @@ class _Watch:
 
     def __init__(self, progress: Callable[[int], None]) -> None:
         self._progress, self._lock = progress, threading.Lock()
+        self._allowed = threading.Event()
         self._seen: dict[str, int] = {}
         self._stopped = False
 
     def stop(self) -> None:
         """Let nothing be read any more."""
         self._stopped = True
+        self._allowed.set()
+
+    def allow(self) -> None:
+        """Let the last pieces be read."""
+        self._allowed.set()
 
     def whole(self, source: Source) -> None:
         """All of a file is there."""
@@ -341,16 +352,22 @@ class _Watch:
                 self._seen[source.path] = position
                 self._progress(new)
 
-    def reading(self, stream: BinaryIO, source: Source, *, at: int = 0) -> Iterator[memoryview]:
-        """`stream`, which is at byte `at` of the file, to the file's end, watched; in memory that is used again."""
+    def reading(self, stream: BinaryIO, source: Source, *, at: int = 0, held: bool = False) -> Iterator[memoryview]:
+        """`stream`, which is at byte `at` of the file, to the file's end, watched; in memory that is used again.
+
+        What is `held` waits before its last piece until it is allowed.
+        """
         buffer = memoryview(bytearray(min(BLOCK, source.size)))
         while at < source.size:
             read = stream.readinto(buffer[: source.size - at])  # type: ignore[attr-defined]  # every stream of ours has it
             if not read:
                 raise InvalidInput(f"{source.path} became shorter while it was sent; nothing was stored. Try again.")
+            if held and at + read == source.size:
+                self._allowed.wait()
+            self.at(source, at)
             at += read
             yield buffer[:read]
-            self.at(source, at)
+        self.at(source, at)
 
 
 class _Stopped(RegistryError):
