@@ -23,6 +23,7 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.errors import Conflict, DigestMismatch, ServerUnreachable
 from adapter_registry.domain.upload import Sent
+from adapter_registry.folders import Hashing
 from adapter_registry.remote import Remote
 from adapter_registry.services import push, upload
 from adapter_registry.settings import read_settings
@@ -146,13 +147,20 @@ class TestThroughTheServer:
         tmp_path,
         monkeypatch,
     ):
-        real = Remote.send_rest
+        real, hashed, files_of = Remote.send_rest, threading.Event(), Hashing.__call__
 
-        def changed(self, adapter, file, source, *, offset):
+        def then(self, sources):
+            files = files_of(self, sources)
+            hashed.set()
+            return files
+
+        def changed(self, where, source, *, offset, size):
+            assert hashed.wait(30)
             with (heavy / "train.log").open("r+b") as log:
                 log.write(b"other bytes")
-            return real(self, adapter, file, source, offset=offset)
+            return real(self, where, source, offset=offset, size=size)
 
+        monkeypatch.setattr(Hashing, "__call__", then)
         monkeypatch.setattr(Remote, "send_rest", changed)
         with pytest.raises(DigestMismatch, match="nothing was stored"):
             client(hub, tmp_path).push(heavy, base="org/llama", name="team/changed")
