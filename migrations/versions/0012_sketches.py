@@ -1,6 +1,6 @@
 """Sketches of received bytes: files that are surely missing are sent before they are hashed
 
-Revision: 0011, after 0010.
+Revision: 0012, after 0011.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
