@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from adapter_registry import base_folders
 from adapter_registry.asking import Asking
-from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, Notice
+from adapter_registry.domain.errors import IncompatibleBase, InvalidInput
 from adapter_registry.domain.lock import Equivalence, Level, compare
 from adapter_registry.domain.stored_base import StoredBase, check_served, receiver
 from adapter_registry.folders import hashed, is_folder
+from adapter_registry.keeping import Brings
 from adapter_registry.services import access
 from adapter_registry.services import base as base_service
 from adapter_registry.services import stored_base as storing
@@ -85,7 +85,8 @@ class BaseCalls(Asking):
             File(each.path, each.size, known[each.path]) if each.path in known else hashed(each) for each in copy.files
         ]
         names = tuple(dict.fromkeys((registered.name, *self._repository(copy))))
-        self._send(receiver(names[0]), files, copy.files, progress or _silent)
+        with self._bringing(receiver(names[0]), progress) as bringing:
+            bringing.send(files, copy.files)
         exact = f"{registered.name}@{registered.base.digest}"
         return self._ask(storing.store, base=exact, files=tuple(files), names=names, commit=copy.commit)
 
@@ -104,9 +105,7 @@ class BaseCalls(Asking):
         """Stop serving what is stored as `name`, or `name@prefix` of several; it stays registered."""
         return self._ask(storing.unstore, name=name)
 
-    def _send(
-        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress
-    ) -> tuple[Notice, ...]:
+    def _bringing(self, adapter: str, progress: Progress | None) -> Brings:
         raise NotImplementedError
 
     def bases(self) -> tuple[RegisteredBase, ...]:
