@@ -43,6 +43,7 @@ COMMANDS = {
     },
     "Set up": {
         "base": ("base", "Register base checkpoints."),
+        "stage": ("stage", "Declare the stages there are, and their order."),
         "policy": ("policy", "Show or set the policy a stage judges by."),
         "group": ("standstill", "Groups of accounts that policies name."),
         "freeze": ("standstill", "Times in which stages stand still."),

@@ -46,7 +46,7 @@ STYLES = {
 def promote(
     reference: str, stage: str, dry_run: bool, reason: str, hotfix: bool, wait: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Judge REFERENCE by the gates of STAGE (dev, staging, prod) and move the stage to it.
+    """Judge REFERENCE by the gates of STAGE (dev, staging, prod, or one you declared) and move the stage to it.
 
     Refused with every blocker at once. Exit code 0 moved (or there already), 3 refused, 4 waiting for something,
     5 the evidence cannot decide. What waits becomes a request (P-214), which is applied by itself as soon as the last

@@ -14,7 +14,6 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.pointer import Pointer
 from adapter_registry.domain.reference import Reference, parse
-from adapter_registry.domain.stage import STAGES
 
 WAIT_SECONDS = 30.0
 """How long one question for a move waits."""
@@ -101,7 +100,7 @@ def resolve(reference: str, follow: bool, after: int | None, timeout: int | None
         _print_resolved(registry.resolve(reference), None, as_json=as_json, quiet=quiet)
         return
     wanted = parse(registry.reference(reference))
-    if wanted.selector not in STAGES:
+    if not registry.stages().has(wanted.selector):
         raise InvalidInput(
             f"{wanted} is no stage: --follow and --after wait for one to move, as in {wanted.name}@prod."
         )

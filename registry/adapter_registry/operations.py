@@ -33,6 +33,7 @@ from adapter_registry.services import (
     request,
     score,
     show,
+    stages,
     standstill,
     stored_base,
     submit,
@@ -169,6 +170,9 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("pointer.pointer", "GET", "/adapters/{adapter}/stages/{stage}/pointer", pointer.pointer, "read"),
     Operation("pointer.key", "GET", "/pointer-key", pointer.key, ANYONE),
     Operation("promote.history", "GET", "/adapters/{adapter}/history", promote.history, "read"),
+    Operation("stages.stages", "GET", "/stages", stages.stages, ANYONE),
+    Operation("stages.declare", "PUT", "/stages/{stage}", stages.declare, "policy.write"),
+    Operation("stages.remove", "DELETE", "/stages/{stage}", stages.remove, "policy.write"),
     Operation("promote.policy", "GET", "/stages/{stage}/policy", promote.policy, ANYONE),
     Operation("trial.replay", "POST", "/stages/{stage}/policy/trial", trial.replay, "policy.write", repeatable=True),
     Operation(

@@ -5,10 +5,10 @@ Import it only where such text is handled: it brings pydantic and a YAML parser 
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from adapter_registry.domain import policy as rules
@@ -17,11 +17,10 @@ from adapter_registry.domain.document_file import LARGEST_TEXT as LARGEST_TEXT
 from adapter_registry.domain.document_file import Part, brief, parsed, problem, refused, told
 from adapter_registry.domain.errors import InvalidReference
 from adapter_registry.domain.lock import Level
-from adapter_registry.domain.names import check_label
+from adapter_registry.domain.names import check_label, check_stage_name
 from adapter_registry.domain.policy import Health, Policy
 from adapter_registry.domain.policy_evals_file import Eval, Rule, evals
 from adapter_registry.domain.process import Process
-from adapter_registry.domain.stage import STAGES, check_stage
 
 NOT_YET = frozenset(
     {
@@ -108,9 +107,9 @@ class _Document(Part):
     @classmethod
     def _is_stage(cls, stage: str) -> str:
         try:
-            return check_stage(stage)
+            return check_stage_name(stage)
         except InvalidReference as invalid:
-            raise PydanticCustomError("stage", "{text}", {"text": " or ".join(STAGES)}) from invalid
+            raise PydanticCustomError("stage", "the name of a stage") from invalid
 
     def policy(self) -> Policy:
         asked = self.require or _Require()
@@ -121,18 +120,12 @@ class _Document(Part):
 
     def _process(self, asked: _Require) -> Process:
         return way.process(
-            self.stage,
             source=self.from_,
             soak=asked.soak,
             approvals=asked.approvals,
             freeze=self.freeze,
             rollback=self.rollback,
         )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        self._process(self.require or _Require())
-        return self
 
 
 _PARTS = (_Document, _Require, _Compatibility, _Health, Eval, Rule, *way.PARTS)

@@ -11,9 +11,8 @@ from pydantic_core import PydanticCustomError
 from adapter_registry.domain import process as rules
 from adapter_registry.domain.document_file import Part
 from adapter_registry.domain.errors import InvalidReference
-from adapter_registry.domain.names import check_namespace
+from adapter_registry.domain.names import check_namespace, check_stage_name
 from adapter_registry.domain.process import Duty, Mode, Process
-from adapter_registry.domain.stage import below, check_stage
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
 _SECONDS = {"d": rules.DAY, "h": rules.HOUR, "m": 60}
@@ -28,9 +27,9 @@ def _seconds(text: str) -> int:
 
 def _stage(text: str) -> str:
     try:
-        return check_stage(text)
+        return check_stage_name(text)
     except InvalidReference as invalid:
-        raise PydanticCustomError("stage", "a stage of the registry") from invalid
+        raise PydanticCustomError("stage", "the name of a stage") from invalid
 
 
 def _group(text: str) -> str:
@@ -117,7 +116,6 @@ PARTS = (From, Soak, Approvals, Freeze, Rollback)
 
 
 def process(
-    stage: str,
     *,
     source: From | None,
     soak: Soak | None,
@@ -125,16 +123,7 @@ def process(
     freeze: Freeze | None,
     rollback: Rollback | None,
 ) -> Process:
-    """The process that these parts of the document of `stage` describe.
-
-    Raises:
-        PydanticCustomError: a stage that is not below `stage`.
-    """
-    lower = below(stage)
-    named = [*(source.stages if source else ()), *(source.hotfix if source else ()), *([soak.in_] if soak else ())]
-    if wrong := [each for each in named if each not in lower]:
-        text = f"stages below {stage} in from and soak, and {wrong[0]} is none"
-        raise PydanticCustomError("order", "{text}", {"text": text})
+    """The process that these parts of a document describe."""
     frozen, back = freeze or Freeze(), rollback or Rollback()
     return Process(
         rules.Sources(tuple(source.stages), Mode(source.mode), tuple(source.hotfix)) if source else None,

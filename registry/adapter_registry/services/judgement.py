@@ -16,6 +16,7 @@ from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.process import Approvals, Duty
 from adapter_registry.domain.promotion import Decision, Promotion, decide, inputs_digest
 from adapter_registry.domain.request import Binding, Person, Reckoning, Request, reckoned
+from adapter_registry.domain.stage import of_place
 from adapter_registry.services.subject import gathered
 
 
@@ -64,11 +65,11 @@ class Judged:
         return of_json(asdict(self.binding))
 
 
-def in_force(tx: Transaction, stage: str) -> PolicyInForce:
-    """The policy a stage judges by."""
-    stored = tx.stages.policy(stage)
+def in_force(tx: Transaction, place: str) -> PolicyInForce:
+    """The policy that a stage, or a lane of one, judges by."""
+    stored = tx.stages.policy(of_place(place))
     if stored is None:
-        return PolicyInForce(preset(DEFAULT_PRESET, stage=stage), 0)
+        return PolicyInForce(preset(DEFAULT_PRESET, stage=tx.stages.ladder().get(place)), 0)
     revision, document = stored
     return PolicyInForce(document, revision)
 

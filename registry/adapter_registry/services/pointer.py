@@ -7,7 +7,6 @@ import time
 from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.pointer import Pointer, SignedPointer, expiring, public_key, signed
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.stage import check_stage
 from adapter_registry.services.access import server_secret
 from adapter_registry.services.references import no_adapter
 
@@ -31,7 +30,8 @@ def pointer(
     Raises:
         NotFound: the stage points to nothing.
     """
-    check_stage(stage)
+    with backend.catalog.reading() as tx:
+        tx.stages.ladder().check(stage, adapter)
     deadline = time.monotonic() + min(wait_seconds, LONGEST_WAIT_SECONDS)
     while not moved(backend, adapter=adapter, stage=stage, after=after) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)

@@ -11,13 +11,12 @@ from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.gate import judge
 from adapter_registry.domain.passage import Hold
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_lint import Advice
+from adapter_registry.domain.policy_lint import Advice, misplaced
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
 from adapter_registry.domain.reference import parse
 from adapter_registry.domain.request import Request
 from adapter_registry.domain.satisfiable import unsatisfied
-from adapter_registry.domain.stage import check_stage
 from adapter_registry.services.judgement import Judged, PolicyInForce, frozen, in_force, judged
 from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened
 from adapter_registry.services.pull import served
@@ -27,9 +26,8 @@ from adapter_registry.services.subject import gathered
 
 def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = False) -> Judged:
     """What `promote` would say now; nothing is written."""
-    check_stage(stage)
     with backend.catalog.reading() as tx:
-        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
+        version = _asked(backend, tx, reference, stage)
         return judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix)))
 
 
@@ -58,11 +56,10 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", h
     Raises:
         InvalidInput: a hotfix without a reason, or into a stage whose policy has no hotfix path.
     """
-    check_stage(stage)
     if hotfix and not reason.strip():
         raise InvalidInput("a hotfix needs a reason; nothing was changed. Give one with --reason.")
     with backend.catalog.writing() as tx:
-        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
+        version = _asked(backend, tx, reference, stage)
         tx.stages.hold(version.adapter, stage)
         found = judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix, reason)))
         outcome = Outcome.DONE if found.decision.promotes else Outcome.REFUSED
@@ -75,6 +72,13 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", h
                 found = opened(backend, tx, found)
             tx.events.append(attempt(backend, found, outcome))
     return found
+
+
+def _asked(backend: Backend, tx: Transaction, reference: str, stage: str) -> Version:
+    """The Version a reference means, of an adapter that has the stage."""
+    wanted = parse(reference, namespace=backend.namespace)
+    tx.stages.ladder().check(stage, wanted.adapter)
+    return served(version_of(tx, wanted))
 
 
 def _mine(backend: Backend, tx: Transaction, version: Version, wish: Wish) -> Request:
@@ -110,9 +114,9 @@ def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = Non
         NotFound: the stage never moved, `to` never held it, or the target was removed.
         Conflict: `to` holds it now, or nothing came before.
     """
-    check_stage(stage)
     try:
         with backend.catalog.writing() as tx:
+            tx.stages.ladder().check(stage, adapter)
             sequence = tx.stages.hold(adapter, stage)
             if tx.versions.spelled(adapter) != adapter:
                 raise no_adapter(tx, adapter)
@@ -196,10 +200,10 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
         stage: only this stage.
         at: a moment; a date alone means the end of that day, in UTC.
     """
-    if stage is not None:
-        check_stage(stage)
     moment = _moment(at) if at else None
     with backend.catalog.reading() as tx:
+        if stage is not None:
+            tx.stages.ladder().check(stage)
         moves = tx.stages.history(adapter, stage)
         if not moves and tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
@@ -224,24 +228,25 @@ def _moment(text: str) -> str:
 def policy(backend: Backend, *, stage: str) -> PolicyInForce:
     """The policy a stage judges by."""
     with backend.catalog.reading() as tx:
-        return in_force(tx, check_stage(stage))
+        return in_force(tx, tx.stages.ladder().check(stage))
 
 
 def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce:
     """Give a stage a new revision of its policy; the same rules again change nothing.
 
     Raises:
-        InvalidInput: the document is for another stage, or asks for approvals that nobody could give.
+        InvalidInput: the document is for another stage, names a stage that is not below it, or asks for approvals
+            that nobody could give.
     """
-    check_stage(stage)
     if policy.stage != stage:
         raise InvalidInput(f"the document is a policy for {policy.stage!r}, not for {stage!r}; nothing was changed.")
     with backend.catalog.writing() as tx:
+        tx.stages.ladder().whole(stage)
         before = in_force(tx, stage)
-        impossible = [each for each in unsatisfied(policy, tx.accounts.all(), tx.requests.groups()) if each.impossible]
+        impossible = [each for each in _advice(tx, policy) if each.impossible]
         if impossible:
             told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)
-            raise InvalidInput(f"nobody could satisfy this policy, so nothing was changed: {told}.")
+            raise InvalidInput(f"nothing could satisfy this policy, so nothing was changed: {told}.")
         if before.policy.digest == policy.digest and before.revision:
             return before
         revision = tx.stages.set_policy(policy, by=backend.actor, at=backend.clock())
@@ -251,7 +256,12 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce
 
 
 def lint_policy(backend: Backend, *, stage: str, policy: Policy) -> tuple[Advice, ...]:
-    """What of a policy's approvals nobody could give, as accounts and groups are now."""
-    check_stage(stage)
+    """What of a policy's process nothing could satisfy, as stages, accounts and groups are now."""
     with backend.catalog.reading() as tx:
-        return unsatisfied(policy, tx.accounts.all(), tx.requests.groups())
+        tx.stages.ladder().whole(stage)
+        return _advice(tx, policy)
+
+
+def _advice(tx: Transaction, policy: Policy) -> tuple[Advice, ...]:
+    ladder = tx.stages.ladder()
+    return (*misplaced(policy, ladder), *unsatisfied(policy, tx.accounts.all(), tx.requests.groups()))

@@ -8,6 +8,7 @@ from adapter_registry.domain.listing import AdapterLine, AdapterPage, EventPage,
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import Kind, parse
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.selection_tree import asked_of
 from adapter_registry.services.references import base_of, no_adapter, version_of
 
 PAGE = 1_000
@@ -41,6 +42,7 @@ def adapters(
     chosen = selection.parse(where) if where else None
     most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
+        _check_stages(tx, chosen, *([stage] if stage else []))
         digest = base_of(tx, base).base.digest if base else None
         wanted = Wanted(backend.asks.scopes, stage, digest, search)
         found: list[AdapterLine] = []
@@ -52,6 +54,15 @@ def adapters(
             after = batch[-1].adapter
     items = tuple(found[:most])
     return AdapterPage(items, items[-1].adapter if len(found) > most else None)
+
+
+def _check_stages(tx: Transaction, chosen: selection.Filter | None, *others: str) -> None:
+    """Refuse what is asked of a stage that there is not."""
+    named = [str(value) for value in asked_of(chosen, "stage")] if chosen is not None else []
+    if named or others:
+        ladder = tx.stages.ladder()
+        for each in (*others, *named):
+            ladder.check(each)
 
 
 def _matches(tx: Transaction, chosen: selection.Filter, line: AdapterLine) -> bool:
@@ -74,6 +85,7 @@ def versions(
     chosen = selection.parse(where) if where else None
     most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
+        _check_stages(tx, chosen)
         if tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
         found: list[Version] = []

@@ -11,7 +11,6 @@ from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.passage import Hold, Window
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.stage import check_stage
 
 LONGEST_REASON = 500
 
@@ -46,8 +45,6 @@ def freeze(
     Raises:
         InvalidInput: a time, zone or reason that is none.
     """
-    if stage is not None:
-        check_stage(stage)
     if not reason.strip():
         raise InvalidInput("a freeze needs a reason that those who wait can read.")
     try:
@@ -63,6 +60,8 @@ def freeze(
         by=backend.actor,
     )
     with backend.catalog.writing() as tx:
+        if stage is not None:
+            tx.stages.ladder().check(stage)
         stored = tx.requests.add_freeze(window)
         detail = {"freeze": stored.id, "stage": stage, "begins": begins, "ends": ends, "zone": zone, "reason": reason}
         tx.events.append(Entry("freeze.add", stored.scope, Outcome.DONE, backend.actor, backend.clock(), detail))
@@ -81,7 +80,7 @@ def thaw(backend: Backend, *, freeze: int) -> None:
 def hold(backend: Backend, *, adapter: str, stage: str) -> Hold | None:
     """The hold that a rollback set on a stage; None when there is none."""
     with backend.catalog.reading() as tx:
-        return tx.requests.hold(adapter, check_stage(stage))
+        return tx.requests.hold(adapter, tx.stages.ladder().check(stage, adapter))
 
 
 def lift(backend: Backend, *, adapter: str, stage: str) -> Hold:
@@ -94,7 +93,7 @@ def lift(backend: Backend, *, adapter: str, stage: str) -> Hold:
     if backend.asks.machine:
         raise Forbidden("a person lifts a hold: it is there to keep machines waiting.")
     with backend.catalog.writing() as tx:
-        found = tx.requests.hold(adapter, check_stage(stage))
+        found = tx.requests.hold(adapter, tx.stages.ladder().check(stage, adapter))
         if found is None:
             raise NotFound(f"nothing holds {stage} of {adapter}.")
         tx.requests.lift_hold(adapter, stage)

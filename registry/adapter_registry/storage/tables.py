@@ -182,6 +182,16 @@ policies = Table(
     CheckConstraint("revision > 0", name="revision_positive"),
 )
 
+ladders = Table(
+    "ladders",
+    metadata,
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+    Column("set_by", String(200), nullable=False),
+    Column("set_at", String(32), nullable=False),
+    CheckConstraint("revision > 0", name="revision_positive"),
+)
+
 stages = Table(
     "stages",
     metadata,

@@ -1,0 +1,135 @@
+"""Stages that a registry declared, beyond the ones it begins with: the way through them, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapter_registry.client import Registry
+from adapter_registry.domain.errors import Conflict, InUse, InvalidInput, InvalidReference
+from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.process import Mode, Process, Soak, Sources
+from adapter_registry.domain.promotion import Result
+from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.stage import Stage
+from adapter_registry.settings import read_settings
+from tests.integration.test_kill import variant
+
+QA = Stage("qa", sources=Sources(("dev",)), like="dev")
+
+
+@pytest.fixture
+def registry(tmp_path, llama_folder, lora_folder):
+    """team/a at v3, measured; stages dev, staging, prod as they are."""
+    made = opened(tmp_path, "me")
+    made.add_base("llama", llama_folder)
+    for i in range(3):
+        made.push(variant(lora_folder, tmp_path / f"v{i}", i), base="llama", name="team/a")
+        made.add_scores(f"team/a@v{i + 1}", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
+    return made
+
+
+def opened(tmp_path, actor):
+    given = {"ADAPTERS_HOME": str(tmp_path / "home"), "ADAPTERS_CACHE": str(tmp_path / "cache")}
+    return Registry(read_settings({**given, "ADAPTERS_ACTOR": actor}))
+
+
+def blockers(judged):
+    return [(finding.rule, finding.reason) for finding in judged.decision.blockers]
+
+
+def test_a_declared_stage_asks_for_the_stages_it_comes_from(registry):
+    assert registry.declare_stage(QA, new=True).names == ("dev", "staging", "prod", "qa")
+    waiting = registry.explain("team/a@v1", "qa")
+    assert blockers(waiting) == [("from", "has to be in dev first")]
+    registry.promote("team/a@v1", "dev")
+    assert registry.promote("team/a@v1", "qa").promotion.stage == "qa"
+    assert registry.resolve("team/a@qa").stages == ("dev", "qa")
+    assert registry.history("team/a").pointing == {"dev": 1, "qa": 1}
+    assert [line.adapter for line in registry.adapters(stage="qa")] == ["team/a"]
+    assert [v.number for v in registry.versions("team/a", where="stage = qa")] == [1]
+
+
+def test_one_of_several_stages_is_enough_where_it_says_so_and_a_hotfix_takes_its_own_way(registry):
+    registry.declare_stage(QA)
+    registry.declare_stage(Stage("gate", sources=Sources(("qa", "staging"), Mode.ONE_OF, ("dev",)), like="dev"))
+    registry.promote("team/a@v1", "staging")
+    assert registry.explain("team/a@v1", "gate").decision.promotes
+    registry.promote("team/a@v2", "dev")
+    assert blockers(registry.explain("team/a@v2", "gate")) == [("from", "has to be in qa or staging first")]
+    hotfix = registry.attempt("team/a@v2", "gate", hotfix=True, reason="outage")
+    assert blockers(hotfix) == [("approvals", "0 of 1")]
+    assert opened(registry.settings.home.parent, "bob").approve(hotfix.request).promotion.number == 2
+
+
+def test_a_stage_s_policy_may_name_what_is_below_it_and_nothing_else(registry):
+    registry.declare_stage(QA)
+    with pytest.raises(InvalidInput, match="qa is not below staging: below staging is dev"):
+        registry.set_policy("staging", Policy("staging", process=Process(Sources(("qa",)))))
+    registry.declare_stage(Stage("staging", sources=Sources(("qa",)), like="staging"))
+    registry.set_policy("staging", Policy("staging", process=Process(soak=Soak("qa", 60))))
+    with pytest.raises(InvalidInput, match="the policy of staging would not hold: qa is not below staging"):
+        registry.declare_stage(Stage("staging", sources=Sources(("dev",)), like="staging"))
+    with pytest.raises(InvalidReference, match="'qb' is not a stage"):
+        registry.set_policy("qb", Policy("qb"))
+
+
+def test_a_stage_that_is_in_use_stays(registry):
+    registry.declare_stage(QA)
+    registry.attempt("team/a@v1", "qa")
+    with pytest.raises(InUse, match="P-1 wait for qa"):
+        registry.remove_stage("qa")
+    registry.cancel(registry.request("P-1"))
+    registry.promote("team/a@v1", "dev")
+    registry.promote("team/a@v1", "qa")
+    with pytest.raises(InUse, match="team/a@qa would not resolve any more"):
+        registry.remove_stage("qa")
+    with pytest.raises(InUse, match="team/a@qa would not resolve any more"):
+        registry.declare_stage(Stage("qa", sources=Sources(("dev",)), scope="other/*"))
+    with pytest.raises(Conflict, match="staging and qa come from dev"):
+        registry.remove_stage("dev")
+
+
+def test_a_stage_nobody_is_in_goes_and_its_policy_is_kept(registry):
+    registry.declare_stage(QA)
+    registry.set_policy("qa", Policy("qa", metadata=("owner",)))
+    assert registry.remove_stage("qa").names == ("dev", "staging", "prod")
+    with pytest.raises(InvalidReference, match="'qa' is not a stage"):
+        registry.explain("team/a@v1", "qa")
+    registry.declare_stage(QA)
+    assert registry.policy("qa").revision == 1
+    changes = [(e.entry.action, e.entry.subject) for e in registry.events() if e.entry.action.startswith("stage.")]
+    assert changes == [("stage.set", "qa"), ("stage.remove", "qa"), ("stage.set", "qa")]
+
+
+def test_tags_and_stages_do_not_take_each_other_s_names(registry):
+    registry.tag("team/a@v1", "candidate")
+    with pytest.raises(Conflict, match="team/a has a tag or branch that 'candidate' would shadow"):
+        registry.declare_stage(Stage("candidate"))
+    assert "candidate" in registry.declare_stage(Stage("candidate", scope="other/*")).names
+    registry.declare_stage(QA)
+    with pytest.raises(InvalidReference, match="'qa' is a stage, not a tag"):
+        registry.tag("team/a@v1", "qa")
+    with pytest.raises(Conflict, match="qa is a stage already"):
+        registry.declare_stage(QA, new=True)
+
+
+def test_rights_are_given_on_stages_that_there_are(registry):
+    registry.create_account("ci")
+    with pytest.raises(InvalidReference, match=r"'prd' is not a stage.*Did you mean prod"):
+        registry.grant("ci", "team/*", ("promote:prd",))
+    registry.declare_stage(QA)
+    assert registry.grant("ci", "team/*", ("promote:qa",)).grants[0].covers("promote:qa", "team/a")
+
+
+def test_a_stage_of_one_namespace_is_none_of_another_s(registry, lora_folder):
+    registry.declare_stage(Stage("eu", scope="other/*"))
+    with pytest.raises(InvalidReference, match=r"eu is a stage of other/\* only"):
+        registry.attempt("team/a@v1", "eu")
+    registry.push(lora_folder, base="llama", name="other/b")
+    registry.add_scores("other/b@v1", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
+    assert registry.attempt("other/b@v1", "eu").decision.outcome is Result.PROMOTE
+
+
+def test_declaring_what_is_so_already_changes_nothing(registry):
+    assert registry.declare_stage(QA) == registry.declare_stage(QA)
+    assert len([e for e in registry.events() if e.entry.action == "stage.set"]) == 1
