@@ -23,6 +23,7 @@ from adapter_registry.domain.event import Event
 from adapter_registry.domain.finding import Finding
 from adapter_registry.domain.promotion import Result
 from adapter_registry.domain.request import Request, State
+from adapter_registry.domain.stage import place_of
 
 STYLES = {
     "pass": "green",
@@ -35,16 +36,28 @@ STYLES = {
 }
 
 
+LANE = click.option("--lane", metavar="NAME", help="A lane of the stage; `prod --lane canary` is prod.canary.")
+
+
 @click.command()
 @click.argument("reference")
 @click.argument("stage")
+@LANE
 @click.option("--dry-run", "--explain", "dry_run", is_flag=True, help="Judge and show every rule; move nothing.")
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--hotfix", is_flag=True, help="The hotfix path: no soak time, one more approval; needs --reason.")
 @click.option("--wait", metavar="TIME", help="Wait until it is applied or over, at most 30m, 12h or 7d.")
 @output_options
 def promote(
-    reference: str, stage: str, dry_run: bool, reason: str, hotfix: bool, wait: str | None, as_json: bool, quiet: bool
+    reference: str,
+    stage: str,
+    lane: str | None,
+    dry_run: bool,
+    reason: str,
+    hotfix: bool,
+    wait: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Judge REFERENCE by the gates of STAGE (dev, staging, prod, or one you declared) and move the stage to it.
 
@@ -56,8 +69,9 @@ def promote(
     Examples:
       adapters promote v3 prod
       adapters promote sql-lora@^1.2 staging --explain
+      adapters promote v4 prod --lane canary
     """
-    registry = connect()
+    registry, stage = connect(), place_of(stage, lane)
     if dry_run:
         judged = registry.explain(reference, stage, hotfix=hotfix)
     else:
@@ -106,7 +120,7 @@ def print_judged(judged: Judged, dry_run: bool) -> None:
     incumbent = judged.incumbent
     before = f"incumbent v{incumbent.number} ({digest_text(incumbent.digest)})" if incumbent else "no incumbent"
     in_force = judged.in_force
-    revision = f"policy {judged.stage}@{in_force.revision}" if in_force.revision else "policy solo, built in"
+    revision = f"policy {in_force.policy.stage}@{in_force.revision}" if in_force.revision else "policy solo, built in"
     say(f"{version.reference} ({digest_text(version.digest)}) -> {judged.stage}   {before}   {revision}", style="bold")
     print_table(["", "rule", "finding"], [_finding_row(finding) for finding in judged.decision.findings])
     for finding in judged.decision.blockers:
@@ -144,17 +158,20 @@ def _summary(judged: Judged, dry_run: bool) -> str:
 @click.command()
 @click.argument("adapter")
 @click.argument("stage")
+@LANE
 @click.option("--to", help="An earlier incumbent, v2; default: the one before the current one.")
 @click.option("--reason", default="", help="Why, for the record.")
 @output_options
-def rollback(adapter: str, stage: str, to: str | None, reason: str, as_json: bool, quiet: bool) -> None:
+def rollback(
+    adapter: str, stage: str, lane: str | None, to: str | None, reason: str, as_json: bool, quiet: bool
+) -> None:
     """Move STAGE of ADAPTER back to an earlier incumbent, at once: no scores are asked.
 
     \b
     Example:
       adapters rollback sql-lora prod --reason "wrong joins since noon"
     """
-    promotion = connect().rollback(adapter, stage, to=to, reason=reason)
+    promotion = connect().rollback(adapter, place_of(stage, lane), to=to, reason=reason)
     if as_json:
         print_json(promotion)
     elif quiet:

@@ -24,6 +24,7 @@ from adapter_registry.domain.event import Event
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.stage import of_place
 
 STAGE_STYLES = {"dev": "cyan", "staging": "yellow", "prod": "green"}
 
@@ -90,9 +91,10 @@ def _print_adapters(lines: Sequence[AdapterLine]) -> None:
 
 
 def _pointers(stages: dict[str, str]) -> Any:
-    order = [stage for stage in STAGE_STYLES if stage in stages] + sorted(stages.keys() - STAGE_STYLES.keys())
+    known = [*STAGE_STYLES]
+    order = sorted(stages, key=lambda place: (known.index(s) if (s := of_place(place)) in known else len(known), place))
     text = " ".join(f"{stage}={stages[stage]}" if stages[stage] else stage for stage in order)
-    return styled(text or "-", STAGE_STYLES.get(order[-1], "") if order else "dim")
+    return styled(text or "-", STAGE_STYLES.get(of_place(order[-1]), "") if order else "dim")
 
 
 def _list_versions(versions: Sequence[Version], as_json: bool, quiet: bool) -> None:

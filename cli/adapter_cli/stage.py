@@ -36,10 +36,11 @@ def _declaration(command: Callable[..., None]) -> Callable[..., None]:
     options = (
         click.option("--from", "below", multiple=True, metavar="STAGE", help="Versions come from it; repeat for more."),
         click.option("--one-of/--all-of", default=None, help="From one of these stages, or from all (the default)."),
-        click.option(
-            "--hotfix", multiple=True, metavar="STAGE", help="promote --hotfix comes from it; `none` ends it."
-        ),
+        click.option("--hotfix", multiple=True, metavar="STAGE", help="`promote --hotfix` comes from it instead."),
+        click.option("--no-hotfix", is_flag=True, help="End the hotfix path."),
         click.option("--like", type=click.Choice(STAGE_NAMES), help="Presets ask of it what they ask of this one."),
+        click.option("--lane", "lanes", multiple=True, metavar="NAME", help="A lane of it; repeat to name them all."),
+        click.option("--no-lanes", is_flag=True, help="No lane but the main one."),
         click.option("--scope", help="Adapters that have it: namespace/*, namespace/name or *."),
     )
     for option in reversed(options):
@@ -60,7 +61,8 @@ def add_stage(name: str, as_json: bool, quiet: bool, **said: Any) -> None:
     Examples:
       adapters stage add qa --from staging --hotfix dev
       adapters stage set prod --from qa
-      adapters stage add prod-eu --from prod --like prod --scope 'search/*'
+      adapters stage set prod --lane canary --lane eu
+      adapters stage add edge --from prod --like prod --scope 'search/*'
     """
     _print(connect().declare_stage(_changed(Stage(name), **said), new=True), as_json, quiet)
 
@@ -95,6 +97,8 @@ def _changed(
     hotfix: tuple[str, ...],
     no_hotfix: bool,
     like: str | None,
+    lanes: tuple[str, ...],
+    no_lanes: bool,
     scope: str | None,
 ) -> Stage:
     """A stage with what was said of it."""
@@ -106,12 +110,11 @@ def _changed(
     if hotfix or no_hotfix:
         sources = replace(sources, hotfix=tuple(dict.fromkeys(hotfix)))
     if not sources.stages and sources != Sources(()):
-        raise InvalidInput(
-            f"--one-of and --hotfix say how versions come into {known.name} --from a stage: name it too."
-        )
+        raise InvalidInput(f"how versions come into {known.name} is said with --from STAGE: name the stage too.")
     asked = sources if sources.stages else None
     after = () if below else known.after
-    return replace(known, after=after, sources=asked, like=like or known.like, scope=scope or known.scope)
+    lanes = () if no_lanes else lanes or known.lanes
+    return Stage(known.name, after, asked, like or known.like, lanes, scope or known.scope)
 
 
 def _print(ladder: Ladder, as_json: bool, quiet: bool) -> None:
@@ -120,12 +123,15 @@ def _print(ladder: Ladder, as_json: bool, quiet: bool) -> None:
     elif quiet:
         click.echo("\n".join(ladder.names))
     else:
-        print_table(["stage", "comes from", "hotfix from", "like", "adapters"], [_row(each) for each in ladder.stages])
+        print_table(
+            ["stage", "comes from", "hotfix from", "like", "lanes", "adapters"], [_row(each) for each in ladder.stages]
+        )
         say("each has a policy: adapters policy show STAGE", style="dim")
 
 
 def _row(each: Stage) -> tuple[object, ...]:
-    return (each.name, _from(each), " ".join(each.sources.hotfix) if each.sources else "-", each.like, each.scope)
+    hotfix = " ".join(each.sources.hotfix) if each.sources else ""
+    return (each.name, _from(each), hotfix or "-", each.like, " ".join(("main", *each.lanes)), each.scope)
 
 
 def _from(each: Stage) -> str:

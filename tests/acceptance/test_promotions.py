@@ -96,6 +96,28 @@ def test_a_decline_ends_a_freeze_stops_and_a_hold_is_lifted(people):
     assert "no hotfix path" in rob("promote", "v1", "dev", "--hotfix", "--reason", "x", code=2).err
 
 
+def test_stages_and_lanes_are_declared_and_named_everywhere(people):
+    ann, bob, rob = people
+    assert "qa" in ann("stage", "add", "qa", "--from", "staging", "--like", "dev").out
+    ann("stage", "set", "prod", "--lane", "canary", "--lane", "eu")
+    assert ann("stage", "ls", "-q").out.split() == ["dev", "staging", "prod", "qa"]
+    assert ann("stage", "ls", "--json").json[2]["lanes"] == ["canary", "eu"]
+    assert "qa is a stage already" in ann("stage", "add", "qa", code=1).err
+    assert "name the stage too" in ann("stage", "set", "dev", "--hotfix", "qa", code=2).err
+    assert "dev -> qa -> staging -> dev" in ann("stage", "set", "dev", "--from", "qa", code=2).err
+    ann("score", "add", "v1", "--metric", "x/acc", "--value", 0.5, "--n", 500)
+    ann("promote", "v1", "staging")
+    assert "sql-lora@v1 (" in rob("promote", "v1", "qa", "--explain").out
+    assert "from: " not in rob("promote", "v1", "qa").err
+    assert rob("promote", "v1", "prod", "--lane", "canary", code=4).out.count("prod.canary did not move") == 1
+    assert "moved v1 -> prod.canary" in bob("approve", "v1", "prod.canary").out
+    assert "now: staging = v1, qa = v1, prod.canary = v1" in ann("history", "sql-lora").out
+    assert ann("ls", "--stage", "prod.canary", "-q").out == "default/sql-lora\n"
+    assert ann("resolve", "sql-lora@prod.canary", "-q").out == ann("resolve", "sql-lora@qa", "-q").out
+    assert "it has main, canary, eu" in ann("history", "sql-lora", "prod.us", code=2).err
+    assert "would not resolve any more" in ann("stage", "rm", "qa", code=1).err
+
+
 def test_the_log_is_verified_offline(people):
     ann, _, _ = people
     head = ann("audit", "export", "log.jsonl", "-q").out.strip()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.access import Grant, within
 from adapter_registry.domain.errors import Conflict, InUse, InvalidInput, InvalidReference
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.process import Mode, Process, Soak, Sources
+from adapter_registry.domain.process import Approvals, Mode, Process, Soak, Sources
 from adapter_registry.domain.promotion import Result
+from adapter_registry.domain.request import State
 from adapter_registry.domain.score import Direction, Score
 from adapter_registry.domain.stage import Stage
 from adapter_registry.settings import read_settings
@@ -24,7 +29,7 @@ def registry(tmp_path, llama_folder, lora_folder):
     made.add_base("llama", llama_folder)
     for i in range(3):
         made.push(variant(lora_folder, tmp_path / f"v{i}", i), base="llama", name="team/a")
-        made.add_scores(f"team/a@v{i + 1}", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
+        made.add_scores(f"team/a@v{i + 1}", (Score("x/acc", 0.5, Direction.HIGHER, n=100_000),))
     return made
 
 
@@ -133,3 +138,87 @@ def test_a_stage_of_one_namespace_is_none_of_another_s(registry, lora_folder):
 def test_declaring_what_is_so_already_changes_nothing(registry):
     assert registry.declare_stage(QA) == registry.declare_stage(QA)
     assert len([e for e in registry.events() if e.entry.action == "stage.set"]) == 1
+
+
+class TestLanes:
+    @pytest.fixture
+    def lanes(self, registry):
+        """v1 is in prod, which has lanes canary and eu, and takes a score of at least 0.5 no worse than before."""
+        registry.declare_stage(Stage("prod", after=("staging",), like="prod", lanes=("canary", "eu")))
+        registry.promote("team/a@v1", "prod")
+        return registry
+
+    def test_each_lane_has_an_incumbent_a_history_and_a_way_back_of_its_own(self, lanes):
+        lanes.promote("team/a@v2", "prod.canary")
+        lanes.promote("team/a@v3", "prod.canary")
+        assert lanes.history("team/a").pointing == {"prod": 1, "prod.canary": 3}
+        assert (lanes.resolve("team/a@prod").number, lanes.resolve("team/a@prod.canary").number) == (1, 3)
+        assert lanes.rollback("team/a", "prod.canary", reason="slow").number == 2
+        assert [move.sequence for move in lanes.history("team/a", "prod.canary").moves] == [3, 2, 1]
+        assert [move.sequence for move in lanes.history("team/a", "prod").moves] == [1]
+        assert lanes.hold("team/a", "prod.canary").by == "me"
+        assert lanes.hold("team/a", "prod") is None
+        pointer = lanes.pointer("team/a", "prod.canary")
+        assert (pointer.stage, pointer.sequence, pointer.number) == ("prod.canary", 3, 2)
+
+    def test_the_first_version_of_a_lane_is_compared_with_the_main_lane_s(self, lanes):
+        lanes.add_scores("team/a@v2", (Score("x/acc", 0.3, Direction.HIGHER, n=1000),))
+        refused = lanes.attempt("team/a@v2", "prod.canary")
+        assert refused.decision.outcome is Result.REFUSED
+        assert "against 0.5 of v1" in refused.decision.blockers[0].reason
+
+    def test_lanes_wait_and_are_approved_each_for_itself(self, lanes, tmp_path):
+        lanes.set_policy("prod", Policy("prod", process=Process(approvals=Approvals(1))))
+        first = lanes.attempt("team/a@v2", "prod.canary").request
+        second = lanes.attempt("team/a@v3", "prod").request
+        assert {each.stage for each in lanes.requests()} == {"prod.canary", "prod"}
+        opened(tmp_path, "bob").approve(first)
+        assert lanes.history("team/a").pointing == {"prod": 1, "prod.canary": 2}
+        assert lanes.request(second.name).state is State.WAITING
+
+    def test_what_stops_a_stage_stops_its_lanes_and_not_the_other_way_round(self, lanes):
+        given = {"reason": "audit", "scope": "team/*"}
+        lanes.freeze("2020-01-01T00:00", "2999-01-01T00:00", stage="prod.canary", **given)
+        assert lanes.explain("team/a@v2", "prod").decision.promotes
+        assert lanes.explain("team/a@v2", "prod.eu").decision.promotes
+        assert blockers(lanes.explain("team/a@v2", "prod.canary"))[0][0] == "freeze"
+        lanes.freeze("2020-01-01T00:00", "2999-01-01T00:00", stage="prod", **given)
+        assert blockers(lanes.explain("team/a@v2", "prod.eu"))[0][0] == "freeze"
+
+    def test_the_right_to_a_stage_covers_its_lanes_and_the_right_to_a_lane_that_lane(self):
+        stage, lane = Grant("team/*", ("promote:prod",)), Grant("team/*", ("promote:prod.canary",))
+        assert stage.covers("promote:prod.canary", "team/a")
+        assert lane.covers("promote:prod.canary", "team/a")
+        assert not lane.covers("promote:prod", "team/a")
+        assert not lane.covers("promote:prod.eu", "team/a")
+        assert within((lane,), (stage,))
+        assert not within((stage,), (lane,))
+
+    def test_the_pointers_of_lanes_can_be_made_again_from_the_log(self, lanes):
+        for version in (2, 3):
+            lanes.promote(f"team/a@v{version}", "prod.canary")
+        lanes.rollback("team/a", "prod.canary")
+        digests = {}
+        for event in lanes.events("team/a"):
+            detail = event.entry.detail
+            if "sequence" in detail:
+                digests[detail["stage"]] = detail["digest"]
+        assert digests == {place: lanes.resolve(f"team/a@{place}").digest for place in ("prod", "prod.canary")}
+
+    def test_a_lane_that_something_is_in_stays(self, lanes):
+        lanes.promote("team/a@v2", "prod.canary")
+        with pytest.raises(InUse, match=r"team/a@prod.canary would not resolve any more"):
+            lanes.declare_stage(Stage("prod", after=("staging",), like="prod", lanes=("eu",)))
+        lanes.declare_stage(Stage("prod", after=("staging",), like="prod", lanes=("canary",)))
+        with pytest.raises(InvalidReference, match=r"'prod.eu' is no lane of prod: it has main, canary"):
+            lanes.attempt("team/a@v2", "prod.eu")
+        self._old_tag(lanes)
+        with pytest.raises(Conflict, match=r"team/a has a tag or branch that 'dev\.old' would shadow"):
+            lanes.declare_stage(Stage("dev", like="dev", lanes=("old",)))
+
+    def _old_tag(self, registry):
+        """A tag from before stages had lanes."""
+        with closing(sqlite3.connect(registry.settings.database, isolation_level=None)) as database:
+            database.execute(
+                "INSERT INTO tags SELECT adapter_id, 'dev.old', id, 'me', '' FROM versions WHERE number = 1"
+            )

@@ -12,6 +12,7 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.process import Mode, Soak, Sources, span
 from adapter_registry.domain.promotion import Kind, Promotion
 from adapter_registry.domain.request import Person, Reckoning, Request
+from adapter_registry.domain.stage import of_place
 
 WAY_OUT_OF_HOLD = "a person promotes, or lifts it: adapters hold clear"
 
@@ -23,7 +24,7 @@ class Window:
     Attributes:
         id: 1, 2, ...
         scope: `*`, `namespace/*` or `namespace/name`.
-        stage: which one; None for all.
+        stage: which one, all its lanes included, or which lane; None for all.
         begins: local time in `zone`, `2026-12-24T00:00`.
         ends: likewise.
         zone: of the IANA database, `Europe/Berlin`.
@@ -41,9 +42,10 @@ class Window:
     by: str
 
     def covers(self, adapter: str, stage: str, *, at: str) -> bool:
-        """Whether the stage of an adapter stands still at a moment."""
+        """Whether a stage of an adapter, or a lane of one, stands still at a moment."""
         inside = self.scope in ("*", adapter) or (self.scope.endswith("/*") and adapter.startswith(self.scope[:-1]))
-        return inside and self.stage in (None, stage) and self._moment(self.begins) <= at < self._moment(self.ends)
+        meant = self.stage in (None, stage, of_place(stage))
+        return inside and meant and self._moment(self.begins) <= at < self._moment(self.ends)
 
     def _moment(self, local: str) -> str:
         moment = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(self.zone))

@@ -80,7 +80,7 @@ def judged(backend: Backend, tx: Transaction, version: Version, request: Request
     current = tx.stages.current(version.adapter, stage)
     incumbent = tx.versions.staged(version.adapter, stage)
     rules = in_force(tx, stage)
-    subject = gathered(backend, tx, version, incumbent, policy=rules.policy)
+    subject = gathered(backend, tx, version, incumbent or _of_main_lane(tx, version, stage), policy=rules.policy)
     inputs = inputs_digest(rules.policy, subject)
     generation = current.sequence if current else 0
     binding = Binding(version.digest, version.base, rules.policy.digest, inputs, generation)
@@ -89,6 +89,12 @@ def judged(backend: Backend, tx: Transaction, version: Version, request: Request
     already = incumbent is not None and incumbent.number == version.number
     decision = decide(findings, digest=inputs)
     return Judged(version, stage, incumbent, rules, decision, None, already, request, binding)
+
+
+def _of_main_lane(tx: Transaction, version: Version, place: str) -> Version | None:
+    """What the first version of a lane is compared with: the one that holds the stage's main lane."""
+    main = tx.versions.staged(version.adapter, of_place(place)) if place != of_place(place) else None
+    return main if main and main.number != version.number else None
 
 
 def frozen(tx: Transaction, adapter: str, stage: str, *, at: str) -> tuple[Window, ...]:
