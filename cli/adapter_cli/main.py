@@ -19,6 +19,7 @@ COMMANDS = {
         "approve": ("requests", "Approve a promotion that waits."),
         "decline": ("requests", "Decline a promotion that waits."),
         "rollback": ("promote", "Move a stage back to an earlier version."),
+        "reverify": ("reverify", "Verify again what a stage points to, or list what is due."),
         "history": ("promote", "Show what an adapter's stages pointed to, and when."),
         "pull": ("pull", "Write a version's files into a folder, every digest verified."),
         "resolve": ("pull", "Say which version a reference means now."),

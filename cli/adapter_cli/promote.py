@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import click
 
@@ -122,14 +123,19 @@ def print_judged(judged: Judged, dry_run: bool) -> None:
     in_force = judged.in_force
     revision = f"policy {in_force.policy.stage}@{in_force.revision}" if in_force.revision else "policy solo, built in"
     say(f"{version.reference} ({digest_text(version.digest)}) -> {judged.stage}   {before}   {revision}", style="bold")
-    print_table(["", "rule", "finding"], [_finding_row(finding) for finding in judged.decision.findings])
-    for finding in judged.decision.blockers:
-        if finding.fix:
-            note(f"to do, {finding.rule}: {finding.fix}")
+    print_findings(judged.decision.findings)
     shadows = sum(finding.would_block for finding in judged.decision.findings)
     if shadows:
         note(f"{shadows} shadow rule{'' if shadows == 1 else 's'} would have blocked")
     say(_summary(judged, dry_run), style="green" if judged.decision.promotes else "red")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Every rule with what it said, and what to do about those that stand in the way."""
+    print_table(["", "rule", "finding"], [_finding_row(finding) for finding in findings])
+    for finding in findings:
+        if finding.blocks and finding.fix:
+            note(f"to do, {finding.rule}: {finding.fix}")
 
 
 def _finding_row(finding: Finding) -> tuple[object, ...]:

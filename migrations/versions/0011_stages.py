@@ -1,4 +1,4 @@
-"""Stages as a registry declared them
+"""Stages as a registry declared them, and when what they point to was last found good
 
 Revision: 0011, after 0010.
 """
@@ -24,7 +24,17 @@ def upgrade() -> None:
         sa.CheckConstraint("revision > 0", name=op.f("ck_ladders_revision_positive")),
         sa.PrimaryKeyConstraint("revision", name=op.f("pk_ladders")),
     )
+    op.create_table(
+        "verifications",
+        sa.Column("adapter_id", sa.Integer(), nullable=False),
+        sa.Column("stage", sa.String(length=96), nullable=False),
+        sa.Column("sequence", sa.Integer(), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_verifications_adapter_id")),
+        sa.PrimaryKeyConstraint("adapter_id", "stage", name=op.f("pk_verifications")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("verifications")
     op.drop_table("ladders")

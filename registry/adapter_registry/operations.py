@@ -31,6 +31,7 @@ from adapter_registry.services import (
     promote,
     push,
     request,
+    reverify,
     score,
     show,
     stages,
@@ -197,6 +198,14 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("standstill.thaw", "DELETE", "/freezes/{freeze}", standstill.thaw, "policy.write"),
     Operation("standstill.groups", "GET", "/groups", standstill.groups, "access"),
     Operation("standstill.set-member", "PUT", "/groups/{group}/members/{account}", standstill.set_member, "access"),
+    Operation(
+        "reverify.reverify",
+        "POST",
+        "/adapters/{adapter}/stages/{stage}/verification",
+        reverify.reverify,
+        "reverify:{stage}",
+    ),
+    Operation("reverify.upcoming", "GET", "/verifications", reverify.upcoming, ANYONE),
     Operation("promote.set-policy", "PUT", "/stages/{stage}/policy", promote.set_policy, "policy.write"),
     Operation(
         "draft.set-default-base",

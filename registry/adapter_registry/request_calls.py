@@ -9,8 +9,10 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.policy_lint import Advice
 from adapter_registry.domain.request import Request
 from adapter_registry.domain.stage import Ladder, Stage
-from adapter_registry.services import promote, request, stages, standstill
+from adapter_registry.domain.verification import Due
+from adapter_registry.services import promote, request, reverify, stages, standstill
 from adapter_registry.services.judgement import Judged
+from adapter_registry.services.reverify import Reverified
 
 
 class RequestCalls(Asking):
@@ -53,6 +55,14 @@ class RequestCalls(Asking):
     def remove_stage(self, stage: str) -> Ladder:
         """Take a stage away that nothing is in; all stages afterwards."""
         return self._ask(stages.remove, stage=stage)
+
+    def reverify(self, adapter: str, stage: str) -> Reverified:
+        """Ask the gates of a stage about the version that is in it; where all pass, it counts as verified from now."""
+        return self._ask(reverify.reverify, adapter=adapter, stage=stage)
+
+    def due(self, adapter: str | None = None) -> tuple[Due, ...]:
+        """What has to be verified again soon, or should have been: of one adapter, or of all."""
+        return self._ask(reverify.upcoming, adapter=adapter)
 
     def hold(self, adapter: str, stage: str) -> Hold | None:
         """The hold that a rollback set on a stage."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -116,6 +118,40 @@ def test_stages_and_lanes_are_declared_and_named_everywhere(people):
     assert ann("resolve", "sql-lora@prod.canary", "-q").out == ann("resolve", "sql-lora@qa", "-q").out
     assert "it has main, canary, eu" in ann("history", "sql-lora", "prod.us", code=2).err
     assert "would not resolve any more" in ann("stage", "rm", "qa", code=1).err
+
+
+def test_a_version_that_is_long_in_a_stage_is_verified_again_and_served_meanwhile(people):
+    ann, _, _ = people
+    (ann.folder / "dev.yaml").write_text(
+        "apiVersion: adapters/v1\nkind: StagePolicy\nstage: dev\nreverify_every: 90d\n"
+    )
+    ann("policy", "set", "dev", "dev.yaml")
+    assert "reverify_every: 90d" in ann("policy", "show", "dev").out
+    ann("promote", "v1", "dev")
+    assert ann("reverify").out == "nothing has to be verified again soon\n"
+    with closing(sqlite3.connect(ann.home / "registry.db", isolation_level=None)) as database:
+        database.execute("UPDATE promotions SET at = '2026-01-01T00:00:00.000000Z'")
+    banner = "OVERDUE: default/sql-lora@v1 in dev was last verified on 2026-01-01, which held until 2026-04-01"
+    for command in (("ls",), ("show", "v1"), ("resolve", "sql-lora@dev")):
+        assert banner in ann(*command).err
+        [due] = (said[0] if isinstance(said := ann(*command, "--json").json, list) else said)["due"]
+        assert (due["stage"], due["overdue"]) == ("dev", True)
+    assert "overdue" in ann("reverify", "sql-lora").out
+    assert "is verified again" in ann("reverify", "sql-lora", "dev").out
+    assert ann("resolve", "sql-lora@dev").err == ""
+
+
+def test_a_stage_promotes_by_itself_where_its_policy_says_so(people):
+    ann, bob, _ = people
+    text = "apiVersion: adapters/v1\nkind: StagePolicy\nstage: staging\nauto_promote: true\n"
+    (ann.folder / "staging.yaml").write_text(text)
+    assert "auto_promote: it needs `from`" in ann("policy", "set", "staging", "staging.yaml", code=2).err
+    (ann.folder / "staging.yaml").write_text(text + "from: {stages: [dev]}\nrequire:\n  approvals: {count: 1}\n")
+    ann("policy", "set", "staging", "staging.yaml")
+    ann("promote", "v1", "dev")
+    assert "(registry)" in ann("requests").out
+    assert "moved v1 -> staging" in bob("approve", "v1", "staging").out
+    assert "auto_promote" in ann("history", "sql-lora", "staging").out
 
 
 def test_the_log_is_verified_offline(people):

@@ -57,6 +57,8 @@ MATRIX = {
     "stages.stages": SIGNED_IN,
     "stages.declare": {"admin"},
     "stages.remove": {"admin"},
+    "reverify.reverify": {"admin"},
+    "reverify.upcoming": SIGNED_IN,
     "promote.policy": SIGNED_IN,
     "promote.set-policy": {"admin"},
     "trial.replay": {"admin"},

@@ -346,6 +346,19 @@ class TestStages:
             assert tx.stages.named("qa") == tx.stages.named("next") == ("team/a",)
             assert tx.stages.named("q") == tx.stages.named("old") == ()
 
+    def test_a_version_counts_as_good_since_its_stage_moved_or_it_was_verified(self, pushed):
+        with pushed.writing() as tx:
+            tx.stages.move(promotion(1, number=1))
+            tx.stages.move(replace(promotion(2, number=2), at="2026-02-01T00:00:00.000000Z"))
+            [first] = tx.stages.verified("prod")
+            tx.stages.verify(replace(first, at="2026-03-01T00:00:00.000000Z"))
+            [second] = tx.stages.verified("prod", "team/a")
+            tx.stages.move(replace(promotion(3, number=1), at="2026-04-01T00:00:00.000000Z"))
+            [third] = tx.stages.verified("prod")
+            assert tx.stages.verified("prod", "team/b") == tx.stages.verified("dev") == ()
+        found = [(each.sequence, each.number, each.at[:10]) for each in (first, second, third)]
+        assert found == [(2, 2, "2026-02-01"), (2, 2, "2026-03-01"), (3, 1, "2026-04-01")]
+
     def test_a_stage_keeps_every_revision_of_its_policy(self, catalog):
         first, second = Policy("prod"), Policy("prod", metadata=("owner",))
         with catalog.writing() as tx:

@@ -19,20 +19,21 @@ EVERYTHING = "*"
 
 VERBS = (
     *("read", "push", "tag", "label", "score", "remove", "revoke", "base.add", "namespace.write"),
-    *("promote", "rollback", "approve", "policy.write", "audit", "maintain", "access", "webhook", "job.run"),
+    *("promote", "rollback", "approve", "reverify", "policy.write"),
+    *("audit", "maintain", "access", "webhook", "job.run"),
 )
-"""Every verb; promote, rollback and approve may name a stage, or a lane of one, after a colon."""
-STAGED = ("promote", "rollback", "approve")
+"""Every verb; promote, rollback, approve and reverify may name a stage, or a lane of one, after a colon."""
+STAGED = ("promote", "rollback", "approve", "reverify")
 
 _WRITES = ("read", "push", "tag", "label", "score", "base.add", "job.run", "promote:dev", "rollback:dev")
 ROLES: dict[str, tuple[str, ...]] = {
     "reader": ("read",),
     "writer": _WRITES,
-    "promoter": ("read", "promote", "rollback"),
+    "promoter": ("read", "promote", "rollback", "reverify"),
     "approver": ("read", "approve"),
     "maintainer": (
         *_WRITES,
-        *("promote", "rollback", "approve", "remove", "revoke", "namespace.write", "webhook"),
+        *("promote", "rollback", "approve", "reverify", "remove", "revoke", "namespace.write", "webhook"),
     ),
     "admin": (EVERYTHING,),
 }

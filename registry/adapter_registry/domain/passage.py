@@ -95,6 +95,8 @@ def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
     if at.requester and at.requester.unfit:
         text = f"{request.requester}, who asked, {at.requester.unfit}"
         yield Finding("requester", Outcome.FAIL, text, "ask again as somebody who may promote")
+    if request.auto and not process.auto:
+        yield Finding("auto_promote", Outcome.FAIL, "it was switched off since", "a person promotes")
     if process.sources:
         yield _from(process.sources, at)
     if process.soak:

@@ -148,8 +148,10 @@ REGULATED = Process(
     Soak("staging", DAY),
     Approvals(2, ("ml-leads", "safety"), each_group=1),
     rollbacks=Rollbacks(5, reason_required=True),
+    reverify_seconds=90 * DAY,
 )
-"""A day in staging, two approvals of two groups, a hotfix path from dev, and reasons for going back."""
+"""A day in staging, two approvals of two groups, a hotfix path from dev, reasons for going back, and good again every
+ninety days."""
 
 
 def regulated(stage: str) -> Policy:

@@ -24,8 +24,8 @@ from adapter_registry.domain.process import Process
 
 NOT_YET = frozenset(
     {
-        *("auto_promote", "calibration", "each_parent", "every_parent", "integrity", "lanes", "min_effect"),
-        *("override", "reverify_every", "signature", "scan", "stale_on"),
+        *("calibration", "each_parent", "every_parent", "integrity", "min_effect"),
+        *("override", "signature", "scan", "stale_on"),
     }
 )
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
@@ -102,6 +102,8 @@ class _Document(Part):
     require: _Require | None = None
     freeze: way.Freeze | None = None
     rollback: way.Rollback | None = None
+    reverify_every: str | None = None
+    auto_promote: bool = False
 
     @field_validator("stage")
     @classmethod
@@ -110,6 +112,13 @@ class _Document(Part):
             return check_stage_name(stage)
         except InvalidReference as invalid:
             raise PydanticCustomError("stage", "the name of a stage") from invalid
+
+    @field_validator("reverify_every")
+    @classmethod
+    def _is_span(cls, text: str | None) -> str | None:
+        if text is not None:
+            way.seconds(text)
+        return text
 
     def policy(self) -> Policy:
         asked = self.require or _Require()
@@ -125,6 +134,8 @@ class _Document(Part):
             approvals=asked.approvals,
             freeze=self.freeze,
             rollback=self.rollback,
+            reverify_every=self.reverify_every,
+            auto_promote=self.auto_promote,
         )
 
 

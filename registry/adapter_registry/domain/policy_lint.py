@@ -54,6 +54,13 @@ def misplaced(policy: Policy, ladder: Ladder) -> tuple[Advice, ...]:
     )
 
 
+def unfed(policy: Policy) -> tuple[Advice, ...]:
+    """That nothing says what the registry should promote by itself."""
+    if not policy.process.auto or policy.process.sources:
+        return ()
+    return (Advice("auto_promote", "it needs `from`: the stages whose versions come by themselves", impossible=True),)
+
+
 def _suite(group: EvalGroup, suites: Sequence[Suite]) -> Iterator[Advice]:
     if not group.demands.suite:
         return

@@ -18,7 +18,8 @@ _SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
 _SECONDS = {"d": rules.DAY, "h": rules.HOUR, "m": 60}
 
 
-def _seconds(text: str) -> int:
+def seconds(text: str) -> int:
+    """A time span as a policy writes it; raises PydanticCustomError for anything else."""
     found = _SPAN.fullmatch(text)
     if found is None:
         raise PydanticCustomError("span", "a time span: 30m, 24h or 7d")
@@ -64,7 +65,7 @@ class Soak(Part):
     @model_validator(mode="after")
     def _makes_sense(self) -> Soak:
         _stage(self.in_)
-        _seconds(self.min)
+        seconds(self.min)
         return self
 
 
@@ -84,7 +85,7 @@ class Approvals(Part):
     def _makes_sense(self) -> Approvals:
         for each in self.from_:
             _group(each)
-        _seconds(self.expire_after)
+        seconds(self.expire_after)
         if self.each_group * len(self.from_) > self.count or (self.each_group and not self.from_):
             raise PydanticCustomError("each", "a count that each_group approvals of every group in `from` fit into")
         return self
@@ -93,8 +94,8 @@ class Approvals(Part):
         """As the domain has it."""
         excluded = tuple(duty for duty in Duty if duty in self.not_)
         groups = tuple(dict.fromkeys(_group(each) for each in self.from_))
-        seconds = _seconds(self.expire_after)
-        return rules.Approvals(self.count, groups, self.each_group, excluded, self.decline_blocks, seconds)
+        expire = seconds(self.expire_after)
+        return rules.Approvals(self.count, groups, self.each_group, excluded, self.decline_blocks, expire)
 
 
 class Freeze(Part):
@@ -122,13 +123,17 @@ def process(
     approvals: Approvals | None,
     freeze: Freeze | None,
     rollback: Rollback | None,
+    reverify_every: str | None,
+    auto_promote: bool,
 ) -> Process:
     """The process that these parts of a document describe."""
     frozen, back = freeze or Freeze(), rollback or Rollback()
     return Process(
         rules.Sources(tuple(source.stages), Mode(source.mode), tuple(source.hotfix)) if source else None,
-        rules.Soak(soak.in_, _seconds(soak.min)) if soak else None,
+        rules.Soak(soak.in_, seconds(soak.min)) if soak else None,
         approvals.approvals() if approvals else None,
         rules.Freezing(frozen.respect, frozen.rollback_exempt),
         rules.Rollbacks(back.window, back.reason == "required", back.hold),
+        auto_promote,
+        seconds(reverify_every) if reverify_every else None,
     )

@@ -123,7 +123,7 @@ def _situation(
         hold=tx.requests.hold(version.adapter, request.stage),
         reckoning=reckoning,
         able=able,
-        requester=_requester(tx, request) if request.id else None,
+        requester=_requester(tx, request) if request.id and not request.auto else None,
     )
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from adapter_registry.domain.access import EVERYTHING
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.errors import Conflict, InvalidInput, NotFound, PromotionRefused, Revoked
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, PromotionRefused, Revoked
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.gate import judge
 from adapter_registry.domain.passage import Hold
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_lint import Advice, misplaced
+from adapter_registry.domain.policy_lint import Advice, misplaced, unfed
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
 from adapter_registry.domain.reference import parse
 from adapter_registry.domain.request import Request
 from adapter_registry.domain.satisfiable import unsatisfied
+from adapter_registry.services.auto import follow
 from adapter_registry.services.judgement import Judged, PolicyInForce, frozen, in_force, judged
-from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened
+from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened, taken
 from adapter_registry.services.pull import served
 from adapter_registry.services.references import no_adapter, version_of
 from adapter_registry.services.subject import gathered
@@ -64,13 +66,15 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", h
         found = judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix, reason)))
         outcome = Outcome.DONE if found.decision.promotes else Outcome.REFUSED
         if found.request.id:
-            found = advance(backend, tx, found)
+            found = advance(backend, tx, replace(found, request=taken(backend, tx, found.request)))
         elif found.decision.promotes and not found.already:
             found = moved(backend, tx, found)
         else:
             if found.decision.outcome is Result.WAITING and not found.already:
                 found = opened(backend, tx, found)
             tx.events.append(attempt(backend, found, outcome))
+    if found.promotion:
+        follow(backend, adapter=found.version.adapter)
     return found
 
 
@@ -86,6 +90,9 @@ def _mine(backend: Backend, tx: Transaction, version: Version, wish: Wish) -> Re
     there = tx.requests.open_for(version.adapter, wish.stage)
     who = backend.actor
     if there and there.version == version.digest and there.hotfix == wish.hotfix:
+        if there.machine and not backend.asks.machine:
+            # A person who asks for what a machine asked for makes it theirs, so that no hold stops it.
+            return replace(there, requester=who, machine=False, auto=False, reason=wish.reason)
         # Whoever asks again and says more is taken at the later word.
         return replace(there, reason=wish.reason) if wish.reason and there.requester == who else there
     machine = backend.asks.machine
@@ -243,6 +250,7 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce
     with backend.catalog.writing() as tx:
         tx.stages.ladder().whole(stage)
         before = in_force(tx, stage)
+        _require_admin(backend, before.policy, policy)
         impossible = [each for each in _advice(tx, policy) if each.impossible]
         if impossible:
             told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)
@@ -255,6 +263,19 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce
     return PolicyInForce(policy, revision)
 
 
+def _require_admin(backend: Backend, before: Policy, after: Policy) -> None:
+    """Refuse who may write policies and is no administrator wherever a stage promotes by itself, before or after.
+
+    A policy that such a stage judges by decides alone what enters it, so whoever may change that could promote.
+    """
+    if (before.process.auto or after.process.auto) and not backend.asks.may(EVERYTHING):
+        verb = "has" if before.process.auto else "would have"
+        raise Forbidden(
+            f"the policy of {after.stage} {verb} auto_promote, and only an administrator of the registry (role `admin` "
+            "on '*') switches it or changes such a policy; nothing was changed."
+        )
+
+
 def lint_policy(backend: Backend, *, stage: str, policy: Policy) -> tuple[Advice, ...]:
     """What of a policy's process nothing could satisfy, as stages, accounts and groups are now."""
     with backend.catalog.reading() as tx:
@@ -264,4 +285,4 @@ def lint_policy(backend: Backend, *, stage: str, policy: Policy) -> tuple[Advice
 
 def _advice(tx: Transaction, policy: Policy) -> tuple[Advice, ...]:
     ladder = tx.stages.ladder()
-    return (*misplaced(policy, ladder), *unsatisfied(policy, tx.accounts.all(), tx.requests.groups()))
+    return (*misplaced(policy, ladder), *unfed(policy), *unsatisfied(policy, tx.accounts.all(), tx.requests.groups()))

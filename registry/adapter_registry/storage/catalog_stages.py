@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, union
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, union
 
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Kind, Promotion
 from adapter_registry.domain.stage import Ladder
+from adapter_registry.domain.verification import Standing
 from adapter_registry.storage.rows import from_text, to_text, upsert
-from adapter_registry.storage.tables import adapters, branches, ladders, policies, promotions, stages, tags, versions
+from adapter_registry.storage.tables import (
+    adapters,
+    branches,
+    ladders,
+    policies,
+    promotions,
+    stages,
+    tags,
+    verifications,
+    versions,
+)
 
 # Asked by everybody who waits for a stage to move.
 _CURRENT = (
@@ -101,6 +112,29 @@ class StageTable:
             .order_by(adapters.c.name)
         )
         return {name: number for name, number in self._connection.execute(query)}
+
+    def verified(self, place: str, adapter: str | None = None) -> tuple[Standing, ...]:
+        """See ports.StageRows.verified."""
+        same = and_(*(verifications.c[key] == stages.c[key] for key in ("adapter_id", "stage", "sequence")))
+        move = and_(*(promotions.c[key] == stages.c[key] for key in ("adapter_id", "stage", "sequence")))
+        good = func.coalesce(verifications.c.at, promotions.c.at)
+        query = (
+            select(adapters.c.name, stages.c.sequence, versions.c.number, good.label("at"))
+            .select_from(stages)
+            .join(adapters, adapters.c.id == stages.c.adapter_id)
+            .join(versions, versions.c.id == stages.c.version_id)
+            .join(promotions, move)
+            .outerjoin(verifications, same)
+            .where(stages.c.stage == place, *(() if adapter is None else (adapters.c.name == adapter,)))
+            .order_by(adapters.c.name)
+        )
+        return tuple(Standing(r.name, place, r.sequence, r.number, r.at) for r in self._connection.execute(query))
+
+    def verify(self, standing: Standing) -> None:
+        """See ports.StageRows.verify."""
+        adapter_id, _ = self._ids(standing.adapter, standing.number)
+        row = {"adapter_id": adapter_id, "stage": standing.place, "sequence": standing.sequence, "at": standing.at}
+        upsert(self._connection, verifications, row)
 
     def named(self, place: str) -> tuple[str, ...]:
         """See ports.StageRows.named."""

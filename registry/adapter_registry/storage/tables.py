@@ -201,6 +201,15 @@ stages = Table(
     Column("sequence", Integer, nullable=False),
 )
 
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("stage", String(96), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
 promotions = Table(
     "promotions",
     metadata,
