@@ -140,6 +140,25 @@ def test_declaring_what_is_so_already_changes_nothing(registry):
     assert len([e for e in registry.events() if e.entry.action == "stage.set"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("begins", "ends"),
+    [
+        ("fri 16:00", "2999-01-01"),
+        ("fri 16:00", "fri 16:00"),
+        ("fri 24:00", "mon 08:00"),
+        ("friday 16:00", "mon 08:00"),
+        ("2027-01-01", "2026-01-01"),
+    ],
+)
+def test_a_freeze_is_a_time_or_a_time_of_every_week(tmp_path, begins, ends):
+    registry = opened(tmp_path, "me")
+    with pytest.raises(InvalidInput, match=r"a freeze|write both times"):
+        registry.freeze(begins, ends, reason="audit")
+    made = registry.freeze("Fri  16:00", "mon 08:00", zone="Europe/Berlin", reason="weekend")
+    assert registry.freezes() == (made,)
+    assert (made.begins, made.ends, made.weekly) == ("fri 16:00", "mon 08:00", True)
+
+
 class TestLanes:
     @pytest.fixture
     def lanes(self, registry):

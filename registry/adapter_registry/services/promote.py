@@ -176,7 +176,7 @@ def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: 
         raise InvalidInput(f"going back in {stage} needs a reason; nothing moved. Give one with --reason.")
     windows = frozen(tx, version.adapter, stage, at=backend.clock())
     if windows and policy.process.freezing.respect and not policy.process.freezing.rollback_exempt:
-        raise Conflict(f"{stage} is frozen until {windows[0].ends} {windows[0].zone}, rollbacks too; nothing moved.")
+        raise Conflict(f"{stage} is frozen {windows[0]}, rollbacks too; nothing moved.")
     asked = Policy(stage, policy.verdicts)
     decision = decide(judge(asked, gathered(backend, tx, version, None, policy=asked)), digest=version.digest)
     if refused := refusal(decision, reference=version.reference, stage=stage):

@@ -9,7 +9,7 @@ from adapter_registry.domain.access import check_scope
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import check_namespace
-from adapter_registry.domain.passage import Hold, Window
+from adapter_registry.domain.passage import Hold, Window, week_minute
 from adapter_registry.domain.ports import Backend
 
 LONGEST_REASON = 500
@@ -35,27 +35,21 @@ def freeze(
 
     Args:
         backend: the registry.
-        begins: local time in `zone`, `2026-12-24T00:00`.
-        ends: likewise, later.
+        begins: local time in `zone`, `2026-12-24T00:00`; or a time of every week, `fri 16:00`.
+        ends: likewise, later; of a week, any other time: it may reach into the next one.
         reason: why.
         zone: of the IANA database.
         scope: `*`, `namespace/*` or `namespace/name`.
-        stage: only this one.
+        stage: only this one and its lanes, or only this lane.
 
     Raises:
         InvalidInput: a time, zone or reason that is none.
     """
     if not reason.strip():
         raise InvalidInput("a freeze needs a reason that those who wait can read.")
-    try:
-        ZoneInfo(zone)
-        first, last = datetime.fromisoformat(begins), datetime.fromisoformat(ends)
-    except (ValueError, ZoneInfoNotFoundError, OSError) as error:
-        raise InvalidInput(f"{error}: write times as 2026-12-24T00:00 and a zone as Europe/Berlin.") from error
-    if first.tzinfo or last.tzinfo or first >= last:
-        raise InvalidInput("a freeze begins before it ends, and both are local times without an offset.")
+    first, last = _times(begins, ends, zone)
     window = Window(
-        *(0, check_scope(scope), stage, first.isoformat(), last.isoformat(), zone),
+        *(0, check_scope(scope), stage, first, last, zone),
         reason=reason.strip()[:LONGEST_REASON],
         by=backend.actor,
     )
@@ -66,6 +60,27 @@ def freeze(
         detail = {"freeze": stored.id, "stage": stage, "begins": begins, "ends": ends, "zone": zone, "reason": reason}
         tx.events.append(Entry("freeze.add", stored.scope, Outcome.DONE, backend.actor, backend.clock(), detail))
     return stored
+
+
+def _times(begins: str, ends: str, zone: str) -> tuple[str, str]:
+    """Both times as a Window holds them."""
+    weekly = [" ".join(text.lower().split()) for text in (begins, ends)]
+    minutes = [week_minute(text) for text in weekly]
+    try:
+        ZoneInfo(zone)
+        if None not in minutes:
+            if minutes[0] == minutes[1]:
+                raise InvalidInput("a freeze of every week ends at another time than it begins.")
+            return weekly[0], weekly[1]
+        first, last = datetime.fromisoformat(begins), datetime.fromisoformat(ends)
+    except (ValueError, ZoneInfoNotFoundError, OSError) as error:
+        raise InvalidInput(
+            f"{error}: write both times as 2026-12-24T00:00, or, for every week, as 'fri 16:00' (mon to sun), and a "
+            "zone as Europe/Berlin."
+        ) from error
+    if first.tzinfo or last.tzinfo or first >= last:
+        raise InvalidInput("a freeze begins before it ends, and both are local times without an offset.")
+    return first.isoformat(), last.isoformat()
 
 
 def thaw(backend: Backend, *, freeze: int) -> None:
