@@ -106,7 +106,7 @@ def resolve(reference: str, follow: bool, after: int | None, timeout: int | None
         _print_resolved(version, None, as_json=as_json, quiet=quiet, due=due)
         return
     wanted = parse(registry.reference(reference))
-    if not registry.stages().has(wanted.selector):
+    if not registry.ladder().has(wanted.selector):
         raise InvalidInput(
             f"{wanted} is no stage: --follow and --after wait for one to move, as in {wanted.name}@prod."
         )

@@ -28,7 +28,7 @@ def stage() -> None:
 @output_options
 def ls_stages(as_json: bool, quiet: bool) -> None:
     """List the stages, lowest first."""
-    _print(connect().stages(), as_json, quiet)
+    _print(connect().ladder(), as_json, quiet)
 
 
 def _declaration(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,7 +77,7 @@ def set_stage(name: str, as_json: bool, quiet: bool, **said: Any) -> None:
     A policy that was set before says itself where versions come from: see `adapters policy show NAME`.
     """
     registry = connect()
-    known = registry.stages()
+    known = registry.ladder()
     _print(registry.declare_stage(_changed(known.get(known.whole(name)), **said)), as_json, quiet)
 
 

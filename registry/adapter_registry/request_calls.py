@@ -44,7 +44,7 @@ class RequestCalls(Asking):
         """What of a policy's approvals nobody could give, as accounts and groups are now."""
         return self._ask(promote.lint_policy, stage=policy.stage, policy=policy)
 
-    def stages(self) -> Ladder:
+    def ladder(self) -> Ladder:
         """The stages there are, lowest first."""
         return self._ask(stages.stages)
 

@@ -15,7 +15,7 @@ _STAGE = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 
 RESERVED = frozenset({"head", "main", "refs", "latest", "sha256", "draft"})
-ADDRESSES = frozenset({"api", "auth", "datasets", "health", "kernels", "metrics", "ready", "spaces", "xet"})
+ADDRESSES = frozenset({"api", "auth", "datasets", "health", "kernels", "metrics", "ready", "spaces", "ui", "xet"})
 """What addresses of the server begin with: files of a namespace of that name could not be reached."""
 STAGE_NAMES = ("dev", "staging", "prod")
 """The stages of a registry that declared no others. No tag may bear these names, whatever was declared since."""

@@ -33,7 +33,7 @@ from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.recipe import Recipe
 from adapter_registry.domain.stage import Ladder
 from adapter_registry.domain.stored_base import StoredBaseRows
-from adapter_registry.domain.verification import Standing
+from adapter_registry.domain.verification import Verified
 
 
 class BaseRows(Protocol):
@@ -150,10 +150,10 @@ class StageRows(Protocol):
     def standing(self, place: str) -> dict[str, int]:
         """Adapter -> number of the Version that a stage, or a lane of one, points to."""
 
-    def verified(self, place: str, adapter: str | None = None) -> tuple[Standing, ...]:
+    def verified(self, place: str, adapter: str | None = None) -> tuple[Verified, ...]:
         """Since when what a stage, or a lane of one, points to counts as good: for every adapter, or for one."""
 
-    def verify(self, standing: Standing) -> None:
+    def verify(self, known: Verified) -> None:
         """Note that it was found good again."""
 
     def named(self, place: str) -> tuple[str, ...]:

@@ -117,6 +117,20 @@ class Ladder:
             raise InvalidReference(f"{name[:80]!r} is a lane; what is asked of it is asked of {stage}, so write that.")
         return name
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Every stage, each before its lanes."""
+        return tuple(place for stage in self.stages for place in stage.places)
+
+    def of(self, adapter: str) -> tuple[str, ...]:
+        """The places that an adapter has."""
+        return tuple(place for stage in self.stages if stage.has(adapter) for place in stage.places)
+
+    def top(self, adapter: str) -> str:
+        """The highest stage of an adapter: the last that is like `prod`, else the last."""
+        known = [stage for stage in self.stages if stage.has(adapter)] or list(self.stages)
+        return ([stage.name for stage in known if stage.like == STAGE_NAMES[-1]] or [known[-1].name])[-1]
+
     def has(self, place: str) -> bool:
         """Whether a name is a stage, or a lane of one."""
         return any(place in stage.places for stage in self.stages)

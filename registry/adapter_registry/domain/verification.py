@@ -10,7 +10,7 @@ WARNED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Verified:
     """Since when what a stage points to counts as good.
 
     Attributes:
@@ -58,11 +58,11 @@ class Due:
         return f"{said}{why}. Run: adapters reverify {self.adapter} {self.stage}"
 
 
-def due(standing: Standing, every_seconds: int, *, now: str) -> Due | None:
+def due(known: Verified, every_seconds: int, *, now: str) -> Due | None:
     """Whether it is, at a moment: None while more than WARNED of the time is left."""
-    begun = datetime.fromisoformat(standing.at)
+    begun = datetime.fromisoformat(known.at)
     ends, moment = begun + timedelta(seconds=every_seconds), datetime.fromisoformat(now)
     if moment < ends - timedelta(seconds=every_seconds * WARNED):
         return None
     until = ends.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return Due(standing.adapter, standing.place, standing.number, standing.at, until, overdue=moment >= ends)
+    return Due(known.adapter, known.place, known.number, known.at, until, overdue=moment >= ends)

@@ -9,7 +9,7 @@ from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.gate import judge
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Decision, decide, inputs_digest
-from adapter_registry.domain.verification import Due, Standing, due
+from adapter_registry.domain.verification import Due, Verified, due
 from adapter_registry.services.auto import ACTOR
 from adapter_registry.services.judgement import in_force
 from adapter_registry.services.references import no_adapter, nothing_there
@@ -53,7 +53,7 @@ def reverify(backend: Backend, *, adapter: str, stage: str) -> Reverified:
             raise nothing_there(adapter, stage)
         decision, now = _judged(backend, tx, adapter, stage, current.number), backend.clock()
         if decision.promotes:
-            tx.stages.verify(Standing(adapter, stage, current.sequence, current.number, now))
+            tx.stages.verify(Verified(adapter, stage, current.sequence, current.number, now))
         detail = {
             "stage": stage,
             "digest": current.version,
@@ -92,8 +92,8 @@ def _due(backend: Backend, tx: Transaction, adapter: str | None) -> Iterator[Due
     for stage in tx.stages.ladder().stages:
         every = in_force(tx, stage.name).policy.process.reverify_seconds
         for place in stage.places if every else ():
-            for standing in tx.stages.verified(place, adapter):
-                if every and (found := due(standing, every, now=now)):
+            for known in tx.stages.verified(place, adapter):
+                if every and (found := due(known, every, now=now)):
                     yield found
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, s
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Kind, Promotion
 from adapter_registry.domain.stage import Ladder
-from adapter_registry.domain.verification import Standing
+from adapter_registry.domain.verification import Verified
 from adapter_registry.storage.rows import from_text, to_text, upsert
 from adapter_registry.storage.tables import (
     adapters,
@@ -113,7 +113,7 @@ class StageTable:
         )
         return {name: number for name, number in self._connection.execute(query)}
 
-    def verified(self, place: str, adapter: str | None = None) -> tuple[Standing, ...]:
+    def verified(self, place: str, adapter: str | None = None) -> tuple[Verified, ...]:
         """See ports.StageRows.verified."""
         same = and_(*(verifications.c[key] == stages.c[key] for key in ("adapter_id", "stage", "sequence")))
         move = and_(*(promotions.c[key] == stages.c[key] for key in ("adapter_id", "stage", "sequence")))
@@ -128,12 +128,12 @@ class StageTable:
             .where(stages.c.stage == place, *(() if adapter is None else (adapters.c.name == adapter,)))
             .order_by(adapters.c.name)
         )
-        return tuple(Standing(r.name, place, r.sequence, r.number, r.at) for r in self._connection.execute(query))
+        return tuple(Verified(r.name, place, r.sequence, r.number, r.at) for r in self._connection.execute(query))
 
-    def verify(self, standing: Standing) -> None:
+    def verify(self, known: Verified) -> None:
         """See ports.StageRows.verify."""
-        adapter_id, _ = self._ids(standing.adapter, standing.number)
-        row = {"adapter_id": adapter_id, "stage": standing.place, "sequence": standing.sequence, "at": standing.at}
+        adapter_id, _ = self._ids(known.adapter, known.number)
+        row = {"adapter_id": adapter_id, "stage": known.place, "sequence": known.sequence, "at": known.at}
         upsert(self._connection, verifications, row)
 
     def named(self, place: str) -> tuple[str, ...]:
