@@ -74,12 +74,13 @@ class TestDownload:
         assert folder.endswith(commit_of(hub, "v1"))
 
     def test_a_declared_stage_is_a_revision_a_channel_and_part_of_an_id(self, hub, tmp_path):
-        hub.registry.declare_stage(Stage("beta", sources=Sources(("dev",)), like="dev"))
-        hub.registry.promote(f"{REPO}@v1", "beta")
-        for repo, given in ((REPO, {"revision": "beta"}), (f"{REPO}.beta", {})):
-            assert hub.api().model_info(repo, **given).sha == commit_of(hub, "v1")
-        channel = HfApi(endpoint=f"{hub.url}/~beta", token=hub.token)
-        assert channel.model_info(REPO).sha == commit_of(hub, "v1")
+        hub.registry.declare_stage(Stage("beta", sources=Sources(("dev",)), like="dev", lanes=("eu",)))
+        for place in ("beta", "beta.eu"):
+            hub.registry.promote(f"{REPO}@v1", place)
+            for repo, given in ((REPO, {"revision": place}), (f"{REPO}.{place}", {})):
+                assert hub.api().model_info(repo, **given).sha == commit_of(hub, "v1")
+            channel = HfApi(endpoint=f"{hub.url}/~{place}", token=hub.token)
+            assert channel.model_info(REPO).sha == commit_of(hub, "v1")
         assert "beta" in {ref.name for ref in hub.api().list_repo_refs(REPO).tags}
         with pytest.raises(RepositoryNotFoundError):
             HfApi(endpoint=f"{hub.url}/~bet", token=hub.token).model_info(REPO)
