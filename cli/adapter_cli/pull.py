@@ -100,8 +100,8 @@ def resolve(reference: str, follow: bool, after: int | None, timeout: int | None
     registry = connect()
     if not follow and after is None:
         version = registry.resolve(reference)
-        due = due_of(registry, version)
-        if not as_json and not quiet:
+        due = () if quiet else due_of(registry, version)
+        if not as_json:
             print_due(due)
         _print_resolved(version, None, as_json=as_json, quiet=quiet, due=due)
         return

@@ -33,18 +33,15 @@ def reverify(adapter: str | None, stage: str | None, lane: str | None, as_json: 
     found = registry.reverify(registry.adapter(adapter), place_of(stage, lane))
     decision, reference = found.decision, f"{found.adapter}@v{found.number}"
     if as_json:
-        print_json({"exit_code": decision.exit_code, **_fields(found.stage, reference, found.at), "decision": decision})
+        said = {"exit_code": decision.exit_code, "stage": found.stage, "reference": reference, "at": found.at}
+        print_json({**said, "decision": decision})
     elif quiet:
         click.echo(reference)
     else:
         print_findings(decision.findings)
-        said = "is verified again" if decision.promotes else "is not verified again, and stays where it is"
-        say(f"{reference} in {found.stage} {said}", style="green" if decision.promotes else "red")
+        outcome = "is verified again" if decision.promotes else "is not verified again, and stays where it is"
+        say(f"{reference} in {found.stage} {outcome}", style="green" if decision.promotes else "red")
     raise SystemExit(decision.exit_code)
-
-
-def _fields(stage: str, reference: str, at: str) -> dict[str, str]:
-    return {"stage": stage, "reference": reference, "at": at}
 
 
 def _list(registry: Registry, adapter: str | None, as_json: bool, quiet: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
 from adapter_registry.domain.access import SYSTEM
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.event import Outcome
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Result
@@ -15,6 +17,7 @@ from adapter_registry.domain.stage import Stage
 from adapter_registry.services.judgement import Judged, in_force, judged
 from adapter_registry.services.progress import attempt, moved, opened
 
+LOG = logging.getLogger("adapters.requests")
 ACTOR = "(registry)"
 """Who does what nobody asked for; no account can have this name."""
 MOST_REQUESTS = 1_000
@@ -37,22 +40,35 @@ def follow(backend: Backend, *, adapter: str | None = None) -> tuple[Judged, ...
     return tuple(done for stage in stages for done in _into(mine, stage, adapter))
 
 
+def following(backend: Backend, *, adapter: str) -> None:
+    """As `follow`, after something else that is done: what fails here is left for the next look, and logged."""
+    try:
+        follow(backend, adapter=adapter)
+    except RegistryError as error:
+        LOG.warning("what comes from %s by itself cannot be looked at: %s", adapter, error.text)
+
+
 def _into(backend: Backend, stage: Stage, only: str | None) -> Iterator[Judged]:
     with backend.catalog.reading() as tx:
         wanted = [(name, number) for name, number in _new(tx, stage) if only in (None, name)]
         eligible = [each for each in wanted if _acts(_looked(backend, tx, stage.name, *each))]
     for name, number in eligible:
-        with backend.catalog.writing() as tx:
-            tx.stages.hold(name, stage.name)
-            found = _looked(backend, tx, stage.name, name, number) if _is_new(tx, stage, name, number) else None
-            if found is None or not _acts(found):
-                continue
-            if found.decision.promotes:
-                yield moved(backend, tx, found)
-            else:
-                found = opened(backend, tx, found)
-                tx.events.append(attempt(backend, found, Outcome.REFUSED))
-                yield found
+        if done := _done(backend, stage, name, number):
+            yield done
+
+
+def _done(backend: Backend, stage: Stage, adapter: str, number: int) -> Judged | None:
+    """Promoted, or asked for; None when by now there is nothing to do."""
+    with backend.catalog.writing() as tx:
+        tx.stages.hold(adapter, stage.name)
+        found = _looked(backend, tx, stage.name, adapter, number) if _is_new(tx, stage, adapter, number) else None
+        if found is None or not _acts(found):
+            return None
+        if found.decision.promotes:
+            return moved(backend, tx, found)
+        found = opened(backend, tx, found)
+        tx.events.append(attempt(backend, found, Outcome.REFUSED))
+        return found
 
 
 def _new(tx: Transaction, stage: Stage) -> Iterator[tuple[str, int]]:
@@ -97,7 +113,7 @@ def _request(backend: Backend, version: Version, stage: str) -> Request:
 
 def _acts(found: Judged | None) -> bool:
     """Whether there is something to do: it promotes, or waits for something other than to come from below."""
-    if found is None:
+    if found is None or (found.incumbent and found.incumbent.number >= found.version.number):
         return False
     waits = found.decision.outcome is Result.WAITING and all(each.rule != "from" for each in found.decision.blockers)
     return found.decision.promotes or waits

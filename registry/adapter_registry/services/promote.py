@@ -18,7 +18,7 @@ from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, r
 from adapter_registry.domain.reference import parse
 from adapter_registry.domain.request import Request
 from adapter_registry.domain.satisfiable import unsatisfied
-from adapter_registry.services.auto import follow
+from adapter_registry.services.auto import following
 from adapter_registry.services.judgement import Judged, PolicyInForce, frozen, in_force, judged
 from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened, taken
 from adapter_registry.services.pull import served
@@ -74,7 +74,7 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", h
                 found = opened(backend, tx, found)
             tx.events.append(attempt(backend, found, outcome))
     if found.promotion:
-        follow(backend, adapter=found.version.adapter)
+        following(backend, adapter=found.version.adapter)
     return found
 
 
