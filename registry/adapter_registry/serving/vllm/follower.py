@@ -13,7 +13,7 @@ from typing import Any
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import RegistryError
-from adapter_registry.domain.stage import STAGES
+from adapter_registry.domain.reference import Kind
 from adapter_registry.serving.placing import Placing, Refused
 from adapter_registry.serving.running_base import RunningBase, folder_of
 from adapter_registry.serving.vllm import names, releases
@@ -103,12 +103,12 @@ class Follower:
         threading.Thread(target=following.run, name=f"adapters-{line['name']}", daemon=True).start()
 
     async def _adopting(self, settings: Settings, models: Any, following: Callable[[names.Follow], Following]) -> None:
-        """Follow the stages too that the resolver brought because somebody asked for them."""
+        """Follow the stages and tags too that the resolver brought because somebody asked for them."""
         while True:
             for name, request in list(models.lora_requests.items()):
                 wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
                 ours = Path(request.lora_path).is_relative_to(settings.cache)
-                if wanted is not None and wanted.selector in STAGES and ours and len(self._followed) < MOST:
+                if wanted is not None and wanted.kind is Kind.NAME and ours and len(self._followed) < MOST:
                     self._start(following(names.Follow(name, wanted)))
             await asyncio.sleep(ADOPT_SECONDS)
 

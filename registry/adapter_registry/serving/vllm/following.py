@@ -12,8 +12,9 @@ from typing import Any
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import NotFound, RegistryError
+from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.reference import Kind
-from adapter_registry.domain.stage import STAGES
+from adapter_registry.domain.stage import of_place
 from adapter_registry.serving.placing import Missing, Placing, Refused
 from adapter_registry.serving.vllm.names import Follow
 from adapter_registry.serving.vllm.releases import logger
@@ -72,6 +73,8 @@ class Following:
         self._follow, self._registry, self._placing, self._load = follow, registry, placing, load
         self._clock, self._wait = clock, wait_seconds
         self._line = Line(follow.name, str(follow.reference))
+        wanted = follow.reference
+        self._staged = wanted.kind is Kind.NAME and of_place(wanted.selector) in STAGE_NAMES
         self._silent, self._tries, self._again, self._refused = 0, 0, 0.0, ""
 
     def status(self) -> dict[str, Any]:
@@ -104,16 +107,13 @@ class Following:
         self._replace(exact, digest)
         return pause
 
-    @property
-    def _staged(self) -> bool:
-        wanted = self._follow.reference
-        return wanted.kind is Kind.NAME and wanted.selector in STAGES
-
     def _asked(self) -> tuple[str, str]:
         """(exact reference, digest) of what it means now; a stage by its signed pointer, once it moved on."""
         wanted = self._follow.reference
         if not self._staged:
             version = self._registry.resolve(str(wanted))
+            # A name may be that of a stage that was declared there, or of a lane; it stays one.
+            self._staged = wanted.kind is Kind.NAME and wanted.selector in version.stages
             return f"{version.adapter}@{version.digest}", version.digest
         pointer = self._registry.pointer(
             wanted.adapter, wanted.selector, after=self._line.move, wait_seconds=self._wait
