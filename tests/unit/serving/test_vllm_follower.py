@@ -13,6 +13,7 @@ import pytest
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import ServerUnreachable
+from adapter_registry.domain.stage import Stage
 from adapter_registry.serving.placing import Placing, Refused
 from adapter_registry.serving.running_base import RunningBase
 from adapter_registry.serving.vllm import following as module
@@ -155,6 +156,20 @@ class TestFollowing:
         made = Following(follow, registry, placing, server.load, wait_seconds=0)
         assert made.step() == module.POLL_SECONDS
         assert made.status()["refused"] == "it points to nothing"
+
+    def test_a_stage_that_was_declared_is_found_out_and_then_followed_by_its_pointer(
+        self, registry, llama_folder, server
+    ):
+        registry.declare_stage(Stage("tryout", like="dev", lanes=("canary",)))
+        registry.promote("team/sql@v1", "tryout.canary")
+        [follow] = names.follows(["team/sql@tryout.canary"], namespace="default")
+        placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
+        made = Following(follow, registry, placing, server.load, wait_seconds=0)
+        made.step()
+        registry.promote("team/sql@v2", "tryout.canary")
+        assert made.step() == 0
+        status = made.status()
+        assert (status["version"], status["move"]) == ("team/sql@v2", 2)
 
     def test_tags_are_followed_by_asking_now_and_then(self, registry, llama_folder, server):
         registry.tag("team/sql@v1", "best")
