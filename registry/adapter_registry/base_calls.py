@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from adapter_registry import base_folders
 from adapter_registry.asking import Asking
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.base import Base, RegisteredBase
@@ -121,16 +123,35 @@ class BaseCalls(Asking):
 
         Args:
             base: name, `name@prefix` or digest.
-            given: where whoever asks says it is; default: the folder it was registered from, if it is still there.
+            given: where whoever asks says it is; default: the folder it was registered from, if it is still there and
+                the settings permit it; else its stored files, placed in the cache.
             progress: called with bytes as they are read; a folder that was read before is not read again.
 
         Raises:
-            InvalidInput: there is no such folder.
+            InvalidInput: there is no such folder, and its files are not stored.
             IncompatibleBase: the folder holds other weights than the Base has.
+            DigestMismatch: the stored files are damaged.
         """
         known = self.base(base)
-        folder = given or self._registered_from(known)
-        found = self._read(folder, progress)
+        if given is not None:
+            return self._compared(known, given, self._read(given, progress))
+        source, stored = known.base.source, self.stored_base(known.base.digest)
+        allowed = base_folders.permitted(source, self._settings.base_sources)
+        if allowed and not source.startswith(base_folders.HUB) and os.access(source, os.R_OK):
+            try:
+                return self._compared(known, Path(source), self._read(source, progress))
+            except (IncompatibleBase, InvalidInput):  # the folder was changed since
+                if not stored:
+                    raise
+        if stored:
+            named = (each for each in stored if each.name == known.registered.name)
+            return self._placed(known, next(named, stored[0]), progress)
+        if not allowed or not source.startswith(base_folders.HUB):
+            raise InvalidInput(_nowhere(known, allowed=allowed))
+        folder = self.fetch_base(source)
+        return self._compared(known, folder, self._read(folder, progress))
+
+    def _compared(self, known: KnownBase, folder: Path, found: Base) -> Path:
         verdict = compare(known.base, found)
         if verdict.level not in (Level.EXACT, Level.EQUIVALENT):
             reasons = "; ".join(map(str, verdict.differences[:4]))
@@ -140,16 +161,17 @@ class BaseCalls(Asking):
             )
         return folder
 
-    def _registered_from(self, known: KnownBase) -> Path:
-        source = known.base.source
-        if source.startswith("hf://"):
-            return self.fetch_base(source)
-        if not Path(source).exists():
-            raise InvalidInput(
-                f"{known.registered.reference} was registered from {source}, which is not on this machine. "
-                "Name the folder that holds it with --base-path."
-            )
-        return Path(source)
+    def _placed(self, known: KnownBase, stored: StoredBase, progress: Progress | None) -> Path:
+        """The stored files in the cache, every byte of them verified."""
+
+        def bytes_of(file: File) -> Path | BinaryIO:
+            return self._ask(storing.bytes_of, stored=stored, path=file.path)
+
+        folder = base_folders.folder_of(stored, self._settings.cache)
+        base_folders.place(stored, folder, bytes_of)
+        found = self._read(folder, progress)
+        base_folders.require_whole(stored, folder, found)
+        return self._compared(known, folder, found)
 
     def digest_of(self, folder: Path, *, progress: Progress | None = None) -> Digest:
         """The digest of the checkpoint in a folder, whether it is registered or not."""
@@ -172,6 +194,16 @@ class BaseCalls(Asking):
         from adapter_registry.checkpoints.base_folder import read_base  # noqa: PLC0415  numpy and blake3 are slow
 
         return read_base(Path(text).expanduser(), cache=self._settings.cache, progress=progress or _silent)
+
+
+def _nowhere(known: KnownBase, *, allowed: bool) -> str:
+    """Why there is no folder with a Base's bytes, and what to do."""
+    reason = "is not on this machine" if allowed else "jobs may not open: ADAPTERS_BASE_SOURCES does not name it"
+    return (
+        f"{known.registered.reference} was registered from {known.base.source}, which {reason}, and its files are not "
+        f"stored. Store them where they are (`adapters base add {known.registered.name} FOLDER --store`), or, unless "
+        "it is for a job, name the folder that holds them with --base-path."
+    )
 
 
 def _silent(_bytes: int) -> None:

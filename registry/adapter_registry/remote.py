@@ -22,7 +22,7 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidReference, Problem, RegistryError, ServerUnreachable
 from adapter_registry.domain.sketch import Sketch
 from adapter_registry.operations import BY_FUNCTION, address, result_from_wire
-from adapter_registry.services import pull, push
+from adapter_registry.services import pull, push, stored_base
 
 Answer = TypeVar("Answer")
 Content: TypeAlias = BinaryIO | Iterator[memoryview]
@@ -63,6 +63,9 @@ class Remote:
             return self.send(given["adapter"], given["file"], given["source"])
         if function is pull.open_file:
             return self._open(given["reference"], given["path"])
+        if function is stored_base.bytes_of:
+            stored = given["stored"]
+            return self._opened(f"/{stored.name}/resolve/{stored.commit}/{quote(given['path'])}")
         operation = BY_FUNCTION[function]
         path, body = address(operation, given)
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -128,7 +131,9 @@ class Remote:
 
     def _open(self, reference: str, path: str) -> BinaryIO:
         adapter, _, selector = reference.partition("@")
-        where = f"/api/v1/adapters/{adapter}/versions/{quote(selector, safe='')}/files/{quote(path)}"
+        return self._opened(f"/api/v1/adapters/{adapter}/versions/{quote(selector, safe='')}/files/{quote(path)}")
+
+    def _opened(self, where: str) -> BinaryIO:
         connection = self._request("GET", where, None, {})
         response = self._response(connection)
         if response.status in REDIRECTS:
