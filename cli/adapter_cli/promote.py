@@ -18,7 +18,7 @@ from adapter_cli.output import (
     say,
     styled,
 )
-from adapter_registry.client import History, Judged, Registry, connect
+from adapter_registry.client import History, Judged, Overriding, Registry, connect
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.finding import Finding
 from adapter_registry.domain.promotion import Result
@@ -27,6 +27,7 @@ from adapter_registry.domain.request import Request, State
 STYLES = {
     "pass": "green",
     "waived": "cyan",
+    "overridden": "magenta",
     "fail": "red",
     "pending": "yellow",
     "inconclusive": "yellow",
@@ -41,10 +42,23 @@ STYLES = {
 @click.option("--dry-run", "--explain", "dry_run", is_flag=True, help="Judge and show every rule; move nothing.")
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--hotfix", is_flag=True, help="The hotfix path: no soak time, one more approval; needs --reason.")
+@click.option(
+    "--override", "rules", multiple=True, metavar="RULE", help="Pass over this rule; once for each, with --reason."
+)
+@click.option("--ticket", default="", help="Where the override is discussed, for the record.")
 @click.option("--wait", metavar="TIME", help="Wait until it is applied or over, at most 30m, 12h or 7d.")
 @output_options
 def promote(
-    reference: str, stage: str, dry_run: bool, reason: str, hotfix: bool, wait: str | None, as_json: bool, quiet: bool
+    reference: str,
+    stage: str,
+    dry_run: bool,
+    reason: str,
+    hotfix: bool,
+    rules: tuple[str, ...],
+    ticket: str,
+    wait: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Judge REFERENCE by the gates of STAGE (dev, staging, prod) and move the stage to it.
 
@@ -56,12 +70,14 @@ def promote(
     Examples:
       adapters promote v3 prod
       adapters promote sql-lora@^1.2 staging --explain
+      adapters promote v3 prod --override soak --reason "outage since noon" --ticket OPS-142
     """
     registry = connect()
     if dry_run:
-        judged = registry.explain(reference, stage, hotfix=hotfix)
+        judged = registry.explain(reference, stage, hotfix=hotfix, override=rules)
     else:
-        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix)
+        asked = Overriding(rules, ticket) if rules else None
+        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix, override=asked)
     if as_json:
         print_json({"exit_code": judged.decision.exit_code, "dry_run": dry_run, **_fields(judged)})
     elif quiet:
@@ -97,6 +113,7 @@ def _fields(judged: Judged) -> dict[str, object]:
         "moved": judged.promotion is not None,
         "already": judged.already,
         "request": judged.request.name if judged.request.id else None,
+        "override": judged.request.override,
     }
 
 
@@ -211,9 +228,9 @@ def _print_history(adapter: str, stage: str | None, found: History) -> None:
                     f"v{move.number}",
                     digest_text(move.version),
                     f"v{move.previous}" if move.previous else "-",
-                    move.kind,
+                    "OVERRIDE" if move.override else move.kind,
                     move.actor,
-                    move.reason,
+                    str(move.override) if move.override else move.reason,
                 )
                 for move in found.moves
             ],

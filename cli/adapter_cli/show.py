@@ -170,6 +170,7 @@ def _print_version(registry: Registry, version: Version) -> None:
             ("locked to", f"{version.base_name}@{digest_text(version.base)}  {version.base}"),
             ("stand-ins", "\n".join(stand_ins)),
             ("stages", ", ".join(version.stages) or "none"),
+            ("overridden", "\n".join(_overrides(registry, version))),
             ("tags", ", ".join(version.tags)),
             ("labels", labels),
             *description_facts(version.description),
@@ -180,6 +181,15 @@ def _print_version(registry: Registry, version: Version) -> None:
             ("notes", "\n".join(str(each) for each in version.description.notices)),
         ]
     )
+
+
+def _overrides(registry: Registry, version: Version) -> list[str]:
+    """Every promotion of the version that rules were passed over for: a mark that stays."""
+    return [
+        f"{move.stage}, {human_time(move.at)} by {move.actor}: {move.override}"
+        for move in registry.history(version.adapter).moves
+        if move.override and move.number == version.number
+    ]
 
 
 def _made_of(lineage: Lineage | None) -> list[tuple[str, object]]:

@@ -19,10 +19,11 @@ EVERYTHING = "*"
 
 VERBS = (
     *("read", "push", "tag", "label", "score", "remove", "revoke", "base.add", "namespace.write"),
-    *("promote", "rollback", "approve", "policy.write", "audit", "maintain", "access", "webhook", "job.run"),
+    *("promote", "rollback", "approve", "override", "policy.write", "audit", "maintain", "access", "webhook"),
+    "job.run",
 )
-"""Every verb; promote, rollback and approve may name a stage after a colon."""
-STAGED = ("promote", "rollback", "approve")
+"""Every verb; promote, rollback, approve and override may name a stage after a colon."""
+STAGED = ("promote", "rollback", "approve", "override")
 
 _WRITES = ("read", "push", "tag", "label", "score", "base.add", "job.run", "promote:dev", "rollback:dev")
 ROLES: dict[str, tuple[str, ...]] = {

@@ -19,10 +19,12 @@ class Outcome(StrEnum):
 
     `pending`: something is missing that can still arrive. `inconclusive`: there is evidence and it cannot decide.
     `incomparable`: the two sides were measured differently. `error`: the rule cannot be applied as it stands.
+    `overridden`: it said one of the others, and people took it upon them.
     """
 
     PASS = "pass"  # noqa: S105
     WAIVED = "waived"
+    OVERRIDDEN = "overridden"
     FAIL = "fail"
     PENDING = "pending"
     INCONCLUSIVE = "inconclusive"
@@ -74,8 +76,8 @@ class Finding:
 
     @property
     def passes(self) -> bool:
-        """Whether its rule is satisfied, or not asked for."""
-        return self.outcome in (Outcome.PASS, Outcome.WAIVED)
+        """Whether its rule is satisfied, not asked for, or passed over."""
+        return self.outcome in (Outcome.PASS, Outcome.WAIVED, Outcome.OVERRIDDEN)
 
     @property
     def blocks(self) -> bool:

@@ -26,7 +26,7 @@ from adapter_registry.domain.stage import STAGES, check_stage
 NOT_YET = frozenset(
     {
         *("auto_promote", "calibration", "each_parent", "every_parent", "integrity", "lanes", "min_effect"),
-        *("override", "reverify_every", "signature", "scan", "stale_on"),
+        *("reverify_every", "signature", "scan", "stale_on"),
     }
 )
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
@@ -103,6 +103,7 @@ class _Document(Part):
     require: _Require | None = None
     freeze: way.Freeze | None = None
     rollback: way.Rollback | None = None
+    override: way.Override | None = None
 
     @field_validator("stage")
     @classmethod
@@ -127,6 +128,7 @@ class _Document(Part):
             approvals=asked.approvals,
             freeze=self.freeze,
             rollback=self.rollback,
+            override=self.override,
         )
 
     @model_validator(mode="after")
