@@ -198,6 +198,10 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         """The Version a reference selects now; what a server's stage points to is believed only when signed."""
         return self._resolved(reference.parse(self.reference(text)))
 
+    def derived(self, text: str) -> tuple[Version, ...]:
+        """What was made of a Version, directly or not."""
+        return self._ask(show.derived, reference=self.reference(text))
+
     def scores(self, text: str) -> tuple[RecordedScore, ...]:
         """The scores of a Version."""
         return self._ask(show.scores, reference=self.reference(text))

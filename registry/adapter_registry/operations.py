@@ -152,6 +152,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read", small=True),
     Operation("mark.remove", "DELETE", "/adapters/{reference}", mark.remove, "remove"),
     Operation("mark.revoke", "POST", "/adapters/{reference}/revocation", mark.revoke, "revoke"),
+    Operation("show.derived", "GET", "/adapters/{reference}/derived", show.derived, "read"),
     Operation("show.scores", "GET", "/adapters/{reference}/scores", show.scores, "read"),
     Operation("score.add", "POST", "/adapters/{reference}/scores", score.add, "score"),
     Operation("score.invalidate", "POST", "/adapters/{reference}/scores/invalidation", score.invalidate, "score"),

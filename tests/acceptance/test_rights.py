@@ -39,6 +39,7 @@ MATRIX = {
     "show.resolve": READERS,
     "mark.remove": {"admin"},
     "mark.revoke": {"admin"},
+    "show.derived": READERS,
     "show.scores": READERS,
     "score.add": WRITERS,
     "score.invalidate": WRITERS,

@@ -101,7 +101,7 @@ def _none_kept(_digest: Digest) -> Outcomes | None:
 
 @dataclass(frozen=True, slots=True)
 class Incumbent:
-    """The Version that holds the stage now, and its scores in the order they were recorded."""
+    """A Version that another is compared with, and its scores in the order they were recorded."""
 
     reference: str
     digest: Digest
@@ -126,6 +126,8 @@ class Subject:
         base_scores: of its Base without any adapter, in the order they were recorded.
         at: the moment of judgement, ISO 8601 in UTC.
         suites: name -> its newest version, of the suites that the policy names without one; `name@version` -> that one.
+        parents: the Versions it was made of, where the policy compares with them.
+        revoked_ancestors: references of withdrawn versions that it was made of, directly or not.
         outcomes: reads stored Outcomes by their digest; None when they are not there.
     """
 
@@ -142,4 +144,6 @@ class Subject:
     base_scores: tuple[RecordedScore, ...] = ()
     at: str = ""
     suites: Mapping[str, Suite] = field(default_factory=dict)
+    parents: tuple[Incumbent, ...] = ()
+    revoked_ancestors: tuple[str, ...] = ()
     outcomes: Callable[[Digest], Outcomes | None] = _none_kept

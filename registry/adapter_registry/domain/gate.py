@@ -23,6 +23,8 @@ def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
         yield _compatibility(policy.verdicts, subject)
     if policy.health is not None:
         yield _health(policy.health, subject)
+    if subject.revoked_ancestors:
+        yield _ancestry(subject, warns=policy.revoked_ancestors_pass)
     for name in policy.metadata:
         yield _metadata(name, subject)
     groups = policy.evals.all_groups
@@ -51,6 +53,15 @@ def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:
         reason + (f" and {more} more" if more > 0 else ""),
         "push it with the base it was trained on",
     )
+
+
+def _ancestry(subject: Subject, *, warns: bool) -> Finding:
+    """About versions it was made of that were withdrawn since: what was wrong with them may be wrong with it."""
+    listed = ", ".join(subject.revoked_ancestors)
+    text = f"made of {listed}, which {'was' if len(subject.revoked_ancestors) == 1 else 'were'} revoked"
+    first = subject.revoked_ancestors[0]
+    fix = f"make it anew without {listed}; why: adapters show {first}"
+    return Finding("ancestry", Outcome.FAIL, text, fix, shadow=warns)
 
 
 def _health(asked: Health, subject: Subject) -> Finding:

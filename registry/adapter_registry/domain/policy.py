@@ -61,6 +61,7 @@ class Policy:
         metadata: labels that must be set; `description` is also satisfied by the version's message.
         evals: scores.
         process: the way in: from where, how long, who agrees.
+        revoked_ancestors_pass: whether what was made of withdrawn versions is only warned of.
     """
 
     stage: str
@@ -69,6 +70,7 @@ class Policy:
     metadata: tuple[str, ...] = ()
     evals: Evals = field(default_factory=Evals)
     process: Process = field(default_factory=Process)
+    revoked_ancestors_pass: bool = False
 
     @property
     def digest(self) -> Digest:
@@ -83,6 +85,8 @@ def document(policy: Policy) -> dict[str, Any]:
         require["compatibility"] = {"verdict": [str(level) for level in policy.verdicts]}
     if policy.health is not None:
         require["health"] = _health(policy.health)
+    if policy.revoked_ancestors_pass:
+        require["ancestry"] = {"revoked": "warn"}
     if policy.metadata:
         require["metadata"] = list(policy.metadata)
     if evals := documents(policy.evals):

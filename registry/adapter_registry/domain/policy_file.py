@@ -25,7 +25,7 @@ from adapter_registry.domain.stage import STAGES, check_stage
 
 NOT_YET = frozenset(
     {
-        *("auto_promote", "calibration", "each_parent", "every_parent", "integrity", "lanes", "min_effect"),
+        *("auto_promote", "calibration", "integrity", "lanes", "min_effect"),
         *("reverify_every", "signature", "scan", "stale_on"),
     }
 )
@@ -75,9 +75,14 @@ class _Health(Part):
         return Health(matched, finite=self.finite, nonzero=self.nonzero)
 
 
+class _Ancestry(Part):
+    revoked: Literal["block", "warn"] = "block"
+
+
 class _Require(Part):
     compatibility: _Compatibility | None = None
     health: _Health | None = None
+    ancestry: _Ancestry | None = None
     metadata: list[str] = Field(default=[])
     evals: list[Eval] = Field(default=[], max_length=1000)
     soak: way.Soak | None = None
@@ -118,7 +123,11 @@ class _Document(Part):
         levels = asked.compatibility.verdict if asked.compatibility else []
         verdicts = tuple(level for level in Level if level in levels)
         health = asked.health.health() if asked.health else None
-        return Policy(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked))
+        warns = asked.ancestry is not None and asked.ancestry.revoked == "warn"
+        return Policy(
+            *(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked)),
+            revoked_ancestors_pass=warns,
+        )
 
     def _process(self, asked: _Require) -> Process:
         return way.process(
@@ -137,4 +146,4 @@ class _Document(Part):
         return self
 
 
-_PARTS = (_Document, _Require, _Compatibility, _Health, Eval, Rule, *way.PARTS)
+_PARTS = (_Document, _Require, _Compatibility, _Health, _Ancestry, Eval, Rule, *way.PARTS)

@@ -147,8 +147,16 @@ def inputs_digest(policy: Policy, subject: Subject) -> Digest:
             "base_scores": _evidence(subject.base_scores),
             "suites": {name: suite.digest for name, suite in sorted(subject.suites.items())},
             "old": _old(policy, subject),
+            **_ancestry(subject),
         }
     )
+
+
+def _ancestry(subject: Subject) -> dict[str, object]:
+    """What derived versions are judged by beside the rest; nothing for all others."""
+    parents = [[each.digest, _evidence(each.scores)] for each in subject.parents]
+    found = {"parents": parents, "revoked_ancestors": list(subject.revoked_ancestors)}
+    return {name: value for name, value in found.items() if value}
 
 
 def _evidence(scores: Sequence[RecordedScore]) -> list[list[str | int | bool | None]]:

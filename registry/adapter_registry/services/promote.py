@@ -213,6 +213,7 @@ def _gone_back(backend: Backend, adapter: str, stage: str, to: str | None, reaso
             reason=reason,
             findings=(),
             at=backend.clock(),
+            override=None,
         )
         tx.stages.move(promotion)
         if in_force(tx, stage).policy.process.rollbacks.hold:
