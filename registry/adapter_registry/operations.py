@@ -236,6 +236,27 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("trust.add", "POST", "/trusts", trust.add, "access"),
     Operation("trust.remove", "DELETE", "/trusts/{trust}", trust.remove, "access"),
 )
+ATTEMPTS: Mapping[str, str] = {
+    "mark.remove": "remove",
+    "mark.revoke": "revoke",
+    "mark.tag": "tag.set",
+    "mark.untag": "tag.remove",
+    "score.add": "score.add",
+    "score.invalidate": "score.invalidate",
+    "suites.set-suite": "suite.set",
+    "promote.promote": "promote",
+    "promote.rollback": "rollback",
+    "promote.set-policy": "policy.set",
+    "request.approve": "request.approve",
+    "request.decline": "request.decline",
+    "request.cancel": "request.cancel",
+    "standstill.lift": "hold.lift",
+    "standstill.freeze": "freeze.add",
+    "standstill.thaw": "freeze.remove",
+    "standstill.set-member": "group.set",
+    "access.grant": "account.grant",
+}
+"""Operation -> the event that its refusal for want of rights is: what moves stages, or decides who may."""
 BY_FUNCTION: Mapping[Function, Operation] = {operation.call: operation for operation in OPERATIONS.values()}
 
 

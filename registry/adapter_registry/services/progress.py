@@ -95,7 +95,8 @@ def moved(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
     if not request.machine:
         tx.requests.lift_hold(promotion.adapter, promotion.stage)
     judged = replace(judged, promotion=promotion)
-    tx.events.append(attempt(backend, judged, Outcome.DONE))
+    event = attempt(backend, judged, Outcome.DONE)
+    tx.events.append(replace(event, detail={**event.detail, "lifts_hold": not request.machine}))
     if promotion.override:
         tx.events.append(_overridden(backend, judged, promotion.override))
     return judged
@@ -187,9 +188,12 @@ def _told(backend: Backend, tx: Transaction, request: Request, before: State | N
         "before": before and str(before),
         "state": str(request.state),
         "requester": request.requester,
+        "machine": request.machine,
         "hotfix": request.hotfix,
+        "opened_at": request.opened_at,
         "blockers": list(request.blockers),
         "reason": request.ended or request.reason,
+        "ended": request.ended,
         **_override_detail(request),
     }
     refused = request.state in (State.REFUSED, State.DECLINED, State.EXPIRED, State.FAILED)

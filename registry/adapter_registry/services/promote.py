@@ -216,9 +216,10 @@ def _gone_back(backend: Backend, adapter: str, stage: str, to: str | None, reaso
             override=None,
         )
         tx.stages.move(promotion)
-        if in_force(tx, stage).policy.process.rollbacks.hold:
+        holds = in_force(tx, stage).policy.process.rollbacks.hold
+        if holds:
             tx.requests.set_hold(Hold(adapter, stage, backend.actor, promotion.at, reason))
-        detail = {**move_detail(promotion), "from": f"{adapter}@v{before}", "reason": reason}
+        detail = {**move_detail(promotion), "from": f"{adapter}@v{before}", "reason": reason, "holds": holds}
         tx.events.append(Entry("rollback", version.reference, Outcome.DONE, backend.actor, promotion.at, detail))
     return promotion
 
