@@ -128,6 +128,7 @@ class Subject:
         suites: name -> its newest version, of the suites that the policy names without one; `name@version` -> that one.
         parents: the Versions it was made of, where the policy compares with them.
         revoked_ancestors: references of withdrawn versions that it was made of, directly or not.
+        files: paths of its files.
         outcomes: reads stored Outcomes by their digest; None when they are not there.
     """
 
@@ -146,4 +147,5 @@ class Subject:
     suites: Mapping[str, Suite] = field(default_factory=dict)
     parents: tuple[Incumbent, ...] = ()
     revoked_ancestors: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     outcomes: Callable[[Digest], Outcomes | None] = _none_kept

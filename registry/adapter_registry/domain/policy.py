@@ -51,6 +51,17 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Integrity:
+    """What must be true of the files themselves.
+
+    Attributes:
+        safetensors: every file of weights is one, so that loading it runs nothing.
+    """
+
+    safetensors: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything one stage asks.
 
@@ -62,6 +73,7 @@ class Policy:
         evals: scores.
         process: the way in: from where, how long, who agrees.
         revoked_ancestors_pass: whether what was made of withdrawn versions is only warned of.
+        integrity: of the files; None asks nothing.
     """
 
     stage: str
@@ -71,6 +83,7 @@ class Policy:
     evals: Evals = field(default_factory=Evals)
     process: Process = field(default_factory=Process)
     revoked_ancestors_pass: bool = False
+    integrity: Integrity | None = None
 
     @property
     def digest(self) -> Digest:
@@ -81,6 +94,8 @@ class Policy:
 def document(policy: Policy) -> dict[str, Any]:
     """The policy as `policy_file.read_policy` reads it: JSON types only, what is not asked left out."""
     require: dict[str, Any] = {}
+    if policy.integrity is not None:
+        require["integrity"] = {"format": "safetensors"} if policy.integrity.safetensors else {}
     if policy.verdicts:
         require["compatibility"] = {"verdict": [str(level) for level in policy.verdicts]}
     if policy.health is not None:
@@ -168,6 +183,7 @@ def regulated(stage: str) -> Policy:
     described = ("description", "license", "training_data_ref", "owner") if prod else ()
     return replace(
         asked,
+        integrity=Integrity(),
         health=Health(Matched.ALL, finite=True, nonzero=True),
         metadata=described,
         evals=Evals(groups=(group,)),

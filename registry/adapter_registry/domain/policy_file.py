@@ -25,7 +25,7 @@ from adapter_registry.domain.stage import STAGES, check_stage
 
 NOT_YET = frozenset(
     {
-        *("auto_promote", "calibration", "integrity", "lanes", "min_effect"),
+        *("auto_promote", "calibration", "lanes", "min_effect"),
         *("reverify_every", "signature", "scan", "stale_on"),
     }
 )
@@ -75,11 +75,16 @@ class _Health(Part):
         return Health(matched, finite=self.finite, nonzero=self.nonzero)
 
 
+class _Integrity(Part):
+    format: Literal["safetensors"]
+
+
 class _Ancestry(Part):
     revoked: Literal["block", "warn"] = "block"
 
 
 class _Require(Part):
+    integrity: _Integrity | None = None
     compatibility: _Compatibility | None = None
     health: _Health | None = None
     ancestry: _Ancestry | None = None
@@ -127,6 +132,7 @@ class _Document(Part):
         return Policy(
             *(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked)),
             revoked_ancestors_pass=warns,
+            integrity=rules.Integrity() if asked.integrity else None,
         )
 
     def _process(self, asked: _Require) -> Process:
@@ -146,4 +152,4 @@ class _Document(Part):
         return self
 
 
-_PARTS = (_Document, _Require, _Compatibility, _Health, _Ancestry, Eval, Rule, *way.PARTS)
+_PARTS = (_Document, _Require, _Compatibility, _Health, _Integrity, _Ancestry, Eval, Rule, *way.PARTS)

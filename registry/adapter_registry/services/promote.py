@@ -248,7 +248,7 @@ def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: 
     windows = frozen(tx, version.adapter, stage, at=backend.clock())
     if windows and policy.process.freezing.respect and not policy.process.freezing.rollback_exempt:
         raise Conflict(f"{stage} is frozen until {windows[0].ends} {windows[0].zone}, rollbacks too; nothing moved.")
-    asked = Policy(stage, policy.verdicts)
+    asked = Policy(stage, policy.verdicts, integrity=policy.integrity, revoked_ancestors_pass=True)
     decision = decide(judge(asked, gathered(backend, tx, version, None, policy=asked)), digest=version.digest)
     if refused := refusal(decision, reference=version.reference, stage=stage):
         raise refused

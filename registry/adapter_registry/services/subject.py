@@ -48,6 +48,7 @@ def gathered(
         suites=_suites(tx, policy),
         parents=_parents(tx, version, at) if policy.evals.against_parents else (),
         revoked_ancestors=version.revoked_ancestors,
+        files=tuple(file.path for file in version.files),
         outcomes=lambda digest: _outcomes(backend, digest),
     )
 
