@@ -150,12 +150,19 @@ def _summary(judged: Judged, dry_run: bool) -> str:
         Result.UNDECIDED: f"undecided: {target}, the evidence cannot decide {blocked}",
     }
     if not judged.decision.promotes:
-        request = judged.request
-        goes_on = f"; {request.name} is applied by itself once nothing is missing" if request.state.is_open else ""
-        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{goes_on if request.id else ''}"
+        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{_goes_on(judged, dry_run)}"
     if judged.already:
         return f"{judged.stage} points to v{judged.version.number} already"
     return f"would move {target}; nothing was moved" if dry_run else f"moved {target}"
+
+
+def _goes_on(judged: Judged, dry_run: bool) -> str:
+    """What becomes of it by itself."""
+    request = judged.request
+    if request.id:
+        return f"; {request.name} is applied by itself once nothing is missing" if request.state.is_open else ""
+    waits = dry_run and judged.decision.outcome is Result.WAITING and not judged.already
+    return "; without --explain it becomes a request, applied by itself once nothing is missing" if waits else ""
 
 
 @click.command()

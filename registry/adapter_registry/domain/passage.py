@@ -169,7 +169,8 @@ def _freeze(window: Window, hotfix: bool, *, way_out: bool) -> Finding:
     text = f"until {window.ends[:16].replace('T', ' ')} {window.zone}: {window.reason}"
     if hotfix:
         return Finding("freeze", Outcome.WAIVED, f"{text}; a hotfix passes with one more approval")
-    return Finding("freeze", Outcome.PENDING, text, "wait" + (", or take the hotfix path: --hotfix" if way_out else ""))
+    fix = "nothing; it goes on by itself then, adapters freeze ls shows every window"
+    return Finding("freeze", Outcome.PENDING, text, fix + ("; or the hotfix path: --hotfix" if way_out else ""))
 
 
 def _overriding(reckoning: Reckoning | None, asked: override.Override, at: Situation) -> Finding:
@@ -192,7 +193,8 @@ def _approvals(rule: str, reckoning: Reckoning, able: Sequence[Person] | None, a
     if not reckoning.missing:
         text += _can(able)
     named = at.request.name if at.request.id else f"{at.request.reference} {at.request.stage}"
-    return Finding(rule, Outcome.PENDING, text, f"one of them: adapters approve {named}")
+    asked = "" if at.request.id else "once it is asked for, "
+    return Finding(rule, Outcome.PENDING, text, f"{asked}one of them: adapters approve {named}")
 
 
 def _can(able: Sequence[Person] | None, group: str = "") -> str:

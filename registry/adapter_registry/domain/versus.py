@@ -229,7 +229,7 @@ def _one(rule: Comparison, side: _Side, rival: _Rival) -> _Weighed | Finding:
     if not mine:
         why = unfit(subject.scores, rule.metric, side.demands, subject) or "never measured"
         reason = f"{why}, but {rival.name} has {shown(others[-1].value)}" if others else why
-        return replace(blank, reason=reason, fix=measure(subject, rule.metric))
+        return replace(blank, reason=reason, fix=measure(subject, rule.metric, side.demands))
     if not others:
         why = _unfit(rule.metric, rival, side)
         reason = f"what {rival.name} has does not count: {why}" if why else f"{rival.name} was never measured on it"
