@@ -1,6 +1,6 @@
 """Which version was made of which, and which of those were withdrawn
 
-Revision: 0012, after 0010.
+Revision: 0012, after 0011.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
