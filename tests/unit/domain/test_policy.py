@@ -148,7 +148,7 @@ class TestProblems:
             ({"metric": "a/b", "test": "non-inferior", "margin": "2"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "non-inferior", "margin": "nan%"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "superior", "confidence": 95}, "less than 1"),
-            ({"metric": "a/b", "test": "superior", "against": "best"}, "expected 'incumbent' or 'base'"),
+            ({"metric": "a/b", "test": "superior", "against": "best"}, "expected 'incumbent', 'base' or 'parents'"),
             ({"metric": "a/b", "test": "superior", "waive_if": "friday"}, "expected 'no-incumbent'"),
         ],
     )
