@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import (
     BindParameter,
@@ -31,10 +31,18 @@ from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, Order, Wanted
-from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import adapters, blobs, labels, stages, tags, version_files, versions
+from adapter_registry.storage.rows import batches, from_text, insert_missing, to_text, upsert
+from adapter_registry.storage.tables import (
+    adapters,
+    blobs,
+    labels,
+    revoked_ancestors,
+    stages,
+    tags,
+    version_files,
+    versions,
+)
 
-T = TypeVar("T")
 MOST_POINTERS = 100
 
 _COLUMNS = (
@@ -66,7 +74,7 @@ _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 
 
 def _around_those(wanted: Callable[[Table], ColumnElement[bool]]) -> CompoundSelect[Any]:
-    """(version id, `file`, `label`, `tag` or `stage`, name, value, size) of what belongs to versions, at once."""
+    """(version id, `file`, `label`, ..., name, value, size) of what belongs to versions, at once."""
 
     def attached(table: Table, kind: str, name: ColumnElement[str], value: ColumnElement[str]) -> Select[Any]:
         size = table.c.size if kind == "file" else literal(0)
@@ -77,6 +85,7 @@ def _around_those(wanted: Callable[[Table], ColumnElement[bool]]) -> CompoundSel
         attached(labels, "label", labels.c.key, labels.c.value),
         attached(tags, "tag", tags.c.name, literal("")),
         attached(stages, "stage", stages.c.stage, literal("")),
+        attached(revoked_ancestors, "revoked", revoked_ancestors.c.reference, literal("")),
     )
 
 
@@ -318,7 +327,7 @@ class VersionTable:
     def _whole(self, rows: Sequence[Any]) -> tuple[Version, ...]:
         """Versions with what belongs to them, fetched together for all of them."""
         around: defaultdict[int, list[Any]] = defaultdict(list)
-        for some in _batches([row.id for row in rows]):
+        for some in batches([row.id for row in rows]):
             one = len(some) == 1
             query, given = (AROUND_ONE, {"id": some[0]}) if one else (_AROUND, {"ids": some})
             for found in self._connection.execute(query, given):
@@ -327,7 +336,7 @@ class VersionTable:
 
     def _pointers(self, names: list[str]) -> defaultdict[str, dict[str, int]]:
         found: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for some in _batches(names):
+        for some in batches(names):
             query = (
                 select(adapters.c.name, stages.c.stage, versions.c.number)
                 .select_from(stages)
@@ -347,10 +356,6 @@ def _within(scopes: tuple[str, ...]) -> ColumnElement[bool]:
     exact = [scope for scope in scopes if not scope.endswith("/*")]
     spaces = [adapters.c.name.startswith(scope[:-1], autoescape=True) for scope in scopes if scope.endswith("/*")]
     return or_(adapters.c.name.in_(exact), *spaces)
-
-
-def _batches(ids: list[T]) -> Iterable[list[T]]:
-    return (ids[i : i + 500] for i in range(0, len(ids), 500))
 
 
 def version_of(row: Any, around: Iterable[Any]) -> Version:
@@ -379,6 +384,7 @@ def version_of(row: Any, around: Iterable[Any]) -> Version:
         stages=tuple(sorted(marks["stage"])),
         revoked_because=row.revoked_because,
         lineage=from_text(row.lineage, Lineage) if row.lineage else None,
+        revoked_ancestors=tuple(sorted(marks["revoked"])),
     )
 
 
