@@ -48,8 +48,8 @@ class Override:
     expires_at: str
 
     def __str__(self) -> str:
-        ticket = f" ({self.ticket})" if self.ticket else ""
-        return f"{', '.join(self.rules)}: {self.reason}{ticket}"
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{', '.join(self.rules)}{reason}" + (f" ({self.ticket})" if self.ticket else "")
 
 
 def named(rules: Iterable[str]) -> tuple[str, ...]:

@@ -197,7 +197,7 @@ def _override(backend: Backend, version: Version, wish: Wish, by: Overriding | N
     given = replace(wish.override, ticket=wish.override.ticket or "-") if trial else wish.override
     asked = check_asked(given, wish.reason or "-" if trial else wish.reason, by, stage=wish.stage)
     expires = later(backend.clock(), by.seconds if by else 0)
-    return Override(asked.rules, backend.actor, wish.reason.strip(), asked.ticket, expires)
+    return Override(asked.rules, backend.actor, wish.reason.strip(), "" if trial else asked.ticket, expires)
 
 
 def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = None, reason: str = "") -> Promotion:
