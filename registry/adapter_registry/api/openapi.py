@@ -41,6 +41,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "promote.rollback": {"reason": "timeouts in production"},
     "request.approve": {"comment": "checked the samples by hand"},
     "request.decline": {"reason": "no license in the card"},
+    "stages.declare": {"declared": {"name": "qa", "sources": {"stages": ["staging"], "hotfix": ["dev"]}}},
     "standstill.freeze": {
         "begins": "2026-12-24T00:00",
         "ends": "2027-01-02T00:00",

@@ -5,10 +5,11 @@ Import it only where such text is handled: it brings pydantic and a YAML parser 
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from dataclasses import replace
+from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from adapter_registry.domain import policy as rules
@@ -17,16 +18,15 @@ from adapter_registry.domain.document_file import LARGEST_TEXT as LARGEST_TEXT
 from adapter_registry.domain.document_file import Part, brief, parsed, problem, refused, told
 from adapter_registry.domain.errors import InvalidReference
 from adapter_registry.domain.lock import Level
-from adapter_registry.domain.names import check_label
+from adapter_registry.domain.names import check_label, check_stage_name
 from adapter_registry.domain.policy import Health, Policy
 from adapter_registry.domain.policy_evals_file import Eval, Rule, evals
 from adapter_registry.domain.process import Process
-from adapter_registry.domain.stage import STAGES, check_stage
 
 NOT_YET = frozenset(
     {
-        *("auto_promote", "calibration", "lanes", "min_effect"),
-        *("reverify_every", "signature", "scan", "stale_on"),
+        *("calibration", "min_effect"),
+        *("signature", "scan", "stale_on"),
     }
 )
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
@@ -113,15 +113,24 @@ class _Document(Part):
     require: _Require | None = None
     freeze: way.Freeze | None = None
     rollback: way.Rollback | None = None
+    reverify_every: str | None = None
+    auto_promote: bool = False
     override: way.Override | None = None
 
     @field_validator("stage")
     @classmethod
     def _is_stage(cls, stage: str) -> str:
         try:
-            return check_stage(stage)
+            return check_stage_name(stage)
         except InvalidReference as invalid:
-            raise PydanticCustomError("stage", "{text}", {"text": " or ".join(STAGES)}) from invalid
+            raise PydanticCustomError("stage", "the name of a stage") from invalid
+
+    @field_validator("reverify_every")
+    @classmethod
+    def _is_span(cls, text: str | None) -> str | None:
+        if text is not None:
+            way.seconds(text)
+        return text
 
     def policy(self) -> Policy:
         asked = self.require or _Require()
@@ -136,8 +145,7 @@ class _Document(Part):
         )
 
     def _process(self, asked: _Require) -> Process:
-        return way.process(
-            self.stage,
+        found = way.process(
             source=self.from_,
             soak=asked.soak,
             approvals=asked.approvals,
@@ -145,11 +153,8 @@ class _Document(Part):
             rollback=self.rollback,
             override=self.override,
         )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        self._process(self.require or _Require())
-        return self
+        every = way.seconds(self.reverify_every) if self.reverify_every else None
+        return replace(found, auto=self.auto_promote, reverify_seconds=every)
 
 
 _PARTS = (_Document, _Require, _Compatibility, _Health, _Integrity, _Ancestry, Eval, Rule, *way.PARTS)

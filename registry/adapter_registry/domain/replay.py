@@ -1,4 +1,4 @@
-"""Replay: what the audit log alone says of pointers, requests, holds, windows and groups; the tables have to agree."""
+"""Replay: what the audit log alone says of stages, pointers, requests, holds, windows and groups, as tables have to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import Entry, Event, Outcome
 from adapter_registry.domain.override import Override
 from adapter_registry.domain.passage import Hold, Window
+from adapter_registry.domain.process import Mode, Sources
 from adapter_registry.domain.request import Approval, Binding, Request, State, request_id
+from adapter_registry.domain.stage import Ladder, Stage
 
 Place = tuple[str, str]
 """(adapter, stage)."""
@@ -35,6 +37,7 @@ class Replica:
     freezes: dict[int, Window] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
     policies: dict[str, tuple[int, Digest]] = field(default_factory=dict)
+    ladder: Ladder = field(default_factory=Ladder)
 
 
 def replayed(events: Iterable[Event]) -> Replica:
@@ -64,6 +67,15 @@ def _apply(made: Replica, entry: Entry) -> None:
         (members.add if detail["member"] else members.discard)(entry.subject)
     elif action == "policy.set":
         made.policies[entry.subject] = (detail["revision"], Digest(detail["digest"]))
+    elif action in ("stage.set", "stage.remove"):
+        after = detail["after"]
+        made.ladder = made.ladder.declared(_stage(after)) if after else made.ladder.without(entry.subject)
+
+
+def _stage(after: dict[str, Any]) -> Stage:
+    told = after["sources"]
+    sources = Sources(tuple(told["stages"]), Mode(told["mode"]), tuple(told["hotfix"])) if told else None
+    return Stage(after["name"], tuple(after["after"]), sources, after["like"], tuple(after["lanes"]), after["scope"])
 
 
 def _window(entry: Entry) -> Window:
@@ -111,6 +123,15 @@ def _request(made: Replica, entry: Entry) -> None:
         return
     if step == "reason":
         made.requests[number] = replace(there, reason=detail["reason"], changed=there.changed + 1)
+    elif step == "take":
+        made.requests[number] = replace(
+            there,
+            requester=detail["requester"],
+            machine=False,
+            auto=False,
+            reason=detail["reason"],
+            changed=there.changed + 1,
+        )
     elif step == "approve":
         binding = Binding(**detail["binding"])
         given = Approval(entry.actor, detail["at"], binding, detail["comment"])
@@ -136,5 +157,6 @@ def _drafted(number: int, entry: Entry) -> Request:
         hotfix=detail["hotfix"],
         reason=detail["reason"],
         opened_at=detail["opened_at"],
+        auto=detail.get("auto", False),
         override=Override(**{**override, "rules": tuple(override["rules"])}) if override else None,
     )

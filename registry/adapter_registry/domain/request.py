@@ -137,6 +137,7 @@ class Request:
         approvals: those given, the newest of each person.
         blockers: what stood in the way when it was last judged, a line each.
         ended: why it ended, in a sentence; empty while open.
+        auto: whether the registry itself asks, because the stage's policy has auto_promote.
         override: the rules that it passes over.
     """
 
@@ -155,6 +156,7 @@ class Request:
     approvals: tuple[Approval, ...] = ()
     blockers: tuple[str, ...] = ()
     ended: str = ""
+    auto: bool = False
     override: Override | None = None
 
     @property

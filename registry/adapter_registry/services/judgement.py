@@ -20,6 +20,7 @@ from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.process import Approvals, Duty, Process
 from adapter_registry.domain.promotion import Decision, Promotion, decide, inputs_digest
 from adapter_registry.domain.request import Binding, Person, Reckoning, Request, beside, reckoned
+from adapter_registry.domain.stage import of_place
 from adapter_registry.services.subject import gathered
 
 T = TypeVar("T")
@@ -79,11 +80,11 @@ def consents(process: Process, request: Request) -> tuple[Approvals, ...]:
     return tuple(each for each in asked if each is not None)
 
 
-def in_force(tx: Transaction, stage: str) -> PolicyInForce:
-    """The policy a stage judges by."""
-    stored = tx.stages.policy(stage)
+def in_force(tx: Transaction, place: str) -> PolicyInForce:
+    """The policy that a stage, or a lane of one, judges by."""
+    stored = tx.stages.policy(of_place(place))
     if stored is None:
-        return PolicyInForce(preset(DEFAULT_PRESET, stage=stage), 0)
+        return PolicyInForce(preset(DEFAULT_PRESET, stage=tx.stages.ladder().get(place)), 0)
     revision, document = stored
     return PolicyInForce(document, revision)
 
@@ -124,7 +125,7 @@ def judged(
     current = tx.stages.current(version.adapter, stage)
     incumbent = tx.versions.staged(version.adapter, stage)
     rules = in_force(tx, stage)
-    subject = gathered(backend, tx, version, incumbent, policy=rules.policy)
+    subject = gathered(backend, tx, version, _beside(tx, version, stage), policy=rules.policy)
     inputs = inputs_digest(rules.policy, subject)
     if before is not None and before.inputs != inputs:
         raise Moved
@@ -139,6 +140,15 @@ def judged(
     return Judged(version, stage, incumbent, rules, decision, None, already, request, binding)
 
 
+def _beside(tx: Transaction, version: Version, place: str) -> Version | None:
+    """What a version is compared with: what holds its place, and before anything holds a lane, the main lane's."""
+    held, stage = tx.versions.staged(version.adapter, place), of_place(place)
+    if held or place == stage:
+        return held
+    main = tx.versions.staged(version.adapter, stage)
+    return main if main and main.number != version.number else None
+
+
 def weighing(backend: Backend, stage: str, find: Callable[[Transaction], Version | None]) -> Weighed | None:
     """What the gates say of a version now, outside of any transaction that others wait for.
 
@@ -149,8 +159,8 @@ def weighing(backend: Backend, stage: str, find: Callable[[Transaction], Version
             version = find(tx)
             if version is None:
                 return None
-            rules, incumbent = in_force(tx, stage), tx.versions.staged(version.adapter, stage)
-            subject = gathered(backend, tx, version, incumbent, policy=rules.policy)
+            rules = in_force(tx, stage)
+            subject = gathered(backend, tx, version, _beside(tx, version, stage), policy=rules.policy)
     except (Conflict, InvalidInput, InvalidReference, NotFound, Revoked):
         return None
     return weighed(rules.policy, subject)
@@ -197,7 +207,7 @@ def _situation(
         hold=tx.requests.hold(version.adapter, request.stage),
         reckoning=own.reckoning if own else None,
         able=own.able if own else (),
-        requester=_requester(tx, request) if request.id else None,
+        requester=_requester(tx, request) if request.id and not request.auto else None,
         overriding=extra.reckoning if extra else nobody,
         able_to_override=extra.able if extra else (),
     )

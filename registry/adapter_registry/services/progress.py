@@ -158,6 +158,23 @@ def move_detail(promotion: Promotion) -> dict[str, Any]:
     }
 
 
+def taken(backend: Backend, tx: Transaction, request: Request) -> Request:
+    """The request as stored, once a person has made a machine's theirs by asking for the same."""
+    before = tx.requests.get(request.id)
+    if before is None or before.requester == request.requester:
+        return request
+    told = {
+        "request": request.name,
+        "stage": request.stage,
+        "digest": request.version,
+        "taken_from": before.requester,
+        "requester": request.requester,
+        "reason": request.reason,
+    }
+    tx.events.append(Entry("request.take", request.reference, Outcome.DONE, backend.actor, backend.clock(), told))
+    return note(tx, request)
+
+
 def reworded(backend: Backend, tx: Transaction, request: Request, reason: str) -> Request:
     """The request with another reason, by whoever asked for it."""
     told = {"request": request.name, "stage": request.stage, "digest": request.version, "reason": reason}
@@ -190,6 +207,7 @@ def _told(backend: Backend, tx: Transaction, request: Request, before: State | N
         "requester": request.requester,
         "machine": request.machine,
         "hotfix": request.hotfix,
+        "auto": request.auto,
         "opened_at": request.opened_at,
         "blockers": list(request.blockers),
         "reason": request.ended or request.reason,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from adapter_registry.domain.access import EVERYTHING
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
@@ -12,15 +13,15 @@ from adapter_registry.domain.gate import judge
 from adapter_registry.domain.override import Asked, Override, check_asked, check_needed, named
 from adapter_registry.domain.passage import Hold
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_lint import Advice
+from adapter_registry.domain.policy_lint import Advice, misplaced, unfed
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.process import Overriding
 from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
 from adapter_registry.domain.reference import Reference, parse
 from adapter_registry.domain.request import Request, State
 from adapter_registry.domain.satisfiable import unsatisfied
-from adapter_registry.domain.stage import check_stage
 from adapter_registry.domain.webhook import later
+from adapter_registry.services.auto import following
 from adapter_registry.services.judgement import (
     Judged,
     PolicyInForce,
@@ -31,7 +32,7 @@ from adapter_registry.services.judgement import (
     settled,
     weighing,
 )
-from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened, reworded
+from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened, reworded, taken
 from adapter_registry.services.pull import served
 from adapter_registry.services.recorded import of_version, recorded
 from adapter_registry.services.references import no_adapter, version_of
@@ -48,11 +49,12 @@ def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = Fals
         hotfix: by the hotfix path.
         override: rules to pass over, one a line.
     """
-    check_stage(stage)
     wish = Wish(stage, hotfix, override=Asked(tuple(override.splitlines())) if override else None)
     with backend.catalog.reading() as tx:
-        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
+        version = _meant(tx, parse(reference, namespace=backend.namespace), stage)
         request = _mine(tx, version, wish) or _draft(backend, tx, version, wish, trial=True)
+        if request.machine and not backend.asks.machine:
+            request = _as_person(backend, request, wish)
         return _needed(judged(backend, tx, version, request))
 
 
@@ -94,24 +96,40 @@ def promote(
             policy does not let anybody have, or of rules that do not stand in the way.
         Forbidden: an override by somebody without the verb, or by a service account.
     """
-    check_stage(stage)
     wish, meant = Wish(stage, hotfix, reason, override), parse(reference, namespace=backend.namespace)
+    _check_place(backend, stage, meant.adapter)
     asked = {"rules": list(override.rules), "ticket": override.ticket} if override else {}
     with recorded(backend, "promote", of_version(meant, stage=stage, reason=reason, **asked)):
-        return settled(
+        found = settled(
             lambda: weighing(backend, stage, lambda tx: version_of(tx, meant)),
             lambda before: _promoted(backend, meant, wish, before),
         )
+    if found.promotion:
+        following(backend, adapter=found.version.adapter)
+    return found
+
+
+def _check_place(backend: Backend, stage: str, adapter: str) -> None:
+    with backend.catalog.reading() as tx:
+        tx.stages.ladder().check(stage, adapter)
+
+
+def _meant(tx: Transaction, meant: Reference, stage: str) -> Version:
+    """The Version that a reference means, of an adapter that has the stage."""
+    tx.stages.ladder().check(stage, meant.adapter)
+    return served(version_of(tx, meant))
 
 
 def _promoted(backend: Backend, meant: Reference, wish: Wish, before: Weighed | None) -> Judged:
     with backend.catalog.writing() as tx:
-        version = served(version_of(tx, meant))
+        version = _meant(tx, meant, wish.stage)
         tx.stages.hold(version.adapter, wish.stage)
         there = _mine(tx, version, wish)
         if there is None:
             draft = _draft(backend, tx, version, wish)
             return _asked(backend, tx, _needed(judged(backend, tx, version, draft, before=before)))
+        if there.machine and not backend.asks.machine:
+            there = taken(backend, tx, _as_person(backend, there, wish))
         if wish.reason and wish.reason != there.reason and there.requester == backend.actor:
             # Whoever asks again and says more is taken at the later word.
             there = reworded(backend, tx, there, wish.reason)
@@ -145,6 +163,11 @@ def _mine(tx: Transaction, version: Version, wish: Wish) -> Request | None:
         return None
     rules = named(wish.override.rules) if wish.override else ()
     return there if rules == (there.override.rules if there.override else ()) else None
+
+
+def _as_person(backend: Backend, there: Request, wish: Wish) -> Request:
+    """The same, asked for by a person, so that no hold stops it."""
+    return replace(there, requester=backend.actor, machine=False, auto=False, reason=wish.reason)
 
 
 def _draft(backend: Backend, tx: Transaction, version: Version, wish: Wish, *, trial: bool = False) -> Request:
@@ -191,7 +214,7 @@ def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = Non
         NotFound: the stage never moved, `to` never held it, or the target was removed.
         Conflict: `to` holds it now, or nothing came before.
     """
-    check_stage(stage)
+    _check_place(backend, stage, adapter)
     with recorded(backend, "rollback", lambda _: (adapter, {"stage": stage, "to": to, "reason": reason})):
         return _gone_back(backend, adapter, stage, to, reason)
 
@@ -247,7 +270,7 @@ def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: 
         raise InvalidInput(f"going back in {stage} needs a reason; nothing moved. Give one with --reason.")
     windows = frozen(tx, version.adapter, stage, at=backend.clock())
     if windows and policy.process.freezing.respect and not policy.process.freezing.rollback_exempt:
-        raise Conflict(f"{stage} is frozen until {windows[0].ends} {windows[0].zone}, rollbacks too; nothing moved.")
+        raise Conflict(f"{stage} is frozen {windows[0]}, rollbacks too; nothing moved.")
     asked = Policy(stage, policy.verdicts, integrity=policy.integrity, revoked_ancestors_pass=True)
     decision = decide(judge(asked, gathered(backend, tx, version, None, policy=asked)), digest=version.digest)
     if refused := refusal(decision, reference=version.reference, stage=stage):
@@ -278,10 +301,10 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
         stage: only this stage.
         at: a moment; a date alone means the end of that day, in UTC.
     """
-    if stage is not None:
-        check_stage(stage)
     moment = _moment(at) if at else None
     with backend.catalog.reading() as tx:
+        if stage is not None:
+            tx.stages.ladder().check(stage)
         moves = tx.stages.history(adapter, stage)
         if not moves and tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
@@ -306,24 +329,26 @@ def _moment(text: str) -> str:
 def policy(backend: Backend, *, stage: str) -> PolicyInForce:
     """The policy a stage judges by."""
     with backend.catalog.reading() as tx:
-        return in_force(tx, check_stage(stage))
+        return in_force(tx, tx.stages.ladder().check(stage))
 
 
 def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce:
     """Give a stage a new revision of its policy; the same rules again change nothing.
 
     Raises:
-        InvalidInput: the document is for another stage, or asks for approvals that nobody could give.
+        InvalidInput: the document is for another stage, names a stage that is not below it, or asks for approvals
+            that nobody could give.
     """
-    check_stage(stage)
     if policy.stage != stage:
         raise InvalidInput(f"the document is a policy for {policy.stage!r}, not for {stage!r}; nothing was changed.")
     with backend.catalog.writing() as tx:
+        tx.stages.ladder().whole(stage)
         before = in_force(tx, stage)
-        impossible = [each for each in unsatisfied(policy, tx.accounts.all(), tx.requests.groups()) if each.impossible]
+        _require_admin(backend, before.policy, policy)
+        impossible = [each for each in _advice(tx, policy) if each.impossible]
         if impossible:
             told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)
-            raise InvalidInput(f"nobody could satisfy this policy, so nothing was changed: {told}.")
+            raise InvalidInput(f"nothing could satisfy this policy, so nothing was changed: {told}.")
         if before.policy.digest == policy.digest and before.revision:
             return before
         revision = tx.stages.set_policy(policy, by=backend.actor, at=backend.clock())
@@ -332,8 +357,26 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce
     return PolicyInForce(policy, revision)
 
 
+def _require_admin(backend: Backend, before: Policy, after: Policy) -> None:
+    """Refuse who may write policies and is no administrator wherever a stage promotes by itself, before or after.
+
+    A policy that such a stage judges by decides alone what enters it, so whoever may change that could promote.
+    """
+    if (before.process.auto or after.process.auto) and not backend.asks.may(EVERYTHING):
+        verb = "has" if before.process.auto else "would have"
+        raise Forbidden(
+            f"the policy of {after.stage} {verb} auto_promote, and only an administrator of the registry (role `admin` "
+            "on '*') switches it or changes such a policy; nothing was changed."
+        )
+
+
 def lint_policy(backend: Backend, *, stage: str, policy: Policy) -> tuple[Advice, ...]:
-    """What of a policy's approvals nobody could give, as accounts and groups are now."""
-    check_stage(stage)
+    """What of a policy's process nothing could satisfy, as stages, accounts and groups are now."""
     with backend.catalog.reading() as tx:
-        return unsatisfied(policy, tx.accounts.all(), tx.requests.groups())
+        tx.stages.ladder().whole(stage)
+        return _advice(tx, policy)
+
+
+def _advice(tx: Transaction, policy: Policy) -> tuple[Advice, ...]:
+    ladder = tx.stages.ladder()
+    return (*misplaced(policy, ladder), *unfed(policy), *unsatisfied(policy, tx.accounts.all(), tx.requests.groups()))

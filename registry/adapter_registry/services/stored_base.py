@@ -69,7 +69,8 @@ def store(
         InvalidInput: the files are not the Base.
         Conflict: files that were not received, a name that an adapter has, or other files stored before.
     """
-    _require_names(backend, names)
+    with backend.catalog.reading() as tx:
+        _require_names(backend, names, tx.stages.ladder().names)
     if commit is not None and not _COMMIT.fullmatch(commit):
         raise InvalidReference(f"{commit[:60]!r} is no commit: 40 hex digits.")
     with backend.catalog.reading() as tx:
@@ -161,11 +162,11 @@ def _means(stored: StoredBase, prefix: str) -> bool:
     return hex_of(stored.base).startswith(wanted) or stored.commit.startswith(wanted)
 
 
-def _require_names(backend: Backend, names: Sequence[str]) -> None:
+def _require_names(backend: Backend, names: Sequence[str], stages: Sequence[str]) -> None:
     if not names:
         raise InvalidInput("a stored base needs a name to be served under.")
     for name in names:
-        check_served(name)
+        check_served(name, stages)
         _require_verb(backend, "push", name)
 
 

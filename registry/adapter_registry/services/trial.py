@@ -15,7 +15,6 @@ from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.process import Process
 from adapter_registry.domain.promotion import Promotion, Result, decide, inputs_digest
 from adapter_registry.domain.request import Reckoning, Request, State, reckoned
-from adapter_registry.domain.stage import check_stage
 from adapter_registry.services.judgement import People
 from adapter_registry.services.subject import gathered
 
@@ -52,12 +51,12 @@ def replay(backend: Backend, *, stage: str, policy: Policy, last: int = 20) -> t
     Raises:
         InvalidInput: the document is for another stage, or too many are asked for.
     """
-    check_stage(stage)
     if policy.stage != stage:
         raise InvalidInput(f"the document is a policy for {policy.stage!r}, not for {stage!r}.")
     if not 0 < last <= MOST:
         raise InvalidInput(f"the last 1 to {MOST} promotions can be judged again, not {last}.")
     with backend.catalog.reading() as tx:
+        tx.stages.ladder().whole(stage)
         return tuple(_replayed(backend, tx, each, policy) for each in tx.stages.newest(stage, limit=last))
 
 

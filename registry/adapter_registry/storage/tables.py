@@ -200,6 +200,16 @@ policies = Table(
     CheckConstraint("revision > 0", name="revision_positive"),
 )
 
+ladders = Table(
+    "ladders",
+    metadata,
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+    Column("set_by", String(200), nullable=False),
+    Column("set_at", String(32), nullable=False),
+    CheckConstraint("revision > 0", name="revision_positive"),
+)
+
 stages = Table(
     "stages",
     metadata,
@@ -207,6 +217,15 @@ stages = Table(
     Column("stage", String(96), primary_key=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
     Column("sequence", Integer, nullable=False),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("stage", String(96), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
 )
 
 promotions = Table(

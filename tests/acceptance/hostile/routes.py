@@ -176,6 +176,7 @@ def _taking(operation: Operation) -> Body | None:
             "recipe": {"kind": "evaluate", "into": places("{repo}"), "inputs": [{"reference": places("{repo}@v1")}]}
         },
         "request.decline": lambda _: {"reason": "x"},
+        "stages.declare": lambda places: {"declared": {"name": places("{stage}")}},
         "standstill.freeze": lambda _: {"begins": "2030-01-01", "ends": "2030-01-02", "reason": "x"},
         "access.create-token": lambda _: {"account": "victor"},
         "access.set-password": lambda _: {"password": "a long enough one"},
