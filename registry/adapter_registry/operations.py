@@ -153,6 +153,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("show.versions", "GET", "/adapters/{adapter}/versions", show.versions, "read"),
     Operation("push.missing", "POST", "/adapters/{adapter}/missing", push.missing, "push", repeatable=True),
     Operation("upload.begin", "POST", "/adapters/{adapter}/uploads", upload.begin, "push", repeatable=True),
+    Operation("upload.unknown", "POST", "/adapters/{adapter}/uploads/unknown", upload.unknown, "push", repeatable=True),
     Operation("upload.finish", "POST", "/adapters/{adapter}/uploads/sent", upload.finish, "push", repeatable=True),
     Operation("push.commit", "POST", "/adapters/{adapter}/versions", push.commit, "push"),
     Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read", small=True),

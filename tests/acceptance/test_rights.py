@@ -38,6 +38,7 @@ MATRIX = {
     "push.missing": WRITERS,
     "upload.begin": WRITERS,
     "upload.finish": WRITERS,
+    "upload.unknown": WRITERS,
     "push.commit": WRITERS,
     "show.resolve": READERS,
     "mark.remove": {"admin"},

@@ -82,7 +82,7 @@ def test_migrating_marks_what_was_made_before_ancestry_was_kept(engine, catalog)
     made = config()
     with engine.begin() as connection:
         made.attributes["connection"] = connection
-        before = ScriptDirectory.from_config(made).get_revision("0012").down_revision
+        before = ScriptDirectory.from_config(made).get_revision("0014").down_revision
         command.downgrade(made, before)
         command.upgrade(made, "head")
         assert connection.execute(text("SELECT count(*) FROM version_parents")).scalar() == 5

@@ -21,6 +21,7 @@ PLACES = {
 EXAMPLES: dict[str, dict[str, Any]] = {
     "push.missing": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
     "upload.begin": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
+    "upload.unknown": {"sketches": ["0" * 64]},
     "upload.finish": {"sent": [{"digest": "sha256:" + "0" * 64, "size": 702, "ticket": "0" * 32}]},
     "push.commit": {
         "base": "mistral-7b@26bca36b",

@@ -32,6 +32,7 @@ from adapter_registry.domain.ports_scores import ScoreRows as ScoreRows
 from adapter_registry.domain.ports_webhooks import WebhookRows
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.recipe import Recipe
+from adapter_registry.domain.sketch import Sketch
 from adapter_registry.domain.stage import Ladder
 from adapter_registry.domain.stored_base import StoredBaseRows
 from adapter_registry.domain.verification import Verified
@@ -271,8 +272,14 @@ class BranchRows(Protocol):
 
     def remove(self, adapter: str, name: str) -> bool: ...
 
-    def own(self, namespace: str, digests: Iterable[Digest], *, at: str) -> None:
-        """Record that these bytes were received in a namespace, or asked for there again."""
+    def own(self, namespace: str, digests: Iterable[Digest], *, at: str, sketch: Sketch | None = None) -> None:
+        """Record that these bytes were received in a namespace, or asked for there again.
+
+        A sketch goes with one digest, and stays when the digest is recorded again without one.
+        """
+
+    def sketched(self, sketches: Iterable[Sketch]) -> dict[Digest, Sketch]:
+        """What was received with one of these sketches, in any namespace."""
 
     def owned(self, namespace: str, digests: Iterable[Digest]) -> dict[Digest, str]:
         """Those of `digests` that were received in the namespace, and when they were last asked for."""

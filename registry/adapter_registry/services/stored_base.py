@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
 
 from adapter_registry.checkpoints.base_config import read_config
 from adapter_registry.checkpoints.base_files import Read, choose
@@ -155,6 +157,21 @@ def stored(backend: Backend, *, base: str) -> tuple[StoredBase, ...]:
     """The stored files of the Base that `name`, `name@prefix` or a digest means, under every id it is served under."""
     with backend.catalog.reading() as tx:
         return tx.stored_bases.of(base_of(tx, base).base.digest)
+
+
+def bytes_of(backend: Backend, *, stored: StoredBase, path: str) -> Path | BinaryIO:
+    """The bytes of a file of a stored base: where they lie on this machine, or a stream of them.
+
+    Raises:
+        NotFound: there is no such file, or the store lost its bytes.
+    """
+    file = next((each for each in stored.files if each.path == path), None)
+    if file is None:
+        raise NotFound(f"{stored.name} has no file {path[:200]!r}.")
+    location = backend.blobs.location(file.digest)
+    if location is not None and location.local:
+        return Path(location.address)
+    return backend.blobs.open(file.digest)
 
 
 def _means(stored: StoredBase, prefix: str) -> bool:

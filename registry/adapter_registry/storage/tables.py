@@ -267,6 +267,7 @@ owned_blobs = Table(
     Column("namespace", String(96), primary_key=True),
     Column("digest", String(71), primary_key=True),
     Column("at", String(32), nullable=False),
+    Column("sketch", String(64), index=True),
 )
 Index("ix_owned_blobs_digest", owned_blobs.c.digest)
 

@@ -38,6 +38,7 @@ class Places:
             "rev": "main",
             "path": "README.md",
             "digest": "0" * 64,
+            "sketch": "0" * 64,
             "stage": "dev",
             "number": "1",
             "name": "good",
@@ -191,6 +192,8 @@ NATIVE = [
     ),
     Route("files", "GET", f"{ADAPTER}/versions/{{selector}}/files/adapter_config.json"),
     Route("blobs", "PUT", f"{ADAPTER}/blobs/{{digest}}", lambda _: b"bytes"),
+    Route("blobs-ahead", "HEAD", f"{ADAPTER}/uploads/{{sketch}}"),
+    Route("blobs-ahead", "PATCH", f"{ADAPTER}/uploads/{{sketch}}", lambda _: b"bytes"),
 ]
 PAGES = [
     *(Route(f"page:{page.path}", "GET", f"/ui{page.path}") for page in pages.PAGES),

@@ -330,7 +330,7 @@ class TestRefusals:
         [
             ({"lora_bias": True}, "lora_bias"),
             ({"alora_invocation_tokens": [3, 4]}, "alora"),
-            ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+            ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication.*share one weight of the base"),
         ],
     )
     def test_what_has_no_plain_delta_is_refused_by_name(self, tmp_path, options, told):
