@@ -159,6 +159,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read", small=True),
     Operation("mark.remove", "DELETE", "/adapters/{reference}", mark.remove, "remove"),
     Operation("mark.revoke", "POST", "/adapters/{reference}/revocation", mark.revoke, "revoke"),
+    Operation("show.derived", "GET", "/adapters/{reference}/derived", show.derived, "read"),
     Operation("show.scores", "GET", "/adapters/{reference}/scores", show.scores, "read"),
     Operation("score.add", "POST", "/adapters/{reference}/scores", score.add, "score"),
     Operation("score.invalidate", "POST", "/adapters/{reference}/scores/invalidation", score.invalidate, "score"),
@@ -253,6 +254,27 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("trust.add", "POST", "/trusts", trust.add, "access"),
     Operation("trust.remove", "DELETE", "/trusts/{trust}", trust.remove, "access"),
 )
+ATTEMPTS: Mapping[str, str] = {
+    "mark.remove": "remove",
+    "mark.revoke": "revoke",
+    "mark.tag": "tag.set",
+    "mark.untag": "tag.remove",
+    "score.add": "score.add",
+    "score.invalidate": "score.invalidate",
+    "suites.set-suite": "suite.set",
+    "promote.promote": "promote",
+    "promote.rollback": "rollback",
+    "promote.set-policy": "policy.set",
+    "request.approve": "request.approve",
+    "request.decline": "request.decline",
+    "request.cancel": "request.cancel",
+    "standstill.lift": "hold.lift",
+    "standstill.freeze": "freeze.add",
+    "standstill.thaw": "freeze.remove",
+    "standstill.set-member": "group.set",
+    "access.grant": "account.grant",
+}
+"""Operation -> the event that its refusal for want of rights is: what moves stages, or decides who may."""
 BY_FUNCTION: Mapping[Function, Operation] = {operation.call: operation for operation in OPERATIONS.values()}
 
 
