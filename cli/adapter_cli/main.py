@@ -66,6 +66,8 @@ COMMANDS = {
         "admin": ("admin", "Check, collect, migrate and back up the store."),
     },
 }
+ALIASES = {"eval": "score"}
+"""Other names of commands, which the lists leave out."""
 _MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
 
 
@@ -78,6 +80,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called `cmd_name`."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in _MODULES:
             return None
         module = importlib.import_module(f"adapter_cli.{_MODULES[cmd_name]}")
@@ -88,7 +91,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest command when there is none of that name."""
-        if args and args[0] not in _MODULES and not args[0].startswith("-"):
+        if args and args[0] not in (*_MODULES, *ALIASES) and not args[0].startswith("-"):
             from difflib import get_close_matches  # noqa: PLC0415  needed only here
 
             near = get_close_matches(args[0], _MODULES, n=2)

@@ -110,7 +110,9 @@ def lint(file: Path, as_json: bool, quiet: bool) -> None:
 def test(stage: str, file: Path, last: int, as_json: bool, quiet: bool) -> None:
     """Judge the last promotions into STAGE again, by the policy in FILE; nothing is changed.
 
-    Scores count as they stood when each was promoted. Exit code 3 when one would not have passed.
+    Scores, the incumbent and lower stages count as they stood when each was promoted, labels, groups and accounts as
+    they are now. Approvals given then count whatever the policy of then was, and are not judged where nobody had to
+    approve; freeze windows are not judged. Exit code 3 when one would not have passed.
     """
     found = connect().try_policy(stage, _read(file), last=last)
     stopped = [each for each in found if each.outcome not in (None, Result.PROMOTE)]

@@ -19,7 +19,7 @@ from adapter_cli.output import (
     say,
     styled,
 )
-from adapter_registry.client import History, Judged, Registry, connect
+from adapter_registry.client import History, Judged, Overriding, Registry, connect
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.finding import Finding
 from adapter_registry.domain.promotion import Result
@@ -29,6 +29,7 @@ from adapter_registry.domain.stage import place_of
 STYLES = {
     "pass": "green",
     "waived": "cyan",
+    "overridden": "magenta",
     "fail": "red",
     "pending": "yellow",
     "inconclusive": "yellow",
@@ -47,6 +48,10 @@ LANE = click.option("--lane", metavar="NAME", help="A lane of the stage; `prod -
 @click.option("--dry-run", "--explain", "dry_run", is_flag=True, help="Judge and show every rule; move nothing.")
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--hotfix", is_flag=True, help="The hotfix path: no soak time, one more approval; needs --reason.")
+@click.option(
+    "--override", "rules", multiple=True, metavar="RULE", help="Pass over this rule; once for each, with --reason."
+)
+@click.option("--ticket", default="", help="Where the override is discussed, for the record.")
 @click.option("--wait", metavar="TIME", help="Wait until it is applied or over, at most 30m, 12h or 7d.")
 @output_options
 def promote(
@@ -56,6 +61,8 @@ def promote(
     dry_run: bool,
     reason: str,
     hotfix: bool,
+    rules: tuple[str, ...],
+    ticket: str,
     wait: str | None,
     as_json: bool,
     quiet: bool,
@@ -71,12 +78,14 @@ def promote(
       adapters promote v3 prod
       adapters promote sql-lora@^1.2 staging --explain
       adapters promote v4 prod --lane canary
+      adapters promote v3 prod --override soak --reason "outage since noon" --ticket OPS-142
     """
     registry, stage = connect(), place_of(stage, lane)
     if dry_run:
-        judged = registry.explain(reference, stage, hotfix=hotfix)
+        judged = registry.explain(reference, stage, hotfix=hotfix, override=rules)
     else:
-        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix)
+        asked = Overriding(rules, ticket) if rules else None
+        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix, override=asked)
     if as_json:
         print_json({"exit_code": judged.decision.exit_code, "dry_run": dry_run, **_fields(judged)})
     elif quiet:
@@ -112,6 +121,7 @@ def _fields(judged: Judged) -> dict[str, object]:
         "moved": judged.promotion is not None,
         "already": judged.already,
         "request": judged.request.name if judged.request.id else None,
+        "override": judged.request.override,
     }
 
 
@@ -153,12 +163,19 @@ def _summary(judged: Judged, dry_run: bool) -> str:
         Result.UNDECIDED: f"undecided: {target}, the evidence cannot decide {blocked}",
     }
     if not judged.decision.promotes:
-        request = judged.request
-        goes_on = f"; {request.name} is applied by itself once nothing is missing" if request.state.is_open else ""
-        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{goes_on if request.id else ''}"
+        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{_goes_on(judged, dry_run)}"
     if judged.already:
         return f"{judged.stage} points to v{judged.version.number} already"
     return f"would move {target}; nothing was moved" if dry_run else f"moved {target}"
+
+
+def _goes_on(judged: Judged, dry_run: bool) -> str:
+    """What becomes of it by itself."""
+    request = judged.request
+    if request.id:
+        return f"; {request.name} is applied by itself once nothing is missing" if request.state.is_open else ""
+    waits = dry_run and judged.decision.outcome is Result.WAITING and not judged.already
+    return "; without --explain it becomes a request, applied by itself once nothing is missing" if waits else ""
 
 
 @click.command()
@@ -234,9 +251,9 @@ def _print_history(adapter: str, stage: str | None, found: History) -> None:
                     f"v{move.number}",
                     digest_text(move.version),
                     f"v{move.previous}" if move.previous else "-",
-                    move.kind,
+                    "OVERRIDE" if move.override else move.kind,
                     move.actor,
-                    move.reason,
+                    str(move.override) if move.override else move.reason,
                 )
                 for move in found.moves
             ],

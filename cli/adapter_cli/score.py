@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def score() -> None:
-    """Add or import scores of a version, or of a base so that a first version can be compared with it."""
+    """Add or import scores of a version, or of a base so that a first version can be compared with it.
+
+    `adapters eval` is the same.
+    """
 
 
 BASE = click.option("--base", help="Bind to this base instead of a version.")

@@ -136,8 +136,15 @@ def _version_row(version: Version) -> tuple[object, ...]:
         f"{description.modules}/{description.candidates}" if description.modules else "-",
         human_bytes(version.size),
         f"{human_time(version.created_at)} {version.created_by}",
-        version.message.splitlines()[0][:60] if version.message else "",
+        _mark(version) or (version.message.splitlines()[0][:60] if version.message else ""),
     )
+
+
+def _mark(version: Version) -> str:
+    """What everybody has to know of a version before its own words."""
+    if version.revoked_because is not None:
+        return f"REVOKED: {version.revoked_because}"[:60]
+    return f"MADE OF REVOKED {', '.join(version.revoked_ancestors)}" if version.revoked_ancestors else ""
 
 
 @click.command()
@@ -184,6 +191,10 @@ def _print_version(registry: Registry, version: Version) -> None:
             ("locked to", f"{version.base_name}@{digest_text(version.base)}  {version.base}"),
             ("stand-ins", "\n".join(stand_ins)),
             ("stages", ", ".join(version.stages) or "none"),
+            ("revoked", version.revoked_because or ""),
+            ("ancestry", _ancestry(version)),
+            ("derived", "\n".join(_derived(registry, version))),
+            ("overridden", "\n".join(_overrides(registry, version))),
             ("tags", ", ".join(version.tags)),
             ("labels", labels),
             *description_facts(version.description),
@@ -194,6 +205,28 @@ def _print_version(registry: Registry, version: Version) -> None:
             ("notes", "\n".join(str(each) for each in version.description.notices)),
         ]
     )
+
+
+def _ancestry(version: Version) -> str:
+    """What of its ancestors was withdrawn: it may have inherited what was wrong with them."""
+    listed = ", ".join(version.revoked_ancestors)
+    return f"made of {listed}, revoked since; policies refuse it unless they only warn" if listed else ""
+
+
+def _derived(registry: Registry, version: Version) -> list[str]:
+    return [
+        each.reference + (f"  in {', '.join(each.stages)}" if each.stages else "")
+        for each in registry.derived(version.reference)
+    ]
+
+
+def _overrides(registry: Registry, version: Version) -> list[str]:
+    """Every promotion of the version that rules were passed over for: a mark that stays."""
+    return [
+        f"{move.stage}, {human_time(move.at)} by {move.actor}: {move.override}"
+        for move in registry.history(version.adapter).moves
+        if move.override and move.number == version.number
+    ]
 
 
 def _made_of(lineage: Lineage | None) -> list[tuple[str, object]]:

@@ -1,6 +1,6 @@
 """Stages as a registry declared them, and when what they point to was last found good
 
-Revision: 0013, after 0011.
+Revision: 0013, after 0012.
 """
 
 from __future__ import annotations

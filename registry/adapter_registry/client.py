@@ -12,7 +12,7 @@ set, by the server there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
 from adapter_registry.domain.outcomes import Outcomes
+from adapter_registry.domain.override import Asked as Overriding
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
@@ -191,6 +192,10 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         """The Version a reference selects now; what a server's stage points to is believed only when signed."""
         return self._resolved(reference.parse(self.reference(text)))
 
+    def derived(self, text: str) -> tuple[Version, ...]:
+        """What was made of a Version, directly or not."""
+        return self._ask(show.derived, reference=self.reference(text))
+
     def scores(self, text: str) -> tuple[RecordedScore, ...]:
         """The scores of a Version."""
         return self._ask(show.scores, reference=self.reference(text))
@@ -248,14 +253,28 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         reference = self.reference(text)
         return self._ask(score.invalidate, reference=reference, because=because, ids=ids, metric=metric, source=source)
 
-    def explain(self, text: str, stage: str, *, hotfix: bool = False) -> Judged:
-        """What a promotion would say, without moving anything."""
-        return self._ask(promotion.explain, reference=self.reference(text), stage=stage, hotfix=hotfix)
+    def explain(self, text: str, stage: str, *, hotfix: bool = False, override: Sequence[str] = ()) -> Judged:
+        """What a promotion would say, without moving anything; `override` names rules to pass over."""
+        return self._ask(
+            promotion.explain,
+            reference=self.reference(text),
+            stage=stage,
+            hotfix=hotfix,
+            override="\n".join(override),
+        )
 
-    def attempt(self, text: str, stage: str, *, reason: str = "", hotfix: bool = False) -> Judged:
+    def attempt(
+        self, text: str, stage: str, *, reason: str = "", hotfix: bool = False, override: Overriding | None = None
+    ) -> Judged:
         """Judge the stage's gates and move it; the answer says whether it moved, with every blocker if not."""
-        reference = self.reference(text)
-        return self._ask(promotion.promote, reference=reference, stage=stage, reason=reason, hotfix=hotfix)
+        return self._ask(
+            promotion.promote,
+            reference=self.reference(text),
+            stage=stage,
+            reason=reason,
+            hotfix=hotfix,
+            override=override,
+        )
 
     def promote(self, text: str, stage: str, *, reason: str = "") -> Judged:
         """Move a stage to a Version.
@@ -365,6 +384,7 @@ __all__ = [
     "Judged",
     "KnownBase",
     "Notice",
+    "Overriding",
     "PolicyInForce",
     "Pulled",
     "Pushed",

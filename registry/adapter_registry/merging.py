@@ -68,7 +68,7 @@ def bring(
     Raises:
         IncompatibleBase: the folder holds other weights than the Base has.
     """
-    from adapter_registry.tensors.merge import Ingredient as Part  # noqa: PLC0415  numba is slow to import
+    from adapter_registry.tensors.merge import Ingredient as Part  # noqa: PLC0415  slow to import
 
     source = registry.checkpoint(wanted.base.base.digest, base_path, progress=progress)
     parts = zip(wanted.versions, wanted.weights, wanted.references, strict=True)

@@ -160,6 +160,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("show.resolve", "GET", "/adapters/{reference}", show.resolve, "read", small=True),
     Operation("mark.remove", "DELETE", "/adapters/{reference}", mark.remove, "remove"),
     Operation("mark.revoke", "POST", "/adapters/{reference}/revocation", mark.revoke, "revoke"),
+    Operation("show.derived", "GET", "/adapters/{reference}/derived", show.derived, "read"),
     Operation("show.scores", "GET", "/adapters/{reference}/scores", show.scores, "read"),
     Operation("servable.servable", "GET", "/adapters/{reference}/servable", servable.servable, "read"),
     Operation("score.add", "POST", "/adapters/{reference}/scores", score.add, "score"),
@@ -255,6 +256,27 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("trust.add", "POST", "/trusts", trust.add, "access"),
     Operation("trust.remove", "DELETE", "/trusts/{trust}", trust.remove, "access"),
 )
+ATTEMPTS: Mapping[str, str] = {
+    "mark.remove": "remove",
+    "mark.revoke": "revoke",
+    "mark.tag": "tag.set",
+    "mark.untag": "tag.remove",
+    "score.add": "score.add",
+    "score.invalidate": "score.invalidate",
+    "suites.set-suite": "suite.set",
+    "promote.promote": "promote",
+    "promote.rollback": "rollback",
+    "promote.set-policy": "policy.set",
+    "request.approve": "request.approve",
+    "request.decline": "request.decline",
+    "request.cancel": "request.cancel",
+    "standstill.lift": "hold.lift",
+    "standstill.freeze": "freeze.add",
+    "standstill.thaw": "freeze.remove",
+    "standstill.set-member": "group.set",
+    "access.grant": "account.grant",
+}
+"""Operation -> the event that its refusal for want of rights is: what moves stages, or decides who may."""
 BY_FUNCTION: Mapping[Function, Operation] = {operation.call: operation for operation in OPERATIONS.values()}
 
 

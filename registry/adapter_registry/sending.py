@@ -133,7 +133,13 @@ class Sender:
         once = {file.digest: (file, source) for file, source in zip(files, sources, strict=True)}
         travelling = self._ahead.result() if self._ahead else {}
         ahead = {file.digest: travelling[file.path] for file in files if file.path in travelling}
-        around = self._brought({digest: pair for digest, pair in once.items() if digest not in ahead})
+        try:
+            around = self._brought({digest: pair for digest, pair in once.items() if digest not in ahead})
+        except ServerUnreachable:
+            # What travels ahead knows how much of it is there, and says how to go on.
+            for running in ahead.values():
+                running.result()
+            raise
         arrived = {digest for digest, running in ahead.items() if running.result() == digest}
         around += self._brought({digest: once[digest] for digest in ahead.keys() - arrived})
         for source in sources:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,12 +31,14 @@ from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError, TooLarge
 from adapter_registry.domain.ports import Backend, KeptAnswer
+from adapter_registry.domain.reference import parse as parse_reference
 from adapter_registry.domain.sketch import Sketch, parsed
-from adapter_registry.operations import LOCAL, OPERATIONS, Function, Operation, arguments_from_wire, to_wire
+from adapter_registry.operations import ATTEMPTS, LOCAL, OPERATIONS, Function, Operation, arguments_from_wire, to_wire
 from adapter_registry.services import access, pointer, pull, show, upload
 from adapter_registry.services import request as requests
 from adapter_registry.services.collect import ANSWER_SECONDS
 
+LOG = logging.getLogger("adapters.audit")
 LONGEST_KEY = 128
 LONGEST_NUMBER = 15
 WAITED_FOR: dict[Function, Callable[..., bool]] = {
@@ -71,7 +74,11 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         data = await body(request)
         given = arguments_from_wire(operation, request.path_params, request.query_params, data)
         backend = backend_of(request)
-        require(operation, backend, given)
+        try:
+            require(operation, backend, given)
+        except Forbidden as denied:
+            await run_in_threadpool(_noted, request, operation, backend, given, denied)
+            raise
         if operation.call in WAITED_FOR:
             given = await _waited(request, backend, operation, given)
         key = request.headers.get("idempotency-key")
@@ -122,6 +129,29 @@ def require(operation: Operation, backend: Backend, given: dict[str, Any]) -> No
         raise invisible(adapter)
     where = f"on {adapter}" if adapter else "on the whole registry (scope '*')"
     raise Forbidden(f"{backend.asks.name} may not do this: it takes the verb {verb!r} {where}. Nothing was changed.")
+
+
+def _noted(request: Request, operation: Operation, backend: Backend, given: dict[str, Any], denied: Forbidden) -> None:
+    """Put the denial of something that the audit log has on the record, unless this account has many there already."""
+    action = ATTEMPTS.get(operation.name)
+    if action is None:
+        return
+    _, adapter = operation.needs(given)
+    subject = str(parse_reference(given["reference"])) if "reference" in given else adapter or _place(given)
+    left_out = server_of(request).denials.due(backend.asks.name, action, subject)
+    if left_out is None:
+        return
+    named = (name for name in ("stage", "request", "group", "account") if name in given)
+    told: dict[str, Any] = {name: str(given[name])[:200] for name in named}
+    try:
+        access.denied(backend, action, subject, {**told, "because": denied.text, "unrecorded": left_out})
+    except RegistryError as error:
+        LOG.warning("a denial is not on the record: %s", error.text)
+
+
+def _place(given: dict[str, Any]) -> str:
+    """What events of operations that are about no adapter are about."""
+    return str(given.get("stage") or given.get("account") or "*")[:200]
 
 
 def invisible(adapter: str) -> NotFound:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from adapter_registry.api.changes import Changes
 from adapter_registry.api.metrics import RECEIVED
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
+from adapter_registry.domain.denial import Denials
 from adapter_registry.domain.digest import Digest, parse
 from adapter_registry.domain.errors import InvalidInput, TooLarge, Unauthorised
 from adapter_registry.domain.ports import Backend, Incoming
@@ -53,6 +55,7 @@ class Server:
         upstream: the hub that repositories which are not here are passed on from; None for none.
         identities: OpenID providers, reached over the network.
         provider: the one that people sign in by; None for passwords alone.
+        denials: which refusals for want of rights go on the record.
     """
 
     backend: Backend
@@ -62,6 +65,7 @@ class Server:
     identities: Identities
     upstream: Upstream | None = None
     provider: Provider | None = None
+    denials: Denials = field(default_factory=lambda: Denials(time.monotonic))
 
 
 def server_of(request: Request) -> Server:

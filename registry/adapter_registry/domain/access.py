@@ -19,11 +19,11 @@ EVERYTHING = "*"
 
 VERBS = (
     *("read", "push", "tag", "label", "score", "remove", "revoke", "base.add", "namespace.write"),
-    *("promote", "rollback", "approve", "reverify", "policy.write"),
+    *("promote", "rollback", "approve", "override", "reverify", "policy.write"),
     *("audit", "maintain", "access", "webhook", "job.run"),
 )
-"""Every verb; promote, rollback, approve and reverify may name a stage, or a lane of one, after a colon."""
-STAGED = ("promote", "rollback", "approve", "reverify")
+"""Every verb; promote, rollback, approve, override and reverify may name a stage, or a lane of one, after a colon."""
+STAGED = ("promote", "rollback", "approve", "override", "reverify")
 
 _WRITES = ("read", "push", "tag", "label", "score", "base.add", "job.run", "promote:dev", "rollback:dev")
 ROLES: dict[str, tuple[str, ...]] = {

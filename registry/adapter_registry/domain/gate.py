@@ -21,10 +21,14 @@ def judge(policy: Policy, subject: Subject) -> tuple[Finding, ...]:
 
 
 def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
+    if policy.integrity is not None and policy.integrity.safetensors:
+        yield _format(subject)
     if policy.verdicts:
         yield _compatibility(policy.verdicts, subject)
     if policy.health is not None:
         yield _health(policy.health, subject)
+    if subject.revoked_ancestors:
+        yield _ancestry(subject, warns=policy.revoked_ancestors_pass)
     for name in policy.metadata:
         yield _metadata(name, subject)
     for stack in policy.serving:
@@ -34,6 +38,21 @@ def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
     for place, group in enumerate(groups):
         yield from evidence.own(group, subject)
         yield from compared.get(place, [])
+
+
+PROGRAMS = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".h5", ".keras", ".joblib", ".msgpack")
+"""Endings of files of weights whose loaders run what is in them, or may."""
+
+
+def _format(subject: Subject) -> Finding:
+    """Whether all weights are safetensors, whose values the intake read when they were pushed."""
+    rule, weights = "integrity format", [path for path in subject.files if path.endswith(".safetensors")]
+    if others := [path for path in subject.files if path.lower().endswith(PROGRAMS)]:
+        text = f"{', '.join(others[:3])} is no safetensors file"
+        return Finding(rule, Outcome.FAIL, text, "adapters convert FOLDER, and push the result")
+    if not weights:
+        return Finding(rule, Outcome.FAIL, "it has no safetensors file", "push a folder that PEFT saved as safetensors")
+    return Finding(rule, Outcome.PASS, f"safetensors: {', '.join(weights[:3])}")
 
 
 def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:
@@ -55,6 +74,15 @@ def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:
         reason + (f" and {more} more" if more > 0 else ""),
         "push it with the base it was trained on",
     )
+
+
+def _ancestry(subject: Subject, *, warns: bool) -> Finding:
+    """About versions it was made of that were withdrawn since: what was wrong with them may be wrong with it."""
+    listed = ", ".join(subject.revoked_ancestors)
+    text = f"made of {listed}, which {'was' if len(subject.revoked_ancestors) == 1 else 'were'} revoked"
+    first = subject.revoked_ancestors[0]
+    fix = f"make it anew without {listed}; why: adapters show {first}"
+    return Finding("ancestry", Outcome.FAIL, text, fix, shadow=warns)
 
 
 def _health(asked: Health, subject: Subject) -> Finding:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from adapter_registry.domain import override
 from adapter_registry.domain.finding import Finding, Outcome
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.process import Mode, Soak, Sources, span
@@ -108,6 +109,8 @@ class Situation:
         reckoning: of the approvals; None where none are asked for.
         able: people who could still approve; None where there are no accounts.
         requester: what is known of who asked.
+        overriding: of the approvals of an override, beside the others; None where nothing is passed over.
+        able_to_override: people who could still give one of those.
     """
 
     request: Request
@@ -118,6 +121,8 @@ class Situation:
     reckoning: Reckoning | None = None
     able: tuple[Person, ...] | None = None
     requester: Person | None = None
+    overriding: Reckoning | None = None
+    able_to_override: tuple[Person, ...] | None = None
 
 
 def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
@@ -140,7 +145,9 @@ def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
         where = f"{WAY_OUT_OF_HOLD} {request.adapter} {request.stage}"
         yield Finding("hold", Outcome.PENDING, text, where)
     if at.reckoning:
-        yield _approvals(at.reckoning, at)
+        yield _approvals("approvals", at.reckoning, at.able, at)
+    if request.override:
+        yield _overriding(at.overriding, request.override, at)
 
 
 def since(moves: Sequence[Promotion], number: int) -> str | None:
@@ -198,21 +205,32 @@ def _freeze(window: Window, hotfix: bool, *, way_out: bool) -> Finding:
     text = f"{window}: {window.reason}"
     if hotfix:
         return Finding("freeze", Outcome.WAIVED, f"{text}; a hotfix passes with one more approval")
-    return Finding("freeze", Outcome.PENDING, text, "wait" + (", or take the hotfix path: --hotfix" if way_out else ""))
+    fix = "nothing; it goes on by itself then, adapters freeze ls shows every window"
+    return Finding("freeze", Outcome.PENDING, text, fix + ("; or the hotfix path: --hotfix" if way_out else ""))
 
 
-def _approvals(reckoning: Reckoning, at: Situation) -> Finding:
+def _overriding(reckoning: Reckoning | None, asked: override.Override, at: Situation) -> Finding:
+    """Whether an override has the approvals it needs, with what it passes over and why."""
+    if reckoning is None:
+        text = f"the policy of {at.request.stage} declares none; asked for was {asked}"
+        return Finding(override.RULE, Outcome.FAIL, text, "promote without --override")
+    finding = _approvals(override.RULE, reckoning, at.able_to_override, at)
+    return replace(finding, reason=f"{finding.reason}; of {asked}")
+
+
+def _approvals(rule: str, reckoning: Reckoning, able: Sequence[Person] | None, at: Situation) -> Finding:
     who = f" by {', '.join(reckoning.counted)}" if reckoning.counted else ""
     text = f"{len(reckoning.counted)} of {reckoning.needed}{who}"
     text += "".join(f"; {by}'s does not count, {why}" for by, why in reckoning.void)
     if reckoning.enough:
-        return Finding("approvals", Outcome.PASS, text)
+        return Finding(rule, Outcome.PASS, text)
     for group in reckoning.missing:
-        text += f"; needs group {group}" + _can(at.able, group)
+        text += f"; needs group {group}" + _can(able, group)
     if not reckoning.missing:
-        text += _can(at.able)
+        text += _can(able)
     named = at.request.name if at.request.id else f"{at.request.reference} {at.request.stage}"
-    return Finding("approvals", Outcome.PENDING, text, f"one of them: adapters approve {named}")
+    asked = "" if at.request.id else "once it is asked for, "
+    return Finding(rule, Outcome.PENDING, text, f"{asked}one of them: adapters approve {named}")
 
 
 def _can(able: Sequence[Person] | None, group: str = "") -> str:

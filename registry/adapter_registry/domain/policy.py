@@ -51,6 +51,17 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Integrity:
+    """What must be true of the files themselves.
+
+    Attributes:
+        safetensors: every file of weights is one, so that loading it runs nothing.
+    """
+
+    safetensors: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything one stage asks.
 
@@ -61,6 +72,8 @@ class Policy:
         metadata: labels that must be set; `description` is also satisfied by the version's message.
         evals: scores.
         process: the way in: from where, how long, who agrees.
+        revoked_ancestors_pass: whether what was made of withdrawn versions is only warned of.
+        integrity: of the files; None asks nothing.
         serving: stacks that have to serve it as it is, `vllm:0.33`.
     """
 
@@ -70,6 +83,8 @@ class Policy:
     metadata: tuple[str, ...] = ()
     evals: Evals = field(default_factory=Evals)
     process: Process = field(default_factory=Process)
+    revoked_ancestors_pass: bool = False
+    integrity: Integrity | None = None
     serving: tuple[str, ...] = ()
 
     @property
@@ -81,10 +96,14 @@ class Policy:
 def document(policy: Policy) -> dict[str, Any]:
     """The policy as `policy_file.read_policy` reads it: JSON types only, what is not asked left out."""
     require: dict[str, Any] = {}
+    if policy.integrity is not None:
+        require["integrity"] = {"format": "safetensors"} if policy.integrity.safetensors else {}
     if policy.verdicts:
         require["compatibility"] = {"verdict": [str(level) for level in policy.verdicts]}
     if policy.health is not None:
         require["health"] = _health(policy.health)
+    if policy.revoked_ancestors_pass:
+        require["ancestry"] = {"revoked": "warn"}
     if policy.metadata:
         require["metadata"] = list(policy.metadata)
     if policy.serving:
@@ -169,6 +188,7 @@ def regulated(stage: str) -> Policy:
     described = ("description", "license", "training_data_ref", "owner") if prod else ()
     return replace(
         asked,
+        integrity=Integrity(),
         health=Health(Matched.ALL, finite=True, nonzero=True),
         metadata=described,
         evals=Evals(groups=(group,)),

@@ -5,6 +5,7 @@ Import it only where such text is handled: it brings pydantic and a YAML parser 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import yaml
@@ -25,8 +26,8 @@ from adapter_registry.domain.servable_rules import parse as parse_stack
 
 NOT_YET = frozenset(
     {
-        *("calibration", "each_parent", "every_parent", "integrity", "min_effect"),
-        *("override", "signature", "scan", "stale_on"),
+        *("calibration", "min_effect"),
+        *("signature", "scan", "stale_on"),
     }
 )
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
@@ -75,9 +76,19 @@ class _Health(Part):
         return Health(matched, finite=self.finite, nonzero=self.nonzero)
 
 
+class _Integrity(Part):
+    format: Literal["safetensors"]
+
+
+class _Ancestry(Part):
+    revoked: Literal["block", "warn"] = "block"
+
+
 class _Require(Part):
+    integrity: _Integrity | None = None
     compatibility: _Compatibility | None = None
     health: _Health | None = None
+    ancestry: _Ancestry | None = None
     metadata: list[str] = Field(default=[])
     serving: list[str] = Field(default=[], max_length=20)
     evals: list[Eval] = Field(default=[], max_length=1000)
@@ -116,6 +127,7 @@ class _Document(Part):
     rollback: way.Rollback | None = None
     reverify_every: str | None = None
     auto_promote: bool = False
+    override: way.Override | None = None
 
     @field_validator("stage")
     @classmethod
@@ -137,26 +149,25 @@ class _Document(Part):
         levels = asked.compatibility.verdict if asked.compatibility else []
         verdicts = tuple(level for level in Level if level in levels)
         health = asked.health.health() if asked.health else None
+        warns = asked.ancestry is not None and asked.ancestry.revoked == "warn"
         return Policy(
-            self.stage,
-            verdicts,
-            health,
-            tuple(asked.metadata),
-            evals(asked.evals),
-            self._process(asked),
-            tuple(asked.serving),
+            *(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked)),
+            revoked_ancestors_pass=warns,
+            integrity=rules.Integrity() if asked.integrity else None,
+            serving=tuple(asked.serving),
         )
 
     def _process(self, asked: _Require) -> Process:
-        return way.process(
+        found = way.process(
             source=self.from_,
             soak=asked.soak,
             approvals=asked.approvals,
             freeze=self.freeze,
             rollback=self.rollback,
-            reverify_every=self.reverify_every,
-            auto_promote=self.auto_promote,
+            override=self.override,
         )
+        every = way.seconds(self.reverify_every) if self.reverify_every else None
+        return replace(found, auto=self.auto_promote, reverify_seconds=every)
 
 
-_PARTS = (_Document, _Require, _Compatibility, _Health, Eval, Rule, *way.PARTS)
+_PARTS = (_Document, _Require, _Compatibility, _Health, _Integrity, _Ancestry, Eval, Rule, *way.PARTS)

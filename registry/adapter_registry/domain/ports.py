@@ -20,6 +20,7 @@ from adapter_registry.domain.event import Entry, Event
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports_ancestry import AncestryRows
 from adapter_registry.domain.ports_blobs import BlobStore as BlobStore
 from adapter_registry.domain.ports_blobs import Incoming as Incoming
 from adapter_registry.domain.ports_blobs import Location as Location
@@ -336,6 +337,8 @@ class Transaction(Protocol):
 
     @property
     def requests(self) -> RequestRows: ...
+    @property
+    def ancestry(self) -> AncestryRows: ...
 
 
 class Catalog(Protocol):

@@ -15,6 +15,7 @@ from adapter_registry.domain.names import check_namespace, check_stage_name
 from adapter_registry.domain.process import Duty, Mode, Process
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
+MOST_GROUPS = 20
 _SECONDS = {"d": rules.DAY, "h": rules.HOUR, "m": 60}
 
 
@@ -73,7 +74,7 @@ class Approvals(Part):
     """`approvals`."""
 
     count: int = Field(ge=1, le=20)
-    from_: list[str] = Field(default=[], alias="from", max_length=20)
+    from_: list[str] = Field(default=[], alias="from", max_length=MOST_GROUPS)
     each_group: int = Field(default=0, ge=0, le=5)
     not_: list[Literal["author", "requester", "last-editor-of-evidence"]] = Field(
         default=["author", "requester", "last-editor-of-evidence"], alias="not"
@@ -113,7 +114,42 @@ class Rollback(Part):
     hold: bool = True
 
 
-PARTS = (From, Soak, Approvals, Freeze, Rollback)
+class Override(Part):
+    """`override`."""
+
+    who: str | list[str] = Field(default=[])
+    approvals: int = Field(ge=0, le=20)
+    reason: Literal["required"] = "required"
+    ticket: Literal["required", "optional"] = "required"
+    ttl: str = "24h"
+    rules_named_one_by_one: Literal[True] = True
+    never: list[str] = Field(default=list(rules.NEVER), max_length=100)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Override:
+        seconds(self.ttl)
+        if len(self.groups) > MOST_GROUPS:
+            raise PydanticCustomError("who", "at most 20 groups")
+        for each in self.groups:
+            _group(each)
+        if lacking := [rule for rule in rules.NEVER if rule not in self.never]:
+            text = f"never to hold {', '.join(rules.NEVER)}, and {lacking[0]} is missing"
+            raise PydanticCustomError("never", "{text}", {"text": text})
+        return self
+
+    @property
+    def groups(self) -> list[str]:
+        """`who`, as a list."""
+        return [self.who] if isinstance(self.who, str) else self.who
+
+    def overriding(self) -> rules.Overriding:
+        """As the domain has it."""
+        groups = tuple(dict.fromkeys(_group(each) for each in self.groups))
+        never = tuple(dict.fromkeys((*rules.NEVER, *self.never)))
+        return rules.Overriding(self.approvals, groups, self.ticket == "required", seconds(self.ttl), never)
+
+
+PARTS = (From, Soak, Approvals, Freeze, Rollback, Override)
 
 
 def process(
@@ -123,8 +159,7 @@ def process(
     approvals: Approvals | None,
     freeze: Freeze | None,
     rollback: Rollback | None,
-    reverify_every: str | None,
-    auto_promote: bool,
+    override: Override | None = None,
 ) -> Process:
     """The process that these parts of a document describe."""
     frozen, back = freeze or Freeze(), rollback or Rollback()
@@ -134,6 +169,5 @@ def process(
         approvals.approvals() if approvals else None,
         rules.Freezing(frozen.respect, frozen.rollback_exempt),
         rules.Rollbacks(back.window, back.reason == "required", back.hold),
-        auto_promote,
-        seconds(reverify_every) if reverify_every else None,
+        overriding=override.overriding() if override else None,
     )

@@ -73,7 +73,7 @@ class Merge:
 
     def compute(self, recipe: Recipe, scratch: Path, report: Report) -> dict[str, Any]:
         """See kind.Kind.compute."""
-        from adapter_registry.tensors.merge import merge  # noqa: PLC0415  numba, in the child alone
+        from adapter_registry.tensors.merge import merge  # noqa: PLC0415  slow, in the child alone
 
         told, options = _teller(scratch, report), options_of(recipe.options)
         return _outcome(merge(*inputs_of(recipe, scratch), options=options, progress=told))
@@ -149,7 +149,7 @@ def options_of(given: Mapping[str, Any]) -> Options:
     Raises:
         InvalidInput: one that there is not, or a value that it does not have.
     """
-    from adapter_registry.tensors.merge import Options, check_options  # noqa: PLC0415  numba, where it is needed
+    from adapter_registry.tensors.merge import Options, check_options  # noqa: PLC0415  slow, where it is needed
 
     unknown = sorted(given.keys() - DEFAULTS.keys())
     if unknown:

@@ -354,3 +354,9 @@ def _matches(hashed: str, password: str) -> bool:
         return PasswordHasher().verify(hashed, password.encode(errors=_ANY_TEXT))
     except (VerificationError, InvalidHashError):
         return False
+
+
+def denied(backend: Backend, action: str, subject: str, detail: dict[str, Any]) -> None:
+    """Record that somebody was refused for want of rights."""
+    with backend.catalog.writing() as tx:
+        tx.events.append(Entry(action, subject, Outcome.REFUSED, backend.actor, backend.clock(), detail))

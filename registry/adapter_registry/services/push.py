@@ -241,6 +241,7 @@ def _made(backend: Backend, tx: Transaction, making: Making, after: Callable[[Tr
         lineage=wish.lineage,
     )
     tx.versions.add(version, manifest=document)
+    tx.ancestry.made(version)
     after(tx, version)
     detail = {"digest": digest, "base": base, "semver": version.semver, "size": version.size}
     tx.events.append(Entry("push", version.reference, Outcome.DONE, backend.actor, version.created_at, detail))

@@ -120,6 +120,13 @@ def resolve(backend: Backend, *, reference: str) -> Version:
         return version_of(tx, parse(reference, namespace=backend.namespace))
 
 
+def derived(backend: Backend, *, reference: str) -> tuple[Version, ...]:
+    """What was made of a Version, directly or not, as far as whoever asks may see it; by adapter and number."""
+    with backend.catalog.reading() as tx:
+        found = tx.ancestry.descendants(version_of(tx, parse(reference, namespace=backend.namespace)))
+    return tuple(each for each in found if backend.asks.sees(each.adapter))[:PAGE]
+
+
 def scores(backend: Backend, *, reference: str) -> tuple[RecordedScore, ...]:
     """The scores of a Version, in the order they were recorded."""
     with backend.catalog.reading() as tx:

@@ -57,7 +57,8 @@ def freeze(
         if stage is not None:
             tx.stages.ladder().check(stage)
         stored = tx.requests.add_freeze(window)
-        detail = {"freeze": stored.id, "stage": stage, "begins": begins, "ends": ends, "zone": zone, "reason": reason}
+        when = {"begins": stored.begins, "ends": stored.ends, "zone": zone, "reason": stored.reason}
+        detail = {"freeze": stored.id, "stage": stage, **when}
         tx.events.append(Entry("freeze.add", stored.scope, Outcome.DONE, backend.actor, backend.clock(), detail))
     return stored
 

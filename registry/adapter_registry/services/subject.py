@@ -47,9 +47,18 @@ def gathered(
         base_scores=_scores(tx, version.base, at),
         at=moment,
         suites=_suites(tx, policy),
+        parents=_parents(tx, version, at) if policy.evals.against_parents else (),
+        revoked_ancestors=version.revoked_ancestors,
+        files=tuple(file.path for file in version.files),
         outcomes=lambda digest: _outcomes(backend, digest),
         serving=facts(backend, tx, version) if policy.serving else None,
     )
+
+
+def _parents(tx: Transaction, version: Version, at: str) -> tuple[Incumbent, ...]:
+    """Each version that it was made of, once; its scores count by its digest, whatever became of it."""
+    named = {each.digest: each for each in version.lineage.parents} if version.lineage else {}
+    return tuple(Incumbent(each.reference, digest, _scores(tx, digest, at)) for digest, each in named.items())
 
 
 def _scores(tx: Transaction, subject: Digest, at: str) -> tuple[RecordedScore, ...]:

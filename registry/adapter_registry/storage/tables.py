@@ -141,6 +141,21 @@ labels = Table(
     Column("value", String(256), nullable=False),
 )
 
+version_parents = Table(
+    "version_parents",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("parent_id", ForeignKey("versions.id"), primary_key=True, index=True),
+)
+
+# Of each withdrawn version, all that was made of it: asked with every version, and changed once in a while.
+revoked_ancestors = Table(
+    "revoked_ancestors",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("reference", String(210), primary_key=True),
+)
+
 tags = Table(
     "tags",
     metadata,

@@ -24,6 +24,7 @@ from adapter_registry.checkpoints.merged_from import LINEAGE, Input, Lineage, re
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_json
 from adapter_registry.domain.errors import InvalidInput, Notice, StoreFull
+from adapter_registry.tensors import merge_kernel
 from adapter_registry.tensors.dequantized import dequantized
 from adapter_registry.tensors.devices import check_name, device_of, memory_explained
 from adapter_registry.tensors.loaded import loaded
@@ -32,8 +33,10 @@ from adapter_registry.tensors.merge_config import config_changes
 from adapter_registry.tensors.merge_device import Lanes
 from adapter_registry.tensors.merge_layout import OutFile, copied, index_name, index_of, layout
 from adapter_registry.tensors.merge_methods import check_mergeable
-from adapter_registry.tensors.merge_plan import Decode, Plan, Weighed, plan_of, plan_of_peft
+from adapter_registry.tensors.merge_plan import Decode, Plan
+from adapter_registry.tensors.merge_planner import Weighed, plan_of
 from adapter_registry.tensors.merge_survival import Survived, kept_of, survived, warnings
+from adapter_registry.tensors.merge_through_peft import plan_of_peft
 from adapter_registry.tensors.merge_write import Written, aside, publish, write_files
 from adapter_registry.tensors.through_peft import merged
 
@@ -153,7 +156,7 @@ def merge(
         dry: plan and estimate only.
 
     Raises:
-        Unsupported: something cannot be merged, with every reason.
+        Unsupported: something cannot be merged, with every reason; or numba is not installed.
         Conflict: `out` exists.
         StoreFull: there is not enough space; nothing was left behind.
     """
@@ -277,6 +280,7 @@ class Task:
         self, out: Path, estimate: Estimate, progress: Progress, lanes: Lanes | None
     ) -> tuple[list[Written], dict[str, Tally]]:
         """Write everything."""
+        merge_kernel.load()
         out.parent.mkdir(parents=True, exist_ok=True)
         tallies = {name: Tally() for name in self.plan.edits}
         with aside(out, self.recipe()) as place:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
+from adapter_registry.domain.gate import judge
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.policy import (
@@ -14,6 +16,7 @@ from adapter_registry.domain.policy import (
     Comparison,
     Evals,
     Health,
+    Integrity,
     Margin,
     Matched,
     Policy,
@@ -25,6 +28,7 @@ from adapter_registry.domain.policy import (
 )
 from adapter_registry.domain.policy_file import LARGEST_TEXT, NOT_YET, read_policy, to_yaml
 from adapter_registry.domain.policy_lint import lint
+from tests.unit.domain.test_gate import V3
 
 FULL = """
 # what prod asks
@@ -144,7 +148,7 @@ class TestProblems:
             ({"metric": "a/b", "test": "non-inferior", "margin": "2"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "non-inferior", "margin": "nan%"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "superior", "confidence": 95}, "less than 1"),
-            ({"metric": "a/b", "test": "superior", "against": "best"}, "expected 'incumbent' or 'base'"),
+            ({"metric": "a/b", "test": "superior", "against": "best"}, "expected 'incumbent', 'base' or 'parents'"),
             ({"metric": "a/b", "test": "superior", "waive_if": "friday"}, "expected 'no-incumbent'"),
         ],
     )
@@ -215,3 +219,30 @@ def test_a_margin_is_absolute_or_a_share_of_the_other_side(margin, value, expect
 def test_the_document_is_canonical_json():
     assert to_json(PROD) == to_json(read_policy(FULL))
     assert json.loads(to_json(PROD)) == document(PROD)
+
+
+class TestIntegrity:
+    TEXT = "{apiVersion: adapters/v1, kind: StagePolicy, stage: prod, require: {integrity: {%s}}}"
+
+    def test_the_format_can_be_asked_for(self):
+        read = read_policy(self.TEXT % "format: safetensors")
+        assert read == Policy("prod", integrity=Integrity())
+        assert read_policy(to_yaml(read)) == read
+
+    @pytest.mark.parametrize("asked", ["signature: any-trusted-key", "scan: clean"])
+    def test_what_this_registry_cannot_know_is_refused_by_name(self, asked):
+        with pytest.raises(InvalidInput, match=f"{asked.partition(':')[0]}, not available in this release"):
+            read_policy(self.TEXT % f"format: safetensors, {asked}")
+
+    @pytest.mark.parametrize(
+        ("files", "passes"),
+        [
+            (("adapter_config.json", "adapter_model.safetensors"), True),
+            (("adapter_model.safetensors", "optimizer.PT"), False),
+            (("adapter_model.bin",), False),
+            (("adapter_config.json",), False),
+        ],
+    )
+    def test_nothing_that_a_loader_could_run_is_among_the_files(self, files, passes):
+        [finding] = judge(Policy("prod", integrity=Integrity()), replace(V3, files=files))
+        assert (finding.rule, finding.passes) == ("integrity format", passes)

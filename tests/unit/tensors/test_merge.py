@@ -230,12 +230,11 @@ from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.tensors import merge_write
 from adapter_registry.tensors.merge import Ingredient, Options, merge
 base, adapter, out = map(Path, sys.argv[1:])
-def slowly(self, file, write=merge_write._Writer.write):
+def slowly(*told, begin=merge_write.Pieces):
     print("begins", flush=True)
-    digest = write(self, file)
     import time; time.sleep(0.15)
-    return digest
-merge_write._Writer.write = slowly
+    return begin(*told)
+merge_write.Pieces = slowly
 record = read_base(base, cache=None, progress=lambda _: None)
 merge(record, base, [Ingredient(adapter)], out, options=Options(workers=1))
 """
@@ -263,9 +262,9 @@ class TestInterrupted:
         process.communicate()
         assert not out.exists()
         written = []
-        write = merge_write._Writer.write
+        begin = merge_write.Pieces
         monkeypatch.setattr(
-            merge_write._Writer, "write", lambda self, file: written.append(file.name) or write(self, file)
+            merge_write, "Pieces", lambda path, file, *told: written.append(file.name) or begin(path, file, *told)
         )
         merged = by_us(base, out, plain)
         assert 0 < len(written) < len(merged.files)
