@@ -1,6 +1,6 @@
 """The plugins against vLLM's official wheel, without its dependencies; the stand-in against the wheel's source.
 
-The wheel has 336 MB and is not downloaded by the tests. They look for it in a folder outside the repository, VLLM_WHEELS or:
+The wheel has 336 MB and is not downloaded by the tests, which look for it in VLLM_WHEELS or where this puts it:
 
     pip download --no-deps -d ~/.cache/adapter-registry/wheels vllm==0.33.0
 """
