@@ -26,7 +26,7 @@ DEFAULTS: Mapping[str, Any] = {
     "tolerance": None,
     "one_rank": False,
     "density": None,
-    "spread": 0.1,
+    "spread": None,
     "outliers": 0.01,
     "scale": 1.0,
     "election": "total",

@@ -56,6 +56,22 @@ def slerp(span: Span, how: How) -> Factored:
     return span.lifted(how.scale * (shares[0] * span.cores[0] + shares[1] * span.cores[1]))
 
 
+def multislerp(span: Span, how: How) -> Factored:
+    """λ · (Σ α_i ‖D_i‖) · the direction of Σ α_i · D_i / ‖D_i‖; α_i = w_i / Σ w_i, or w_i where not normalised.
+
+    mergekit's `multislerp` goes on to the tangent space at that direction, where the same weights sum to 0.
+    """
+    gram = span.inner()
+    lengths = np.sqrt(np.diag(gram))
+    alphas = np.asarray(how.weights) / (total(how.weights) if how.normalise else 1.0)
+    mean = alphas * np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    length = float(np.sqrt(max(float(mean @ gram @ mean), 0.0)))
+    if lengths.any() and length < 1e-8:
+        raise InvalidInput("these deltas cancel out on the sphere: they have no mean direction. linear takes them.")
+    mean = how.scale * float(alphas @ lengths) * mean / (length or 1.0)
+    return span.lifted(np.tensordot(mean, np.stack(span.cores), axes=1))
+
+
 def karcher(span: Span, how: How) -> Factored:
     """λ · (Σ α_i ‖D_i‖) · the weighted Riemannian mean of D_i / ‖D_i‖ on the sphere, α_i = w_i / Σ w_i.
 
@@ -88,15 +104,28 @@ def karcher(span: Span, how: How) -> Factored:
 def model_stock(span: Span, how: How) -> Factored:
     """λ · t · mean of D_i, t = N cos θ / (1 + (N - 1) cos θ), cos θ the mean cosine of two deltas. Equal weights only.
 
+    Where that divides by 0 (deltas that oppose each other), nothing is left.
+
     Source: Model Stock, arXiv:2403.19522 §4.
     """
-    n, weight = len(how.weights), equal(how.weights, "model_stock")
+    return _model_stock(span, how, "model_stock:paper", 0.0)
+
+
+def model_stock_mergekit(span: Span, how: How) -> Factored:
+    """Mergekit's `model_stock`: a product of two norms counts as at least 1e-6, which small modules do not reach."""
+    return _model_stock(span, how, "model_stock:mergekit", 1e-6)
+
+
+def _model_stock(span: Span, how: How, method: str, least: float) -> Factored:
+    n, weight = len(how.weights), equal(how.weights, method)
     gram = span.inner()
     lengths = np.sqrt(np.diag(gram))
-    cosines = gram / np.where(np.outer(lengths, lengths) == 0, 1, np.outer(lengths, lengths))
+    products = np.outer(lengths, lengths).clip(least)
+    cosines = np.divide(gram, products, out=np.zeros_like(gram), where=products > 0).clip(-1, 1)
     cosine = (float(cosines.sum()) - float(np.trace(cosines))) / (n * (n - 1)) if n > 1 else 1.0
-    t = n * cosine / (1 + (n - 1) * cosine)
-    return span.lifted(how.scale * weight * t / n * np.sum(span.cores, axis=0))
+    divisor = 1 + (n - 1) * cosine
+    t = n * cosine / divisor if abs(divisor) >= 1e-6 else 0.0
+    return span.lifted(how.scale * weight * t / n * np.sum(np.stack(span.cores), axis=0))
 
 
 def tsv_merge(span: Span, how: How) -> Factored:

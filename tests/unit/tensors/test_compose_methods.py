@@ -18,7 +18,16 @@ from adapter_registry.tensors.lowrank import Span
 
 SHAPE = (60, 44)
 EVERY = [(name, dialect) for name, dialects in METHODS.items() for dialect in dialects]
-WEIGHTLESS = ["ties:paper", "della:paper", "sce:mergekit", "model_stock:paper", "core-ties:paper", "knots-ties:paper"]
+WEIGHTLESS = [
+    "ties:paper",
+    "della:paper",
+    "sce:paper",
+    "sce:mergekit",
+    "model_stock:paper",
+    "model_stock:mergekit",
+    "core-ties:paper",
+    "knots-ties:paper",
+]
 
 
 def pairs_of(seed=0, count=3, shape=SHAPE, ranks=(4, 6, 3)):
