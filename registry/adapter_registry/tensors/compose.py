@@ -15,7 +15,7 @@ from adapter_registry.tensors.adapter_out import Adapter
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.base_weights import BaseWeights
 from adapter_registry.tensors.compose_methods import Method
-from adapter_registry.tensors.compose_module import Fitted, Wanted, composed, composed_rows, key_of
+from adapter_registry.tensors.compose_module import Fitted, Wanted, composed, composed_rows, key_of, sound
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_refusals import Part, refuse
 from adapter_registry.tensors.compose_rows import DoraRows, PairRows, Rows
@@ -136,7 +136,8 @@ class _Work:
         wanted = self.wanted
         if wanted.rank is None and wanted.tolerance is None and not self.method.whole:
             wanted = replace(wanted, rank=joint.rank)
-        made = [self._matrix(joint, expert, wanted) for expert in range(joint.first.experts)]
+        experts = range(joint.first.experts)
+        made = sound(joint.name, wanted.dtype, lambda: [self._matrix(joint, each, wanted) for each in experts])
         rank = max(each.rank for each in made)
         return [each.padded(rank) for each in made]
 

@@ -32,6 +32,7 @@ Core = Callable[[Span, How], Factored]
 """(deltas in their span, how) -> the composed delta by its singular values."""
 
 KARCHER_STEPS = 200
+CANCELLED = "these deltas cancel out on the sphere: they have no mean direction. linear takes them."
 
 
 def weighted_sum(span: Span, how: How) -> Factored:
@@ -67,7 +68,7 @@ def multislerp(span: Span, how: How) -> Factored:
     mean = alphas * np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     length = float(np.sqrt(max(float(mean @ gram @ mean), 0.0)))
     if lengths.any() and length < 1e-8:
-        raise InvalidInput("these deltas cancel out on the sphere: they have no mean direction. linear takes them.")
+        raise InvalidInput(CANCELLED)
     mean = how.scale * float(alphas @ lengths) * mean / (length or 1.0)
     return span.lifted(np.tensordot(mean, np.stack(span.cores), axes=1))
 
@@ -87,7 +88,10 @@ def karcher(span: Span, how: How) -> Factored:
     units = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=there)
     mean = alphas * units  # coefficients of the D_i
     for _ in range(KARCHER_STEPS):
-        mean = mean / (np.sqrt(mean @ gram @ mean) or 1.0)
+        length = np.sqrt(max(float(mean @ gram @ mean), 0.0))
+        if there.any() and length < 1e-8:
+            raise InvalidInput(CANCELLED)
+        mean = mean / (length or 1.0)
         cosines = np.clip((gram @ mean) * units, -1, 1)
         angles = np.arccos(cosines)
         sines = np.sqrt(np.maximum(1 - cosines**2, 0))

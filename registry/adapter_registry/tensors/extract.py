@@ -17,7 +17,7 @@ from adapter_registry.tensors.adapter_out import Adapter
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.base_weights import BaseWeights
 from adapter_registry.tensors.compose import Composition, fit_of
-from adapter_registry.tensors.compose_module import Fitted, Wanted, fit_dense, key_of
+from adapter_registry.tensors.compose_module import Fitted, Wanted, fit_dense, key_of, sound
 from adapter_registry.tensors.compose_rows import Difference, by_rows
 from adapter_registry.tensors.over_modules import Told, each_module
 from adapter_registry.tensors.sparsify import everything
@@ -186,4 +186,5 @@ class _Work:
         """The factors of what changed in a module; the difference is held whole while they are found."""
         rows = Difference(self.tuned.rows(change.tensor), self.base.rows(change.tensor))
         exact = by_rows([rows], [everything], lambda stack: stack[0])
-        return fit_dense(exact, self.wanted, key=key_of(self.seed, change.name))
+        key = key_of(self.seed, change.name)
+        return sound(change.name, self.wanted.dtype, lambda: [fit_dense(exact, self.wanted, key=key)])[0]

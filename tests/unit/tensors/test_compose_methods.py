@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.tensors import compose_dense as dense
 from adapter_registry.tensors.compose_methods import METHODS, find_method
-from adapter_registry.tensors.compose_module import Wanted, composed
+from adapter_registry.tensors.compose_module import Wanted, composed, sound
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_rows import ArrayRows
 from adapter_registry.tensors.layers import Pair
@@ -395,3 +395,49 @@ class TestRefusals:
         pairs = pairs_of(count=1)
         with pytest.raises(InvalidInput, match="--spread"):
             whole("della:mergekit", pairs, How((1.0,), keys=(1,), density=0.95, spread=0.1))
+
+    @pytest.mark.parametrize("text", ["linear", "ties:peft"])
+    @pytest.mark.parametrize("dtype", ["F16", "BF16"])
+    def test_auto_counts_what_rounding_to_half_precision_costs(self, text, dtype):
+        pairs, method = pairs_of(), find_method(text)[2]
+        how = how_of(pairs, **options_of(text))
+        exact = composed(pairs, method, how, Wanted(tolerance=0.3))
+        fitted = composed(pairs, method, how, Wanted(tolerance=exact.error / exact.norm * 1.001, dtype=dtype))
+        assert fitted.error <= exact.error * 1.001
+        with pytest.raises(InvalidInput, match="keep no error below"):
+            composed(pairs, method, how, Wanted(tolerance=1e-4, dtype=dtype))
+
+    @pytest.mark.parametrize("text", [":".join(each) for each in EVERY if each[0] != "slerp"])
+    def test_of_nothing_but_zeros_comes_nothing(self, text):
+        pairs = [Pair(np.zeros_like(p.up), p.down, p.scale) for p in pairs_of()]
+        fitted = composed(pairs, find_method(text)[2], how_of(pairs, **options_of(text)), Wanted(rank=2))
+        assert not fitted.up.any()
+        assert (fitted.rank, fitted.norm, fitted.error) == (2, 0.0, 0.0)
+
+
+def opposed():
+    [pair] = pairs_of(count=1)
+    return [pair, Pair(pair.up, pair.down, -pair.scale)]
+
+
+class TestOpposed:
+    @pytest.mark.parametrize("text", ["karcher", "multislerp"])
+    def test_deltas_that_cancel_out_have_no_mean_on_the_sphere(self, text):
+        with pytest.raises(InvalidInput, match="cancel out on the sphere"):
+            whole(text, opposed(), How((0.5, 0.5)))
+
+    @pytest.mark.parametrize("text", ["model_stock:paper", "model_stock:mergekit"])
+    def test_model_stock_of_them_is_nothing(self, text):
+        assert not whole(text, opposed(), How((1.0, 1.0))).any()
+
+
+class TestSound:
+    @pytest.mark.parametrize(("dtype", "size"), [("F32", 1e35), ("F16", 1e6)])
+    def test_numbers_too_large_for_the_type_are_refused_by_name(self, dtype, size):
+        pairs = [Pair(p.up, p.down, p.scale * size * size) for p in pairs_of()]
+
+        def fit():
+            return [composed(pairs, find_method("linear")[2], how_of(pairs), Wanted(rank=2, dtype=dtype))]
+
+        with pytest.raises(InvalidInput, match=r"q_proj: this delta has numbers too large for float"):
+            sound("q_proj", dtype, fit)
