@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
 from adapter_registry.tensors.arrays import Float32, as_stored
 
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
+_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Adapter:
     """All that a LoRA's folder holds.
 
     Attributes:
-        tensors: by the name they are saved under, float32.
+        tensors: by the name they are saved under, float32; counts whole.
         dtypes: stored type by name; `dtype` where nothing is said.
         dtype: of all other tensors.
         ranks: live name of each module or parameter -> its rank; alpha is the rank, so that every scale is 1.

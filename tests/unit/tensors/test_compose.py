@@ -19,7 +19,9 @@ from adapter_registry.tensors.compose_module import Wanted
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_refusals import Part
 from adapter_registry.tensors.loaded import loaded
-from tests.adapter_builders import adapter, llama
+from tests.adapter_builders import adapter, changed_tensors, llama
+from tests.unit.tensors.merging import by_peft
+from tests.unit.tensors.merging import loaded as merged_base
 from tests.unit.tensors.test_layers import deltas_of, gpt2, mixtral
 
 
@@ -277,8 +279,6 @@ class TestWhole:
 
         a = lora(llama_folder, tmp_path / "a", target_modules=["q_proj"], modules_to_save=["lm_head"])
         b = lora(llama_folder, tmp_path / "b", target_modules=["v_proj"], modules_to_save=["lm_head"])
-        from tests.adapter_builders import changed_tensors
-
         changed_tensors(b, lambda tensors: [t.mul_(0.5) for name, t in tensors.items() if "lm_head" in name])
         with pytest.raises(Unsupported, match=r"lm_head\.weight is saved whole in a and b, and differs; .*--base-path"):
             put_together(tmp_path / "no", llama_folder, [(a, 0.4), (b, 0.5)])
@@ -316,6 +316,46 @@ class TestWhole:
         names = load_file(tmp_path / "out" / "adapter_model.safetensors").keys()
         assert "base_model.model.model.layers.0.self_attn.v_proj.base_layer.bias" in names
         assert np.allclose(logits(base, tmp_path / "out"), logits(base, a), atol=1e-5)
+
+    def test_convolutions_and_batch_normalisations_with_their_counts(self, tmp_path):
+        from safetensors.torch import load_file
+
+        from tests.unit.checkpoints.test_intake_architectures import MODELS
+
+        def resnet(folder):
+            import torch
+
+            torch.manual_seed(0)
+            MODELS["resnet"]().save_pretrained(folder)
+            return folder
+
+        base, auto = resnet(tmp_path / "base"), "AutoModelForImageClassification"
+        from peft import LoraConfig
+
+        options = {"target_modules": ["convolution"], "modules_to_save": ["normalization"]}
+        a, b = (adapter(tmp_path / f"r{r}", base, LoraConfig(r=r, **options), auto=auto) for r in (4, 3))
+
+        def counted(tensors):
+            for name, tensor in tensors.items():
+                if name.endswith("num_batches_tracked"):
+                    tensor.fill_(7)
+                elif "lora_" in name:
+                    tensor.mul_(-2)
+
+        changed_tensors(b, counted)
+        made = put_together(tmp_path / "out", base, [(a, 0.7), (b, -0.3)], with_base=True)
+        assert any("the largest count of 2" in notice for notice in made.notices)
+        stored = load_file(tmp_path / "out" / "adapter_model.safetensors")
+        assert {int(t) for name, t in stored.items() if name.endswith("num_batches_tracked")} == {7}
+
+        def state(folder=None):
+            model = by_peft(base, folder, auto=auto) if folder else merged_base(base, auto)
+            return {name: value.double() for name, value in model.state_dict().items() if value.ndim}
+
+        before, one, other, found = state(), state(a), state(b), state(tmp_path / "out")
+        for name, weight in before.items():
+            expected = weight + 0.7 * (one[name] - weight) - 0.3 * (other[name] - weight)
+            assert np.allclose(found[name], expected, atol=1e-5), name
 
     def test_a_module_that_one_saves_whole_and_another_adds_to(self, tmp_path, llama_folder):
         a = lora(llama_folder, tmp_path / "a", target_modules=["q_proj"], modules_to_save=["v_proj"])
