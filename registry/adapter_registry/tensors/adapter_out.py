@@ -20,7 +20,7 @@ _BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8}
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """All that a LoRA's folder holds.
+    """All that an adapter's folder holds: a LoRA's, unless the config names another method.
 
     Attributes:
         tensors: by the name they are saved under, float32; counts whole.
@@ -47,7 +47,8 @@ def write_adapter(folder: Path, adapter: Adapter) -> None:
         for name, array in sorted(adapter.tensors.items())
     }
     write_safetensors(folder / WEIGHTS, arrays)
-    document = {**config_of(adapter.ranks), **adapter.config}
+    lora = {} if "peft_type" in adapter.config else config_of(adapter.ranks)
+    document = {**lora, **adapter.config}
     (folder / CONFIG).write_text(json.dumps(dict(sorted(document.items())), indent=2) + "\n")
     (folder / "README.md").write_text(adapter.readme)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from adapter_registry.domain.errors import Unsupported
 from adapter_registry.domain.lineage import ModuleFit
+from adapter_registry.tensors import compose_ia3
 from adapter_registry.tensors.adapter_out import Adapter
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.base_weights import BaseWeights
@@ -83,6 +84,9 @@ def compose(  # noqa: PLR0913  every option of a composition
     how = replace(how, weights=tuple(part.weight for part in parts))
     if method.normalise and how.normalise is None:
         how = replace(how, normalise=True)
+    if parts[0].adapter.config.peft_type == "IA3":
+        compose_ia3.check(method, ranked=wanted.rank is not None or wanted.tolerance is not None)
+        return Composition(*compose_ia3.compose_ia3(parts, how, base, wanted.dtype))
     joints, kept = joined(parts), whole(parts, base)
     work = _Work(parts, method, how, wanted, seed, base, device)
     made = list(each_module(joints, work.fitted, tell))
