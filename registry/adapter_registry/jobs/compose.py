@@ -196,13 +196,12 @@ def _composable(versions: Sequence[Version], options: Mapping[str, Any]) -> None
     from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415
     from adapter_registry.tensors.compose_refusals import COMPOSED, MIXED, NO_WEIGHT_DELTA, OTHER_METHODS  # noqa: PLC0415
 
-    if all(version.description.peft_type == "IA3" for version in versions):
+    kinds = {version.description.peft_type for version in versions}
+    if kinds == {"IA3"}:
         compose_ia3.check(find_method(options["method"])[2], ranked=options["rank"] is not None)
-
-    elif len(kinds := {version.description.peft_type for version in versions} & COMPOSED) > 1:
-        raise Unsupported(
-            f"these versions are {' and '.join(sorted(kinds))}; composing takes one method for all. {MIXED}"
-        )
+    elif len(kinds & COMPOSED) > 1:
+        told = " and ".join(sorted(kinds))
+        raise Unsupported(f"these versions are {told}; composing takes one method for all. {MIXED}")
     for version in versions:
         if version.revoked_because is not None:
             raise Revoked(f"{version.reference} was revoked: {version.revoked_because} It cannot be composed.")

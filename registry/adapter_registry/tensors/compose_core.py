@@ -182,6 +182,54 @@ def iso_cts(span: Span, how: How) -> Factored:
     return span.lifted(mean * both)
 
 
+def robust_merge(span: Span, how: How) -> Factored:
+    """λ · Σ w_i · trim(U_i·√S_i) · diag(c_i) · trim(√S_i·V_i'), D_i = U_i·S_i·V_i' and trim as TIES has it.
+
+    c_i lifts directions that the trim of √S·V' weakened: the k-th of D_i by s_ik = ‖row k‖₁ before / after, raised to at
+    least the 0.8 quantile of D_i's, over the mean of s_jk of all D_j that have k directions.
+
+    The paper's RobustMerge does this to lora_A and lora_B as they are stored and sums each over the tasks, so that each
+    B_i meets each A_j; here it is done to the singular directions of each delta, and deltas are summed.
+
+    Source: RobustMerge, arXiv:2502.17159 §4, with the fifth of its code.
+    """
+    prunings = [_pruned(span, core, how.share) for core in span.cores]
+    most = max(len(each[1]) for each in prunings)
+    lifts = np.full((len(prunings), most), np.nan)
+    for row, (_, lift, _) in zip(lifts, prunings, strict=True):
+        row[: len(lift)] = lift
+    there = ~np.isnan(lifts)
+    means = np.where(there, lifts, 0).sum(axis=0) / there.sum(axis=0).clip(1)
+    ups = [up * (w * lift / means[: len(lift)]) for w, (up, lift, _) in zip(how.weights, prunings, strict=True)]
+    up, down = np.concatenate(ups, axis=1), np.concatenate([each[2] for each in prunings])
+    pair = Pair((how.scale * up).astype(np.float32), down.astype(np.float32), 1.0)
+    whole = Span.of([pair])
+    return whole.lifted(whole.cores[0])
+
+
+def _pruned(span: Span, core: Float64, density: float) -> tuple[Float64, Float64, Float64]:
+    """(trimmed U·√S, how much each direction is lifted, trimmed √S·V')."""
+    u, values, v = _singular(core)
+    root = np.sqrt(values)
+    up, down = span.left.raised(u * root), span.right.raised(v.T * root).T
+    kept_up, kept_down = (_trimmed(each, density) for each in (up, down))
+    before, after = np.abs(down).sum(axis=1), np.abs(kept_down).sum(axis=1)
+    lift = np.divide(before, after, out=np.ones_like(before), where=after > 0)
+    if lift.size:
+        lift = np.maximum(lift, np.sort(lift)[int(0.8 * lift.size)])
+    return kept_up, lift, kept_down
+
+
+def _trimmed(factor: Float64, density: float) -> Float64:
+    count = int(density * factor.size)
+    if count >= factor.size:
+        return factor
+    kept = np.zeros(factor.size)
+    chosen = np.argsort(-np.abs(factor).ravel(), kind="stable")[:count]
+    kept[chosen] = factor.ravel()[chosen]
+    return kept.reshape(factor.shape)
+
+
 def in_core(method: Dense) -> Core:
     """An element-wise method on cores in the bases of the eigenvectors of Σ D_i·D_i' and Σ D_i'·D_i.
 

@@ -58,6 +58,7 @@ METHODS: Mapping[str, Mapping[str, Method]] = {
     "tsv-m": {"paper": _core(core.tsv_merge)},
     "iso-c": {"paper": _core(core.iso_c)},
     "iso-cts": {"paper": _core(core.iso_cts)},
+    "robustmerge": {"deltas": _core(core.robust_merge, "density")},
     "ties": {
         "paper": _entries(dense.ties_paper),
         "peft": _entries(dense.ties_peft, "election"),

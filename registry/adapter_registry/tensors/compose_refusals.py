@@ -15,6 +15,7 @@ COMPOSED = frozenset({"LORA", "IA3"})
 NO_WEIGHT_DELTA = {
     "alora": "it acts from an invocation's tokens on only: its delta is not the same for every token",
     "arrow": "it chooses among adapters token by token",
+    "bdlora": "its factors are the blocks of block-diagonal ones",
     "kasa": "it adds to a base whose smallest singular values are taken out",
     "lora_bias": "its delta has a bias beside the factors",
     "monteclora": "its factors are drawn anew in each pass",
@@ -52,7 +53,7 @@ def _variants(parts: Sequence[Part]) -> Iterator[Problem]:
                 fix = f"Leave it out: {NO_WEIGHT_DELTA[variant]}."
                 yield _bad(part, variant, "a LoRA whose delta is scale · B · A", variant, fix)
         if config.layer_replication:
-            fix = "Merge it instead: several of its layers share one weight of the base."
+            fix = "Load it beside its base: several of its layers share one weight."
             yield _bad(part, "layer_replication", "null", "ranges of layers", fix)
 
 

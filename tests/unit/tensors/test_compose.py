@@ -20,6 +20,7 @@ from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_refusals import Part
 from adapter_registry.tensors.loaded import loaded
 from tests.adapter_builders import adapter, changed_tensors, llama
+from tests.unit.checkpoints.test_intake_honest import LORAS
 from tests.unit.tensors.merging import by_peft
 from tests.unit.tensors.merging import loaded as merged_base
 from tests.unit.tensors.test_layers import deltas_of, gpt2, mixtral
@@ -364,6 +365,15 @@ class TestWhole:
             put_together(tmp_path / "no", llama_folder, [(a, 1.0), (b, 1.0)])
 
 
+UNUSUAL = {
+    "block-diagonal": "bdlora",
+    "kasa": "kasa",
+    "monteclora": "monteclora",
+    "qalora": "qalora",
+    "velora": "velora",
+}
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "told"),
@@ -371,11 +381,12 @@ class TestRefusals:
             ({"lora_bias": True}, "lora_bias"),
             ({"alora_invocation_tokens": [3, 4]}, "alora"),
             ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+            *((LORAS[name], told) for name, told in UNUSUAL.items()),
         ],
     )
     def test_what_has_no_plain_delta_is_refused_by_name(self, tmp_path, options, told):
         base = llama(tmp_path / "base", attention_bias="lora_bias" in options)
-        a = lora(base, tmp_path / "a", target_modules=["q_proj"], **options)
+        a = lora(base, tmp_path / "a", **{"target_modules": ["q_proj"], **options})
         with pytest.raises(Unsupported, match=told):
             put_together(tmp_path / "no", base, [(a, 1.0), (a, 1.0)])
         assert not (tmp_path / "no").exists()

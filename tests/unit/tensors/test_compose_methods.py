@@ -250,6 +250,22 @@ class TestCoreMethods:
 
         near(whole("tsv-m", pairs, how_of(pairs, weights)), polar(u) * s @ polar(v.T).T)
 
+    def test_robustmerge_trims_directions_and_lifts_the_weak_ones(self):
+        pairs, weights = pairs_of(), [0.7, -0.3, 1.1]
+        parts = []
+        for delta, pair in zip(deltas_of(pairs), pairs, strict=True):
+            u, s, v = (each for each in np.linalg.svd(delta, full_matrices=False))
+            root = np.sqrt(s[: pair.rank])
+            up, down = u[:, : pair.rank] * root, root[:, None] * v[: pair.rank]
+            cut = trimmed(down, 0.3)
+            lift = np.abs(down).sum(axis=1) / np.abs(cut).sum(axis=1)
+            parts.append((trimmed(up, 0.3), np.maximum(lift, np.sort(lift)[int(0.8 * pair.rank)]), cut))
+        expected = 0
+        for weight, (up, lift, down) in zip(weights, parts, strict=True):
+            means = np.array([np.mean([p[1][k] for p in parts if len(p[1]) > k]) for k in range(len(lift))])
+            expected = expected + weight * (up * (lift / means)) @ down
+        near(whole("robustmerge", pairs, how_of(pairs, weights, density=0.3)), expected)
+
     def test_iso_c_flattens_the_spectrum_of_the_sum(self):
         pairs = pairs_of()
         u, s, v = np.linalg.svd(sum(deltas_of(pairs)), full_matrices=False)
@@ -329,7 +345,7 @@ class TestLaws:
     def test_multiplying_b_by_ten_and_dividing_a_by_ten_changes_no_core_variant(self):
         pairs = pairs_of()
         turned = [Pair(pairs[0].up * 10, pairs[0].down / 10, pairs[0].scale), *pairs[1:]]
-        for text in ("core-ties:peft", "core-magnitude_prune", "knots-ties:mergekit"):
+        for text in ("core-ties:peft", "core-magnitude_prune", "knots-ties:mergekit", "robustmerge"):
             how = how_of(pairs, density=0.3)
             near(whole(text, turned, how), whole(text, pairs, how))
 
