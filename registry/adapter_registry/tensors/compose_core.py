@@ -185,8 +185,8 @@ def iso_cts(span: Span, how: How) -> Factored:
 def robust_merge(span: Span, how: How) -> Factored:
     """λ · Σ w_i · trim(U_i·√S_i) · diag(c_i) · trim(√S_i·V_i'), D_i = U_i·S_i·V_i' and trim as TIES has it.
 
-    c_i lifts directions that the trim of √S·V' weakened: the k-th of D_i by s_ik = ‖row k‖₁ before / after, raised to at
-    least the 0.8 quantile of D_i's, over the mean of s_jk of all D_j that have k directions.
+    c_i lifts directions that the trim of √S·V' weakened: the k-th of D_i by s_ik = ‖row k‖₁ before / after, raised to
+    at least the 0.8 quantile of D_i's, over the mean of s_jk of all D_j that have k directions.
 
     The paper's RobustMerge does this to lora_A and lora_B as they are stored and sums each over the tasks, so that each
     B_i meets each A_j; here it is done to the singular directions of each delta, and deltas are summed.
