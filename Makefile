@@ -10,7 +10,7 @@ BENCHMARKS := $(filter-out __init__ shapes servers mlflow_side mergekit_side,$(b
 TORCH_FLAGS := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help demo test check fix bench docs lock setup clean
+.PHONY: help demo test check fix bench docs vendor lock setup clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -48,6 +48,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 docs: setup ## write the pages that follow from the code
 	@$(BIN)/python -m docs.build
+
+vendor: setup ## fetch the scripts of the web pages anew, at the versions in web/vendor.py
+	$(BIN)/python web/vendor.py
 
 lock: setup ## write constraints.txt anew
 	env -u UV_FIND_LINKS $(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --no-annotate \

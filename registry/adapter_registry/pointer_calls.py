@@ -1,4 +1,4 @@
-"""The client's calls about what a stage points to: believed only when signed, newer than what was seen, and fresh."""
+"""The client's calls about where stages stand; what one points to is believed only when signed, newer and fresh."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from adapter_registry.asking import Asking
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import hex_of
 from adapter_registry.domain.errors import UntrustedPointer
+from adapter_registry.domain.overview import Overview, Standing, VersionTable
 from adapter_registry.domain.pointer import Pointer
 from adapter_registry.domain.reference import Kind, Reference, parse
 from adapter_registry.domain.stage import STAGES
 from adapter_registry.pointers import Pointers
-from adapter_registry.services import pointer, show
+from adapter_registry.services import overview, pointer, show
 
 
 class PointerCalls(Asking):
@@ -37,6 +38,18 @@ class PointerCalls(Asking):
         known = Pointers(self._settings.pointers, server=self._settings.url, key=self._settings.pointer_key)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return known.believe(given, adapter=adapter, stage=stage, now=now)
+
+    def overview(self, adapter: str) -> Overview:
+        """An adapter at a glance: card, stages, how its versions did by the metric recorded last."""
+        return self._ask(overview.overview, adapter=adapter)
+
+    def stages(self, adapter: str) -> tuple[Standing, ...]:
+        """Where each stage of an adapter stands, with open requests, holds and freezes."""
+        return self._ask(overview.stages, adapter=adapter)
+
+    def versions_table(self, adapter: str, *, before: int | None = None, limit: int = 50) -> VersionTable:
+        """A page of an adapter's versions beside the incumbent."""
+        return self._ask(overview.versions, adapter=adapter, before=before, limit=limit)
 
     def pointer_key(self) -> str:
         """The public key, in hex, that the registry signs pointers with."""

@@ -195,6 +195,12 @@ def migrations_folder() -> Path:
     return shipped if shipped.is_dir() else PACKAGE.parent.parent / "migrations"
 
 
+def web_folder() -> Path:
+    """Templates, styles and scripts of the pages, in a wheel or in a checkout."""
+    shipped = PACKAGE / "_web"
+    return shipped if shipped.is_dir() else PACKAGE.parent.parent / "web"
+
+
 def _reached(given: Mapping[str, str], login: Path) -> tuple[str | None, str | None]:
     """(server, token): of the environment, else of `adapters login`; an ADAPTERS_URL that is empty means neither."""
     url, token = given.get("ADAPTERS_URL"), given.get("ADAPTERS_TOKEN") or None

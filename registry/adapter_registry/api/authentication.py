@@ -11,11 +11,15 @@ import re
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from adapter_registry.api import sessions
 from adapter_registry.api.lookups import authenticated
+from adapter_registry.api.pages import sign_in
 from adapter_registry.api.problems import problem
+from adapter_registry.api.refusal import refusal
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import RegistryError, Unauthorised
 from adapter_registry.domain.ports import Backend
@@ -29,6 +33,11 @@ PUBLIC = (
     # Signing in by an OpenID provider: the client begins and ends it, the person's browser goes there and comes back.
     ("POST", r"/api/v1/sign-in/(browser|code)"),
     ("GET", r"/auth/[A-Za-z0-9_-]+"),
+    # The door of the web pages, and what it is painted with.
+    ("GET|HEAD", r"/"),
+    ("GET|HEAD|POST", r"/ui/sign-in"),
+    ("POST", r"/ui/sign-in/provider"),
+    ("GET|HEAD", r"/ui/static/.*"),
     # A pipeline shows its provider's token, which is verified in place of ours.
     ("POST", r"/api/v1/tokens/exchange"),
     # What Hub clients ask before they have a token, answered with nothing of the registry's.
@@ -64,20 +73,28 @@ class Authenticated:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        secret = _secret(Headers(scope=scope).get("authorization", ""))
+        headers = Headers(scope=scope)
+        secret = _secret(headers.get("authorization", ""))
+        if sessions.is_page(scope["path"]) and not secret:
+            secret = sessions.secret_in(headers.get("cookie", ""))
         principal, public = None, is_public(scope["method"], scope["path"])
         # A public route answers whatever token comes with it, and without the database: /health may not need it.
         if secret and not public:
             try:
                 principal = await self._authenticated(secret)
             except RegistryError as error:
-                await problem(error)(scope, receive, send)
+                await refusal(scope, error)(scope, receive, send)
                 return
         scope["state"]["principal"] = principal
         if principal is None and not public:
-            await _turned_away(scope, presented=bool(secret))(scope, receive, send)
+            await self._turned_away(scope, presented=bool(secret))(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _turned_away(self, scope: Scope, *, presented: bool) -> Response:
+        if sessions.is_page(scope["path"]):
+            return sign_in.turned_away(Request(scope))
+        return _turned_away(scope, presented=presented)
 
     async def _authenticated(self, secret: str) -> Principal | None:
         found = await authenticated(self._backend, secret)

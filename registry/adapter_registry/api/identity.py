@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from adapter_registry.api import sessions
 from adapter_registry.api.requests import base_url, body, json_body, server_of
 from adapter_registry.domain.errors import IdentityRefused, InvalidInput, RegistryError, Unsupported
 from adapter_registry.domain.sign_in import Provider
@@ -155,12 +156,24 @@ async def _come_back(request: Request) -> Response:
         left_with=request.cookies.get(COOKIE, ""),
         code=asked.get("code", ""),
     )
+    if secret := request.cookies.get(sessions.ATTEMPT):
+        return await _let_in(request, secret, code)
     text = (
         f"<p>Signed in as <strong>{escape(account.name)}</strong>. Type this code where you ran "
         f"<code>adapters login</code>:</p><p><strong id=code>{code}</strong></p>"
         "<p>If you did not run it yourself, close this page and give the code to nobody.</p>"
     )
     response = HTMLResponse(_PAGE.format(title="Signed in", text=text), headers=_PAGE_HEADERS)
+    response.delete_cookie(COOKIE, path=_place(request))
+    return response
+
+
+async def _let_in(request: Request, secret: str, code: str) -> Response:
+    """For the browser that began on a page: it has the secret itself, so nobody has a code to type."""
+    made = await run_in_threadpool(people.finish, server_of(request).backend, secret=secret, code=code)
+    response = RedirectResponse(sessions.root(request) + sessions.PAGES, status_code=303, headers=_PAGE_HEADERS)
+    sessions.begin(request, response, made.secret)
+    sessions.forget_attempt(request, response)
     response.delete_cookie(COOKIE, path=_place(request))
     return response
 

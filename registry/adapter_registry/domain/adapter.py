@@ -58,6 +58,16 @@ class Description:
         """Method and variant for people: `LORA (dora, rslora)`."""
         return f"{self.peft_type} ({', '.join(self.variant)})" if self.variant else self.peft_type
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What is worth a look before it is used, in a word or two each."""
+        found = {
+            "no effect": not self.nonzero,
+            "vocabulary resized": self.vocab_resized,
+            "shapes only": self.checked != "full",
+        }
+        return tuple(flag for flag, raised in found.items() if raised)
+
 
 @dataclass(frozen=True, slots=True)
 class File:

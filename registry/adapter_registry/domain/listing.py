@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import Event
+from adapter_registry.domain.overview import Trend
 from adapter_registry.domain.webhook import Delivery
+
+
+class Order(StrEnum):
+    """Of a list of adapters: by name, or those that got a version last first."""
+
+    NAME = "name"
+    NEWEST = "newest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,9 @@ class AdapterLine:
         size: bytes of the newest.
         pushed_at: when the newest was pushed.
         stages: stage -> version number it points to.
+        arrival: grows with each version that arrives anywhere: what the order `newest` goes by.
+        flags: what of the newest version is worth a look: `revoked` and those of Description.
+        trend: how its newest versions did, where that was asked for.
     """
 
     adapter: str
@@ -39,11 +51,14 @@ class AdapterLine:
     size: int
     pushed_at: str
     stages: dict[str, int]
+    arrival: int = 0
+    flags: tuple[str, ...] = ()
+    trend: Trend | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterPage:
-    """Some adapters by name; `next` is where the page after begins, None when this is the last."""
+    """Some adapters in the order asked for; `next` is where the page after begins, None when this is the last."""
 
     items: tuple[AdapterLine, ...]
     next: str | None
@@ -82,9 +97,11 @@ class Wanted:
         stage: only adapters with a version in this stage.
         base: only adapters whose newest version is locked to this Base.
         search: only names that contain this, in any case.
+        order: how they are sorted.
     """
 
     scopes: tuple[str, ...] = ("*",)
     stage: str | None = None
     base: Digest | None = None
     search: str | None = None
+    order: Order = Order.NAME

@@ -13,7 +13,7 @@ _HEX_ONLY = re.compile(r"[0-9a-f]{7,}", re.IGNORECASE)
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 
 RESERVED = frozenset({"head", "main", "refs", "latest", "sha256", "draft"})
-ADDRESSES = frozenset({"api", "auth", "datasets", "health", "kernels", "metrics", "ready", "spaces", "xet"})
+ADDRESSES = frozenset({"api", "auth", "datasets", "health", "kernels", "metrics", "ready", "spaces", "ui", "xet"})
 """What addresses of the server begin with: files of a namespace of that name could not be reached."""
 STAGE_NAMES = ("dev", "staging", "prod")
 DEFAULT_NAMESPACE = "default"

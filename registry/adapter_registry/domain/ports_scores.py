@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from adapter_registry.domain.digest import Digest
@@ -21,6 +21,15 @@ class ScoreRows(Protocol):
 
     def of(self, subject: Digest) -> tuple[RecordedScore, ...]:
         """In the order they were recorded, invalid ones included."""
+
+    def leading(self, latest: Mapping[str, int]) -> dict[str, list[tuple[int, RecordedScore]]]:
+        """Adapter -> (version number, score) of the metric that was recorded last among its newest versions.
+
+        In the order they were recorded, without invalid ones; `latest` is each adapter's newest number.
+        """
+
+    def last(self, subjects: Sequence[Digest], *, metric: str) -> dict[Digest, RecordedScore]:
+        """Subject -> its last valid score of a metric, of those that have one."""
 
     def invalidate(self, ids: Iterable[int], invalidation: Invalidation) -> None:
         """Mark scores; they are kept."""

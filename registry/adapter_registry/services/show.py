@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from adapter_registry.domain import selection
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.listing import AdapterLine, AdapterPage, EventPage, VersionPage, Wanted
+from adapter_registry.domain.listing import AdapterLine, AdapterPage, EventPage, Order, VersionPage, Wanted
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import Kind, parse
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.services import overview
 from adapter_registry.services.references import base_of, no_adapter, version_of
 
 PAGE = 1_000
 """Items of a page at most."""
 
 
-def adapters(
+def adapters(  # noqa: PLR0913  every way to narrow and order it
     backend: Backend,
     *,
     stage: str | None = None,
     base: str | None = None,
     search: str | None = None,
     where: str | None = None,
+    order: Order = Order.NAME,
+    trends: bool = False,
     after: str = "",
     limit: int = PAGE,
 ) -> AdapterPage:
-    """Adapters that whoever asks may read, by name, a page at a time.
+    """Adapters that whoever asks may read, a page at a time.
 
     Args:
         backend: the registry.
@@ -32,7 +37,9 @@ def adapters(
         base: only adapters whose newest version is locked to this Base.
         search: only names that contain this, in any case.
         where: only adapters whose newest version matches this filter, see `selection`: `rank<=16 and score.acc>0.5`.
-        after: the page after this name: `next` of the page before.
+        order: by name, or those that got a version last first.
+        trends: whether each line says how the newest versions did.
+        after: where the page begins: `next` of the page before.
         limit: at most this many, and at most 1,000.
 
     Raises:
@@ -42,16 +49,24 @@ def adapters(
     most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
         digest = base_of(tx, base).base.digest if base else None
-        wanted = Wanted(backend.asks.scopes, stage, digest, search)
+        wanted = Wanted(backend.asks.scopes, stage, digest, search, order)
         found: list[AdapterLine] = []
         while len(found) <= most:
             batch = tx.versions.adapters(wanted, after=after, limit=most + 1)
             found += [line for line in batch if chosen is None or _matches(tx, chosen, line)]
             if len(batch) <= most:
                 break
-            after = batch[-1].adapter
-    items = tuple(found[:most])
-    return AdapterPage(items, items[-1].adapter if len(found) > most else None)
+            after = _place(batch[-1], order)
+        items = tuple(found[:most])
+        if trends:
+            known = overview.trends(tx, items)
+            items = tuple(replace(line, trend=known.get(line.adapter)) for line in items)
+    return AdapterPage(items, _place(items[-1], order) if len(found) > most else None)
+
+
+def _place(line: AdapterLine, order: Order) -> str:
+    """Where a line stands in its list."""
+    return line.adapter if order is Order.NAME else str(line.arrival)
 
 
 def _matches(tx: Transaction, chosen: selection.Filter, line: AdapterLine) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
 
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.overview import RECENT
 from adapter_registry.domain.score import Invalidation, RecordedScore
 from adapter_registry.domain.suite import Suite
 from adapter_registry.storage.rows import from_text, insert_missing, to_text
-from adapter_registry.storage.tables import blobs, scores, suites
+from adapter_registry.storage.tables import adapters, blobs, scores, suites, versions
 
 
 class ScoreTable:
@@ -36,6 +37,47 @@ class ScoreTable:
         """See ports.ScoreRows.of."""
         query = select(scores).where(scores.c.subject == subject).order_by(scores.c.id)
         return tuple(_recorded(row) for row in self._connection.execute(query))
+
+    def leading(self, latest: Mapping[str, int]) -> dict[str, list[tuple[int, RecordedScore]]]:
+        """See ports.ScoreRows.leading."""
+        if not latest:
+            return {}
+        recent = or_(
+            *(and_(adapters.c.name == name, versions.c.number > number - RECENT) for name, number in latest.items())
+        )
+        counts = (recent, versions.c.removed_at.is_(None), scores.c.invalid.is_(None))
+        joined = adapters.join(versions, versions.c.adapter_id == adapters.c.id).join(
+            scores, scores.c.subject == versions.c.digest
+        )
+        newest = (
+            select(adapters.c.id.label("adapter_id"), func.max(scores.c.id).label("score"))
+            .select_from(joined)
+            .where(*counts)
+            .group_by(adapters.c.id)
+            .subquery()
+        )
+        lead = scores.alias()
+        query = (
+            select(adapters.c.name.label("adapter"), versions.c.number, scores)
+            .select_from(
+                joined.join(newest, newest.c.adapter_id == adapters.c.id).join(lead, lead.c.id == newest.c.score)
+            )
+            .where(*counts, scores.c.metric == lead.c.metric)
+            .order_by(scores.c.id)
+        )
+        found: dict[str, list[tuple[int, RecordedScore]]] = {}
+        for row in self._connection.execute(query):
+            found.setdefault(row.adapter, []).append((row.number, _recorded(row)))
+        return found
+
+    def last(self, subjects: Sequence[Digest], *, metric: str) -> dict[Digest, RecordedScore]:
+        """See ports.ScoreRows.last."""
+        query = (
+            select(scores)
+            .where(scores.c.subject.in_(subjects), scores.c.metric == metric, scores.c.invalid.is_(None))
+            .order_by(scores.c.id)
+        )
+        return {row.subject: _recorded(row) for row in self._connection.execute(query)}
 
     def invalidate(self, ids: Iterable[int], invalidation: Invalidation) -> None:
         """See ports.ScoreRows.invalidate."""

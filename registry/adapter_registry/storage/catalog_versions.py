@@ -30,7 +30,7 @@ from sqlalchemy import (
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lineage import Lineage
-from adapter_registry.domain.listing import AdapterLine, Wanted
+from adapter_registry.domain.listing import AdapterLine, Order, Wanted
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import adapters, blobs, labels, stages, tags, version_files, versions
 
@@ -118,7 +118,7 @@ class VersionTable:
             .join(adapters, adapters.c.id == versions.c.adapter_id)
             .join(version_files, version_files.c.version_id == versions.c.id)
             .group_by(*_COLUMNS, kept.c.versions)
-            .order_by(adapters.c.name)
+            .order_by(adapters.c.name if (wanted or Wanted()).order is Order.NAME else versions.c.id.desc())
         )
         rows = self._connection.execute(query).all()
         pointers = self._pointers([row.adapter for row in rows])
@@ -129,11 +129,16 @@ class VersionTable:
         query = (
             select(versions.c.adapter_id, func.max(versions.c.id).label("newest"), func.count().label("versions"))
             .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(versions.c.removed_at.is_(None), adapters.c.name > after, _within(wanted.scopes))
+            .where(versions.c.removed_at.is_(None), _within(wanted.scopes))
             .group_by(versions.c.adapter_id, adapters.c.name)
-            .order_by(adapters.c.name)
             .limit(limit)
         )
+        if wanted.order is Order.NAME:
+            query = query.where(adapters.c.name > after).order_by(adapters.c.name)
+        else:
+            newest = func.max(versions.c.id)
+            query = query.order_by(newest.desc())
+            query = query.having(newest < int(after)) if after.isdigit() else query
         if wanted.search:
             query = query.where(adapters.c.folded.contains(wanted.search.casefold(), autoescape=True))
         if wanted.stage:
@@ -391,4 +396,6 @@ def _line(row: Any, pointers: dict[str, int]) -> AdapterLine:
         size=int(row.size),
         pushed_at=row.created_at,
         stages=pointers,
+        arrival=row.id,
+        flags=(*(("revoked",) if row.revoked_because is not None else ()), *description.flags),
     )

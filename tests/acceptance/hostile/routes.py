@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapter_registry.api import pages
 from adapter_registry.operations import OPERATIONS, Operation
 
 ADAPTER = "/api/v1/adapters/{adapter_namespace}/{adapter_name}"
@@ -38,6 +39,7 @@ class Places:
             "path": "README.md",
             "digest": "0" * 64,
             "stage": "dev",
+            "number": "1",
             "name": "good",
             "account": "victor",
             "token": "000000000000",
@@ -189,6 +191,16 @@ NATIVE = [
     Route("files", "GET", f"{ADAPTER}/versions/{{selector}}/files/adapter_config.json"),
     Route("blobs", "PUT", f"{ADAPTER}/blobs/{{digest}}", lambda _: b"bytes"),
 ]
+PAGES = [
+    *(Route(f"page:{page.path}", "GET", f"/ui{page.path}") for page in pages.PAGES),
+    *(
+        Route(
+            f"page:{page.path}", "POST", f"/ui{page.path}", lambda _: b"reason=x", "application/x-www-form-urlencoded"
+        )
+        for page in pages.PAGES
+        if page.sent
+    ),
+]
 OPEN = [
     Route("health", "GET", "/health"),
     Route("ready", "GET", "/ready"),
@@ -199,6 +211,11 @@ OPEN = [
 ]
 GREETINGS = ("hub:harnesses", "hub:telemetry", "hub:validate-yaml")
 """What Hub clients ask without a token."""
-CLOSED = [*NATIVE, *(route for route in HUB if route.name not in GREETINGS), Route("metrics", "GET", "/metrics")]
-ABOUT_ADAPTERS = [route for route in (*NATIVE, *HUB) if set(PLACES_OF_ADAPTERS) & set(route.places)]
+CLOSED = [
+    *NATIVE,
+    *PAGES,
+    *(route for route in HUB if route.name not in GREETINGS),
+    Route("metrics", "GET", "/metrics"),
+]
+ABOUT_ADAPTERS = [route for route in (*NATIVE, *PAGES, *HUB) if set(PLACES_OF_ADAPTERS) & set(route.places)]
 ABOUT_VERSIONS = [route for route in ABOUT_ADAPTERS if {"selector", "rev"} & set(route.places)]

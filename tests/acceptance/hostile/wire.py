@@ -95,11 +95,14 @@ def proper(answer: Answer, method: str, target: str | bytes) -> Answer:
     assert 200 <= answer.status < 500, shown
     assert "x-request-id" in answer.headers, shown
     assert answer.headers.get("x-content-type-options") == "nosniff", shown
-    assert not answer.headers.get("content-type", "").startswith("text/html"), shown
     assert b"Traceback" not in answer.body, shown
+    path = target.decode("latin-1") if isinstance(target, bytes) else target
+    if unquote(path).startswith("/ui/"):
+        assert "default-src 'none'" in answer.headers.get("content-security-policy", ""), shown
+        return answer
+    assert not answer.headers.get("content-type", "").startswith("text/html"), shown
     if answer.status < 400 or method == "HEAD":
         return answer
-    path = target.decode("latin-1") if isinstance(target, bytes) else target
     if unquote(path.partition("?")[0]).startswith("/api/v1/"):
         native(answer, shown)
     else:

@@ -1,0 +1,80 @@
+"""The page of one adapter: stages, card, how to get it, its versions."""
+
+from __future__ import annotations
+
+from adapter_registry.api.pages.page import Answer, Ask, Page, Shown, Unchanged
+from adapter_registry.domain.digest import of_json
+from adapter_registry.domain.overview import Overview, Standing
+from adapter_registry.domain.stage import STAGES
+from adapter_registry.operations import to_wire
+from adapter_registry.services import overview
+
+LINES = 50
+
+
+def show(ask: Ask) -> Answer:
+    """An adapter at a glance, and a page of its versions."""
+    seen = ask.call(overview.overview, adapter=ask.adapter)
+    table = ask.call(overview.versions, adapter=ask.adapter, before=ask.before(), limit=LINES)
+    values = {
+        "adapter": ask.adapter,
+        "seen": seen,
+        "table": table,
+        "snippets": snippets(
+            ask.adapter, in_prod=seen.shown.number != seen.latest.number or _in_prod(seen), at=ask.address
+        ),
+        "first": ask.before() is None,
+        **_strip(ask, seen.standings),
+    }
+    return Shown("adapter.html", values)
+
+
+def strip(ask: Ask) -> Answer:
+    """Where its stages stand, for the part of the page that looks after itself."""
+    standings = ask.call(overview.stages, adapter=ask.adapter)
+    values = {"adapter": ask.adapter, **_strip(ask, standings)}
+    if values["mark"] == ask.query.get("seen"):
+        return Unchanged()
+    return Shown("parts/stage-strip.html", values)
+
+
+def _strip(ask: Ask, standings: tuple[Standing, ...]) -> dict[str, object]:
+    mark = of_json(to_wire(standings).decode()).partition(":")[2][:16]
+    promotable = [stage for stage in STAGES if ask.may(f"promote:{stage}", ask.adapter)]
+    return {"standings": standings, "mark": mark, "promotable": promotable}
+
+
+def _in_prod(seen: Overview) -> bool:
+    return seen.standings[-1].move is not None
+
+
+def snippets(adapter: str, *, in_prod: bool, at: str) -> tuple[tuple[str, str], ...]:
+    """(tool, what to type) that get an adapter: what is in prod, or its newest version while nothing is."""
+    selector = STAGES[-1] if in_prod else "main"
+    reference = f"{adapter}@{selector}" if in_prod else adapter
+    folder = adapter.partition("/")[2]
+    return (
+        ("CLI", f"export ADAPTERS_URL={at}\nadapters pull {reference} ./{folder}"),
+        (
+            "Python",
+            f'from adapter_registry.client import connect\n\npulled = connect().pull("{reference}", "./{folder}")',
+        ),
+        ("hf", f"export HF_ENDPOINT={at}\nhf download {adapter} --revision {selector} --local-dir ./{folder}"),
+        (
+            "vLLM",
+            f"export HF_ENDPOINT={at}/~{selector}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}"
+            if in_prod
+            else f"export HF_ENDPOINT={at}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}",
+        ),
+        (
+            "PEFT",
+            f'# HF_ENDPOINT={at}\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base, "{adapter}", '
+            f'revision="{selector}")',
+        ),
+    )
+
+
+PAGES = (
+    Page("/adapters/{adapter_namespace}/{adapter_name}", show),
+    Page("/adapters/{adapter_namespace}/{adapter_name}/stages", strip),
+)

@@ -1,0 +1,49 @@
+"""The list of adapters."""
+
+from __future__ import annotations
+
+from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
+from adapter_registry.domain.errors import InvalidInput, RegistryError
+from adapter_registry.domain.listing import AdapterPage, Order
+from adapter_registry.domain.stage import STAGES
+from adapter_registry.services import base, show
+
+LINES = 50
+
+
+def listing(ask: Ask) -> Answer:
+    """Everything that the caller may read, a page at a time; all that narrows it stands in the address."""
+    query = ask.query
+    wanted = {name: query.get(name, "").strip() for name in ("q", "where", "stage", "base")}
+    order = Order(query["sort"]) if query.get("sort") in set(Order) else Order.NEWEST
+    found, error = AdapterPage((), None), None
+    try:
+        if wanted["stage"] and wanted["stage"] not in STAGES:
+            raise InvalidInput(f"{wanted['stage'][:40]!r} is not a stage; choose one of {', '.join(STAGES)}.")
+        found = ask.call(
+            show.adapters,
+            stage=wanted["stage"] or None,
+            base=wanted["base"] or None,
+            search=wanted["q"] or None,
+            where=wanted["where"] or None,
+            order=order,
+            trends=True,
+            after=query.get("after", ""),
+            limit=LINES,
+        )
+    except RegistryError as refused:
+        error = refused
+    kept = {**wanted, "sort": order.value if "sort" in query else ""}
+    values = {
+        "found": found,
+        "error": error,
+        "kept": kept,
+        "order": order.value,
+        "narrowed": any(wanted.values()),
+        "first": not query.get("after"),
+        "bases": ask.call(base.known),
+    }
+    return Shown("adapters.html", values, status=error.status if error else 200)
+
+
+PAGES = (Page("/adapters", listing),)

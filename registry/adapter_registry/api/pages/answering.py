@@ -1,0 +1,148 @@
+"""Between the web and a page: forms and their token, refusals as sentences, headers, what was said before."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from adapter_registry.api import sessions
+from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, View
+from adapter_registry.api.pages.rendering import render
+from adapter_registry.api.requests import asks, backend_of, base_url, body, server_of
+from adapter_registry.domain.errors import InvalidInput, RegistryError
+from adapter_registry.domain.untrusted import has_nul
+
+LARGEST_FORM = 1_000_000
+SAID = "adapters_said"
+"""A cookie with the sentence that the next page begins with."""
+HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+}
+NAVIGATION = (("Adapters", "/ui/adapters"),)
+
+
+def routed(page: Page) -> Callable[[Request], Awaitable[Response]]:
+    """The route of a page. A form without this session's token never reaches the page."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            if request.method == "POST":
+                return await _shown(request, page.sent or page.view, await form_of(request))
+            return await _shown(request, page.view, {})
+        except RegistryError as error:
+            return refused(request, error)
+
+    return answer
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """What a form of this session holds; raises Forbidden for one that it did not make."""
+    form = await fields(request)
+    sessions.require_own_form(request, form.pop(sessions.FORM_FIELD, ""))
+    return form
+
+
+async def fields(request: Request) -> dict[str, str]:
+    """The fields of a form; raises InvalidInput for what is none."""
+    try:
+        text = (await body(request, limit=LARGEST_FORM)).decode()
+        form = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=1000))
+    except ValueError as error:
+        raise InvalidInput("what was sent is not a form.") from error
+    if has_nul(form):
+        raise InvalidInput("a field holds a NUL character, which nothing here may have.")
+    return form
+
+
+async def _shown(request: Request, view: View, form: Mapping[str, str]) -> Response:
+    if has_nul(dict(request.query_params)) or has_nul(dict(request.path_params)):
+        raise InvalidInput("the address holds a NUL character, which nothing here may have.")
+    ask = Ask(
+        backend=backend_of(request),
+        path=request.url.path,
+        places=request.path_params,
+        query=dict(request.query_params),
+        form=form,
+        partial="hx-request" in request.headers,
+        address=base_url(request),
+    )
+    return response_to(request, await run_in_threadpool(_rendered, request, view, ask))
+
+
+def _rendered(request: Request, view: View, ask: Ask) -> Answer | HTMLResponse:
+    """Rendering is done in the page's thread, too: of a long table it takes as long as asking for it."""
+    answer = view(ask)
+    return html(request, answer.template, answer.values, status=answer.status) if isinstance(answer, Shown) else answer
+
+
+def response_to(request: Request, answer: Answer | HTMLResponse) -> Response:
+    """The response that an answer means; a script is told where to go by a header."""
+    if isinstance(answer, HTMLResponse):
+        return answer
+    if isinstance(answer, Unchanged):
+        return Response(status_code=204, headers=HEADERS)
+    if isinstance(answer, Shown):
+        return html(request, answer.template, answer.values, status=answer.status)
+    return _moved(request, answer)
+
+
+def _moved(request: Request, answer: Moved) -> Response:
+    to = sessions.root(request) + answer.to
+    if "hx-request" in request.headers:
+        response = Response(status_code=204, headers={**HEADERS, "hx-redirect": to})
+    else:
+        response = RedirectResponse(to, status_code=303, headers=HEADERS)
+    if answer.said:
+        kept = base64.urlsafe_b64encode(answer.said[:500].encode()).decode()
+        response.set_cookie(SAID, kept, max_age=60, path=f"{sessions.root(request)}/ui", httponly=True, samesite="lax")
+    return response
+
+
+def html(request: Request, template: str, values: Mapping[str, Any], *, status: int = 200) -> HTMLResponse:
+    """A template as a response, with what every page knows."""
+    root, said = sessions.root(request), _said(request)
+    common = {
+        "root": root,
+        "path": request.url.path,
+        "who": asks(request),
+        "csrf": sessions.form_token(request),
+        "now": server_of(request).backend.clock(),
+        "navigation": NAVIGATION,
+        "said": said,
+        "search": request.query_params.get("q", ""),
+    }
+    response = HTMLResponse(render(template, {**common, **values}), status_code=status, headers=HEADERS)
+    if said:
+        response.delete_cookie(SAID, path=f"{root}/ui")
+    return response
+
+
+def _said(request: Request) -> str:
+    """What the page before wanted to be said on this one."""
+    if "hx-request" in request.headers:
+        return ""
+    try:
+        return base64.urlsafe_b64decode(request.cookies.get(SAID, "")).decode()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def refused(request: Request, error: RegistryError) -> Response:
+    """A refusal as a page, or as a part where a script asked for one."""
+    template = "parts/refusal.html" if "hx-request" in request.headers else "error.html"
+    return html(request, template, {"error": error}, status=error.status)

@@ -1,0 +1,138 @@
+"""What a page is made of: who asks and what, what is shown, and where it leads.
+
+A page is a synchronous function of an `Ask`, carried out in a thread. It asks the registry through `Ask.call`, which
+asks for the same rights as the native API does; it knows no rows, no rules and no cookies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote, urlencode
+
+from adapter_registry.api.native import require
+from adapter_registry.domain.access import Principal
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.ports import Backend
+from adapter_registry.operations import BY_FUNCTION
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question for a page.
+
+    Attributes:
+        backend: the registry on behalf of who asks.
+        path: the address, below the server's root.
+        places: what stands in the places of the route.
+        query: what stands behind the `?`, the last of each name.
+        form: what was sent by a form; empty for a GET.
+        partial: whether a script asks for a part of a page, not a browser for a whole one.
+        address: how this server is reached, `https://adapters.example.org`: for snippets that people copy.
+    """
+
+    backend: Backend
+    path: str
+    places: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
+    partial: bool = False
+    address: str = ""
+
+    @property
+    def who(self) -> Principal:
+        """Who asks."""
+        return self.backend.asks
+
+    @property
+    def adapter(self) -> str:
+        """The adapter that the address names."""
+        return f"{self.places['adapter_namespace']}/{self.places['adapter_name']}"
+
+    @property
+    def reference(self) -> str:
+        """The version that the address names."""
+        return f"{self.adapter}@v{self.number('number')}"
+
+    def number(self, place: str) -> int:
+        """A whole number in the address; raises InvalidInput for anything else."""
+        text = self.places[place]
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise InvalidInput(f"{text[:40]!r} is not a number, as the address of this page has one.")
+        return int(text)
+
+    def before(self, name: str = "before") -> int | None:
+        """Where a page of a list by number begins, from the query; None for its start."""
+        text = self.query.get(name, "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+    def call(self, function: Callable[P, T], **given: Any) -> T:
+        """What an operation answers, if who asks may ask it.
+
+        Raises:
+            NotFound: what it is about is not theirs to see; the text is that of what does not exist.
+            Forbidden: they see it and may not do this.
+        """
+        require(BY_FUNCTION[function], self.backend, given)
+        carried_out: Callable[..., T] = function
+        return carried_out(self.backend, **given)
+
+    def may(self, verb: str, adapter: str | None = None) -> bool:
+        """Whether a button for it makes sense."""
+        return self.who.may(verb, adapter)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A page to show: its template and what stands in it."""
+
+    template: str
+    values: Mapping[str, Any]
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Where to go on, with a sentence that says what was done."""
+
+    to: str
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Nothing new since what is shown already: the answer to a part that looks after itself."""
+
+
+Answer = Shown | Moved | Unchanged
+View = Callable[[Ask], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A route of the web pages.
+
+    Attributes:
+        path: below `/ui`, with places in braces.
+        view: what answers a GET.
+        sent: what answers a form sent to the same address; None where there is none.
+    """
+
+    path: str
+    view: View
+    sent: View | None = None
+
+
+def of_adapter(adapter: str, *parts: object) -> str:
+    """The address of a page about an adapter."""
+    return "/".join(["/ui/adapters", *(quote(str(part), safe="/@") for part in (adapter, *parts))])
+
+
+def with_query(path: str, **values: object) -> str:
+    """An address with a query; what is None or empty is left out."""
+    kept = {name: value for name, value in values.items() if value not in (None, "")}
+    return f"{path}?{urlencode(kept)}" if kept else path

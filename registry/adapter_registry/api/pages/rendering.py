@@ -1,0 +1,111 @@
+"""From values to HTML: templates with everything escaped, and the few words that they are spoken in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from adapter_registry.api.pages import page
+from adapter_registry.api.pages.card import rendered
+from adapter_registry.domain.digest import hex_of, short
+from adapter_registry.domain.overview import Against
+from adapter_registry.domain.stage import STAGES
+from adapter_registry.settings import web_folder
+
+_STEPS = ((31_557_600, "y"), (2_629_800, "mo"), (604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "min"))
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+@cache
+def environment() -> Environment:
+    """Jinja's environment: autoescape for everything, and a name that is not there is a defect."""
+    made = Environment(
+        loader=FileSystemLoader(web_folder() / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"ago": ago, "bytes": size, "moment": moment, "short": short, "hex": hex_of, "figure": figure}
+    made.filters |= {"leaning": leaning, "rough": rough, "signed": signed}
+    made.filters |= {"card": lambda text: Markup(rendered(text)), "points": points}  # noqa: S704
+    made.globals |= {"of_adapter": page.of_adapter, "with_query": page.with_query, "STAGES": STAGES}
+    made.globals["static"] = asset
+    return made
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A template with its values."""
+    return environment().get_template(template).render(values)
+
+
+@cache
+def asset(name: str) -> str:
+    """The address of a file of web/static, which changes with its bytes: browsers may keep it for ever."""
+    digest = hashlib.sha256((web_folder() / "static" / name).read_bytes()).hexdigest()
+    return f"/ui/static/{name}?{digest[:12]}"
+
+
+def ago(at: str, now: str) -> str:
+    """How long before `now` a moment was: `3 h ago`; a moment to come: `in 3 h`."""
+    seconds = (_parsed(now) - _parsed(at)).total_seconds()
+    told = next((f"{abs(seconds) // step:.0f} {unit}" for step, unit in _STEPS if abs(seconds) >= step), "")
+    if not told:
+        return "just now"
+    return f"{told} ago" if seconds > 0 else f"in {told}"
+
+
+def moment(at: str) -> str:
+    """A moment in full, to the second: `2026-03-01 14:30:05 UTC`."""
+    return _parsed(at).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _parsed(at: str) -> datetime:
+    found = datetime.fromisoformat(at)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def size(count: float) -> str:
+    """Bytes for people: `16.4 MB`, in steps of a thousand."""
+    number, unit = float(count), 0
+    while number >= 999.5 and unit < len(_UNITS) - 1:
+        number, unit = number / 1000, unit + 1
+    return f"{number:.0f} {_UNITS[unit]}" if unit == 0 or number >= 99.95 else f"{number:.1f} {_UNITS[unit]}"
+
+
+def figure(value: float | None) -> str:
+    """A measured value, in four digits."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, in three digits."""
+    return f"{value:+.3g}".replace("-", "−")
+
+
+def rough(value: float) -> str:
+    """The width of an interval, in two digits."""
+    return f"{value:.2g}"
+
+
+def leaning(beside: Against) -> str:
+    """Whether a difference is `good` or `bad`; `quiet` while its interval holds both."""
+    difference, width = beside.difference or 0.0, beside.half_width or 0.0
+    return "good" if difference > width else "bad" if difference < -width else "quiet"
+
+
+def points(values: list[float], width: int = 84, height: int = 22, margin: int = 3) -> str:
+    """Where the corners of a small line chart lie, as SVG's `points`."""
+    low, high = min(values), max(values)
+    span, across = (high - low) or 1.0, max(len(values) - 1, 1)
+    places = (
+        (margin + i * (width - 2 * margin) / across, height - margin - (value - low) / span * (height - 2 * margin))
+        for i, value in enumerate(values)
+    )
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)

@@ -1,0 +1,136 @@
+"""Overviews: an adapter at a glance, and the table of its versions beside the incumbent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapter_registry.domain import lock
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.errors import NotFound
+from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.lock import Level
+from adapter_registry.domain.overview import (
+    Overview,
+    Standing,
+    Trend,
+    VersionLine,
+    VersionTable,
+    against,
+    trend_of,
+)
+from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.stage import STAGES
+from adapter_registry.services.judgement import frozen
+from adapter_registry.services.references import no_adapter
+
+LONGEST_CARD = 256 * 1024
+MOST_LINES = 200
+_CARD = "README.md"
+
+
+def trends(tx: Transaction, lines: Sequence[AdapterLine]) -> dict[str, Trend]:
+    """Adapter -> how its newest versions did, of those that anything was measured of."""
+    found = tx.scores.leading({line.adapter: line.latest for line in lines})
+    return {adapter: trend for adapter, scored in found.items() if (trend := trend_of(scored))}
+
+
+def overview(backend: Backend, *, adapter: str) -> Overview:
+    """An adapter at a glance: its card, where its stages stand and since when, how its versions did.
+
+    Raises:
+        NotFound: there is no such adapter.
+    """
+    with backend.catalog.reading() as tx:
+        latest = _latest(tx, adapter)
+        shown = tx.versions.staged(adapter, STAGES[-1]) or latest
+        standings = tuple(_standing(backend, tx, adapter, stage) for stage in STAGES)
+        trend = trend_of(tx.scores.leading({adapter: latest.number}).get(adapter, ()))
+    return Overview(adapter, latest, shown, _card(backend, shown), standings, trend)
+
+
+def stages(backend: Backend, *, adapter: str) -> tuple[Standing, ...]:
+    """Where the stages of an adapter stand, lowest first."""
+    with backend.catalog.reading() as tx:
+        _latest(tx, adapter)
+        return tuple(_standing(backend, tx, adapter, stage) for stage in STAGES)
+
+
+def versions(backend: Backend, *, adapter: str, before: int | None = None, limit: int = 50) -> VersionTable:
+    """Versions of an adapter, newest first, a page at a time, with their leading metric beside the incumbent's.
+
+    The incumbent is what holds the highest stage that points anywhere.
+
+    Args:
+        backend: the registry.
+        adapter: `namespace/name`.
+        before: the page after this number: `next` of the page before.
+        limit: at most this many, and at most 200.
+
+    Raises:
+        NotFound: there is no such adapter.
+    """
+    most = min(max(limit, 1), MOST_LINES)
+    with backend.catalog.reading() as tx:
+        latest = _latest(tx, adapter)
+        found = tx.versions.all_of(adapter, before=before, limit=most + 1)
+        trend = trend_of(tx.scores.leading({adapter: latest.number}).get(adapter, ()))
+        metric = trend.metric if trend else ""
+        incumbent = next((held for stage in reversed(STAGES) if (held := tx.versions.staged(adapter, stage))), None)
+        asked = [version.digest for version in (*found, *([incumbent] if incumbent else []))]
+        scores = tx.scores.last(asked, metric=metric) if metric else {}
+        verdicts = {base: _verdict(tx, base) for base in {version.base for version in found}}
+    items = tuple(_line(version, verdicts[version.base], scores, incumbent) for version in found[:most])
+    return VersionTable(items, metric, items[-1].version.number if len(found) > most else None)
+
+
+def _line(
+    version: Version, verdict: Level | None, scores: dict[Digest, RecordedScore], incumbent: Version | None
+) -> VersionLine:
+    score = scores.get(version.digest)
+    if score is None or incumbent is None or incumbent.number == version.number:
+        return VersionLine(version, verdict, score)
+    other = scores.get(incumbent.digest)
+    return VersionLine(
+        version, verdict, score, against(score.score, other.score if other else None, number=incumbent.number)
+    )
+
+
+def _verdict(tx: Transaction, base: Digest) -> Level | None:
+    """A registered base is what its versions are locked to; one that was taken away is nothing to compare with."""
+    known = tx.bases.get(base)
+    return lock.compare(known, known).level if known else None
+
+
+def _latest(tx: Transaction, adapter: str) -> Version:
+    found = tx.versions.latest(adapter) if tx.versions.spelled(adapter) == adapter else None
+    if found is None:
+        raise no_adapter(tx, adapter)
+    return found
+
+
+def _standing(backend: Backend, tx: Transaction, adapter: str, stage: str) -> Standing:
+    held = tx.versions.staged(adapter, stage)
+    return Standing(
+        stage=stage,
+        move=tx.stages.current(adapter, stage) if held else None,
+        semver=held.semver if held else "",
+        request=tx.requests.open_for(adapter, stage),
+        hold=tx.requests.hold(adapter, stage),
+        freezes=frozen(tx, adapter, stage, at=backend.clock()),
+    )
+
+
+def _card(backend: Backend, version: Version) -> str:
+    file = next((each for each in version.files if each.path == _CARD), None)
+    if file is None:
+        return ""
+    try:
+        with backend.blobs.open(file.digest) as stream:
+            text = stream.read(LONGEST_CARD).decode("utf-8", "replace")
+    except NotFound:
+        return ""
+    if text.startswith("---"):
+        text = text[3:].partition("\n---")[2]
+    return text.strip()

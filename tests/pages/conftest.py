@@ -1,0 +1,174 @@
+"""A server with something to show on every screen, and a browser that looks at it; one of each for all tests here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adapter_registry.domain.score import Direction, Score
+from tests.acceptance.hub.conftest import HubServer, serving
+from tests.acceptance.test_life import retrained
+
+SCREENS = Path(__file__).parents[2] / ".screens"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+CARD = """---
+tags: [sql]
+---
+# Text to SQL
+
+Trained on **8,000** pairs of questions and queries. See [the paper](https://example.org/paper).
+
+| split | rows |
+|---|---|
+| train | 8,000 |
+| test | 1,034 |
+
+```python
+model.generate(question)
+```
+"""
+HOSTILE = "<script>window.hit=1</script><img src=x onerror=window.hit=1>\"'><svg onload=window.hit=1>{{7*7}}"
+HOSTILE_CARD = f"""# Fine {HOSTILE}
+
+[click](javascript:window.hit=1) ![x](https://evil.example/pixel.png) <a href="javascript:window.hit=1">raw</a>
+
+<style>body{{display:none}}</style><iframe src="https://evil.example"></iframe><form action="https://evil.example"></form>
+
+[data](data:text/html,<script>window.hit=1</script>) `<script>window.hit=1</script>`
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running server, and who may come in: names with their passwords."""
+
+    hub: HubServer
+
+    @property
+    def url(self) -> str:
+        return self.hub.url
+
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, llama_folder, lora_folder) -> Iterator[Site]:
+    """team/sql-lora with four versions, v3 in prod, v4 refused there; team/fresh alone; mallory/xss full of scripts."""
+    with serving(tmp_path_factory.mktemp("site"), {}) as running:
+        _fill(running, llama_folder, lora_folder)
+        yield Site(running)
+
+
+def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
+    registry = running.registry
+    registry.add_base("org/llama", llama_folder)
+    for number, (factor, accuracy) in enumerate([(1.0, 0.61), (1.5, 0.66), (2.0, 0.72), (2.5, 0.70)], 1):
+        folder = retrained(lora_folder, running.folder / f"v{number}", factor)
+        (folder / "README.md").write_text(CARD)
+        registry.push(
+            folder,
+            base="org/llama",
+            name="team/sql-lora",
+            message=f"epoch {number}, cleaner pairs",
+            labels={"owner": "nlp-platform", "data": "spider-1.0"},
+        )
+        reference = f"team/sql-lora@v{number}"
+        registry.add_scores(reference, (Score("sql/acc", accuracy, Direction.HIGHER, stderr=0.011, n=1034),))
+        if number < 4:
+            for stage in ("dev", "staging", "prod"):
+                registry.attempt(reference, stage, reason="better on the test split" if stage == "prod" else "")
+    registry.attempt("team/sql-lora@v4", "dev")
+    registry.tag("team/sql-lora@v3", "stable")
+    registry.push(retrained(lora_folder, running.folder / "fresh", 0.5), base="org/llama", name="team/fresh")
+    _hostile(running, lora_folder)
+    for name, role in (("ann", "maintainer"), ("rita", "reader")):
+        registry.create_account(name, password=PASSWORD)
+        registry.grant(name, "team/*", (role,))
+    registry.create_account("eve", password=PASSWORD)
+    registry.grant("eve", "mallory/*", ("maintainer",))
+
+
+def _hostile(running: HubServer, lora_folder: Path) -> None:
+    """Scripts wherever a text may be chosen."""
+    registry = running.registry
+    folder = retrained(lora_folder, running.folder / "xss", 3.0)
+    (folder / "README.md").write_text(HOSTILE_CARD)
+    registry.push(folder, base="org/llama", name="mallory/xss", message=HOSTILE, labels={"note": HOSTILE})
+    registry.add_scores("mallory/xss@v1", (Score(f"x/{HOSTILE}", 0.5, Direction.HIGHER, n=10),))
+    registry.attempt("mallory/xss@v1", "dev", reason=HOSTILE)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium. Where there is none the tests are skipped, and say so."""
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"NO BROWSER: none of {', '.join(BROWSERS)} is on this machine (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = [*QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        opened = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def sessions(browser, site) -> Callable[[str], dict]:
+    """Name -> what a browser keeps once that person came in; through the door once, as it costs a password's hash."""
+    kept: dict[str, dict] = {}
+
+    def of(name: str) -> dict:
+        if name not in kept:
+            context = browser.new_context()
+            sign_in(context.new_page(), site.url, name)
+            kept[name] = context.storage_state()
+            context.close()
+        return kept[name]
+
+    return of
+
+
+Visitor = Callable[..., object]
+
+
+@pytest.fixture
+def visit(browser, site, sessions) -> Iterator[Visitor]:
+    """Opens a page as somebody: `visit("/ui/adapters", as_="ann", width=1280, theme="light")`; None for a stranger."""
+    contexts = []
+
+    def opened(path: str = "/ui/adapters", *, as_: str | None = "ann", width: int = 1280, theme: str = "light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": 800},
+            color_scheme=theme,
+            reduced_motion="reduce",
+            storage_state=sessions(as_) if as_ else None,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.complaints = []
+        page.on("console", lambda message: message.type in ("error",) and page.complaints.append(message.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.goto(site.url + path)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def sign_in(page, url: str, name: str, password: str = PASSWORD) -> None:
+    """Through the door, as a person does it."""
+    page.goto(f"{url}/ui/sign-in")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_url("**/ui/adapters")

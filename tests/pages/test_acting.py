@@ -1,0 +1,96 @@
+"""Doing things in the browser: promoting by dialog, refusals, live stages, the keyboard, the theme."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from adapter_registry.domain.score import Direction, Score
+from tests.acceptance.test_life import retrained
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+
+@pytest.fixture
+def pushed(site, lora_folder, tmp_path, request) -> str:
+    """An adapter of this test alone: two versions with scores, the first in every stage."""
+    name = "team/" + re.sub(r"[^a-z]+", "-", request.node.name)[:60].strip("-")
+    registry = site.hub.registry
+    for number, accuracy in enumerate((0.5, 0.9), 1):
+        folder = retrained(lora_folder, tmp_path / str(number), number + len(name) / 100)
+        registry.push(folder, base="org/llama", name=name)
+        registry.add_scores(f"{name}@v{number}", (Score("x/acc", accuracy, Direction.HIGHER, stderr=0.01, n=1000),))
+    for stage in ("dev", "staging", "prod"):
+        registry.attempt(f"{name}@v1", stage)
+    return name
+
+
+def test_a_version_is_promoted_by_a_dialog_that_names_its_digest(visit, site, pushed):
+    page = visit(f"/ui/adapters/{pushed}")
+    page.get_by_role("link", name="Promote v2 to dev").click()
+    dialog = page.get_by_role("dialog")
+    digest = site.hub.registry.resolve(f"{pushed}@v2").digest
+    assert digest.removeprefix("sha256:")[:12] in dialog.inner_text()
+    assert "compatibility" in dialog.inner_text()
+    dialog.get_by_label("Reason").fill("better in every way")
+    dialog.get_by_role("button", name="Promote").click()
+    page.get_by_text(f"{pushed}@v2 is in dev now.").wait_for()
+    assert "better in every way" in page.get_by_label("Stages").inner_text()
+    [move, *_] = site.hub.registry.history(pushed, "dev").moves
+    assert (move.number, move.actor, move.reason) == (2, "ann", "better in every way")
+
+
+def test_a_refusal_says_in_the_dialog_what_the_command_line_says(visit, site, pushed):
+    page = visit(f"/ui/adapters/{pushed}")
+    page.get_by_role("link", name="Promote v2 to prod").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Every rule passes").wait_for()
+    site.hub.registry.revoke(f"{pushed}@v2", because="trained on the test split")
+    dialog.get_by_role("button", name="Promote").click()
+    dialog.get_by_text("trained on the test split").wait_for()
+    assert site.hub.registry.resolve(f"{pushed}@prod").number == 1
+
+
+def test_the_stages_of_an_open_page_follow_what_happens_elsewhere(visit, site, pushed):
+    page = visit(f"/ui/adapters/{pushed}")
+    site.hub.registry.attempt(f"{pushed}@v2", "dev", reason="from the pipeline")
+    page.get_by_text("from the pipeline").wait_for()
+
+
+def test_who_may_not_promote_sees_no_button(visit, site, pushed):
+    page = visit(f"/ui/adapters/{pushed}", as_="rita")
+    assert page.get_by_role("link", name=re.compile("Promote")).count() == 0
+
+
+def test_the_slash_key_leads_to_the_search(visit):
+    page = visit()
+    page.keyboard.press("/")
+    page.keyboard.type("fresh")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/ui/adapters?q=fresh")
+    assert page.locator("tbody tr").count() == 1
+
+
+def test_a_filter_is_in_the_address(visit):
+    page = visit()
+    page.get_by_label("In stage").select_option("prod")
+    page.wait_for_url("**stage=prod**")
+    assert page.get_by_role("link", name="team/sql-lora").count() == 1
+    assert page.get_by_role("link", name="team/fresh").count() == 0
+
+
+def test_the_chosen_theme_stays(visit):
+    page = visit(theme="light")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_no_script_that_somebody_pushed_runs(visit, site):
+    for path in ("/ui/adapters", "/ui/adapters/mallory/xss", "/ui/adapters/mallory/xss/versions/1/promote/staging"):
+        page = visit(path, as_="eve")
+        assert page.evaluate("window.hit") is None
+        assert page.locator("main script, main iframe, main style, main img, main object").count() == 0
+        assert page.locator("[onerror], [onload], [onclick], a[href^='javascript'], a[href^='data']").count() == 0
+        assert "49" not in page.title()

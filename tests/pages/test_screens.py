@@ -1,0 +1,55 @@
+"""Every screen: it renders without a complaint in both themes and widths, nothing overflows, and axe is content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pages.conftest import SCREENS
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
+SCREENS_OF = {
+    "sign-in": ("/ui/sign-in", None),
+    "adapters": ("/ui/adapters", "ann"),
+    "adapters-none": ("/ui/adapters?q=nothing-like-it", "ann"),
+    "adapters-refused": ("/ui/adapters?where=rank%3C%3Cx", "ann"),
+    "adapter": ("/ui/adapters/team/sql-lora", "ann"),
+    "adapter-fresh": ("/ui/adapters/team/fresh", "ann"),
+    "adapter-hostile": ("/ui/adapters/mallory/xss", "eve"),
+    "promote": ("/ui/adapters/team/sql-lora/versions/4/promote/prod", "ann"),
+    "not-here": ("/ui/adapters/team/nothing", "ann"),
+}
+"""Screen -> (address, who looks). A new screen is a line here."""
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("screen", SCREENS_OF)
+def test_a_screen_is_whole_in_both_themes_and_widths(visit, screen, theme, width):
+    address, who = SCREENS_OF[screen]
+    page = visit(address, as_=who, width=width, theme=theme)
+    look(page, f"{screen}-{theme}-{width}")
+
+
+def look(page, name: str) -> None:
+    """Keep a picture, and hold the page to what every page has to be."""
+    SCREENS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENS / f"{name}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than its window"
+    assert not [each for each in page.complaints if "status of 4" not in each]
+    assert serious(page) == []
+
+
+def serious(page) -> list[str]:
+    """What axe holds against a page, of weight."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{each['id']}: {each['help']} at {node['target']} {node.get('failureSummary', '')}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]

@@ -1,0 +1,98 @@
+// What every page needs: theme, search key, copying, dialogs, forms that send themselves. No state beyond the page.
+
+const dialog = document.querySelector("#dialog");
+
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function toggleTheme() {
+  const theme = isDark() ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  try {
+    localStorage.setItem("theme", theme);
+  } catch {
+    // It lasts as long as the page.
+  }
+  document.dispatchEvent(new CustomEvent("theme"));
+}
+
+async function copy(button) {
+  const source = button.dataset.copy ?? document.getElementById(button.dataset.copyFrom)?.textContent ?? "";
+  try {
+    await navigator.clipboard.writeText(source.trim());
+  } catch {
+    select(button, source);
+    return;
+  }
+  const before = button.getAttribute("aria-label") ?? button.textContent;
+  button.classList.add("is-done");
+  button.setAttribute("aria-label", "Copied");
+  setTimeout(() => {
+    button.classList.remove("is-done");
+    button.setAttribute("aria-label", before);
+  }, 1500);
+}
+
+// Without the right to the clipboard (plain http on another machine), a hidden field does it the old way.
+function select(button, source) {
+  const field = document.createElement("textarea");
+  field.value = source.trim();
+  field.className = "off-screen";
+  button.after(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+  button.focus();
+}
+
+function showTab(tab) {
+  for (const other of tab.closest("[role=tablist]").querySelectorAll("[role=tab]")) {
+    const chosen = other === tab;
+    other.setAttribute("aria-selected", String(chosen));
+    other.tabIndex = chosen ? 0 : -1;
+    document.getElementById(other.getAttribute("aria-controls")).hidden = !chosen;
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const target = event.target instanceof Element ? event.target : null;
+  const theme = target?.closest("[data-theme-toggle]");
+  const copying = target?.closest("[data-copy], [data-copy-from]");
+  const tab = target?.closest("[role=tab]");
+  if (theme) toggleTheme();
+  else if (copying) copy(copying);
+  else if (tab) showTab(tab);
+  else if (target?.closest("[data-close]") || target === dialog) dialog?.close();
+  else if (target?.closest("[data-dismiss]")) target.closest("[data-dismiss]").parentElement.remove();
+});
+
+document.addEventListener("keydown", (event) => {
+  const target = event.target instanceof Element ? event.target : null;
+  if (target?.closest("input, textarea, select, [contenteditable]") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    document.querySelector("#search")?.select();
+  }
+  const tab = target?.closest("[role=tab]");
+  if (tab && (event.key === "ArrowRight" || event.key === "ArrowLeft")) {
+    const tabs = [...tab.closest("[role=tablist]").querySelectorAll("[role=tab]")];
+    const next = tabs[(tabs.indexOf(tab) + (event.key === "ArrowRight" ? 1 : tabs.length - 1)) % tabs.length];
+    showTab(next);
+    next.focus();
+  }
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target instanceof Element && event.target.closest("[data-send-on-change]")) event.target.form?.requestSubmit();
+});
+
+// What was fetched into the dialog is shown in it; closing empties it, so that nothing stale is confirmed.
+document.addEventListener("htmx:after:swap", () => {
+  if (dialog && !dialog.open && dialog.querySelector("#dialog-content").childElementCount) {
+    dialog.showModal();
+    dialog.querySelector("[autofocus]")?.focus();
+  }
+});
+dialog?.addEventListener("close", () => dialog.querySelector("#dialog-content").replaceChildren());
