@@ -19,6 +19,7 @@ COMMANDS = {
         "approve": ("requests", "Approve a promotion that waits."),
         "decline": ("requests", "Decline a promotion that waits."),
         "rollback": ("promote", "Move a stage back to an earlier version."),
+        "reverify": ("reverify", "Verify again what a stage points to, or list what is due."),
         "history": ("promote", "Show what an adapter's stages pointed to, and when."),
         "pull": ("pull", "Write a version's files into a folder, every digest verified."),
         "resolve": ("pull", "Say which version a reference means now."),
@@ -43,6 +44,7 @@ COMMANDS = {
     },
     "Set up": {
         "base": ("base", "Register base checkpoints."),
+        "stage": ("stage", "Declare the stages there are, and their order."),
         "policy": ("policy", "Show or set the policy a stage judges by."),
         "group": ("standstill", "Groups of accounts that policies name."),
         "freeze": ("standstill", "Times in which stages stand still."),

@@ -21,10 +21,11 @@ from adapter_cli.output import (
     say,
 )
 from adapter_cli.submitting import check_device, device_option, refuse_local, submit_options, submitted
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.client import Registered, connect
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.merging import Wanted, bring, parse, resolve
+from adapter_registry.domain.recipe import Ingredient, Recipe, parse_ingredient
+from adapter_registry.merging import Wanted, bring, resolve
 
 if TYPE_CHECKING:
     from adapter_registry.domain.base import Base
@@ -110,9 +111,10 @@ def merge(
     if out is None:
         raise click.UsageError("name a folder to make with -o, or have a worker do it with --submit --as NAME.")
     check_device(device)
-    options = Options(dtype, shard, accumulate, workers, device, onto)
     registry = connect()
-    wanted = resolve(registry, parse(references))
+    limits = Limits(registry.settings.job_memory, registry.settings.job_seconds)
+    options = Options(dtype, shard, accumulate, workers, device, onto, limits)
+    wanted = resolve(registry, [parse_ingredient(each) for each in references])
     base = wanted.base.base
     with progress_bar("reading the base", base.bytes) as progress:
         source, ingredients = bring(registry, wanted, base_path=base_path, progress=progress)
@@ -123,7 +125,7 @@ def merge(
     if verify and not dry_run:
         from adapter_registry.tensors.merge_verify import verify as compare  # noqa: PLC0415
 
-        verified = compare(source, ingredients, out)
+        verified = compare(source, ingredients, out, limits=limits)
     if as_json:
         print_json({"merged": merged, "verified": verified, "apart": apart, "references": wanted.references})
     elif quiet:
@@ -151,7 +153,8 @@ def _submit(
     if name is None:
         raise click.UsageError("a worker stores the result as a base: name it with --as NAME.")
     registry = connect()
-    inputs = tuple(Ingredient(registry.reference(reference), weight) for reference, weight in parse(references))
+    given = [parse_ingredient(each) for each in references]
+    inputs = tuple(Ingredient(registry.reference(each.reference), each.weight) for each in given)
     recipe = Recipe("merge", inputs, options=options, into=registry.adapter(name))
     submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=options["device"])
 

@@ -66,7 +66,7 @@ def set_policy(stage: str, file: Path | None, named: str | None, dry_run: bool, 
     if (file is None) == (named is None):
         raise InvalidInput("a policy comes from a FILE or from --preset, one of them.")
     registry = connect()
-    read = _read(file) if file else preset(named or "", stage=stage)
+    read = _read(file) if file else preset(named or "", stage=registry.ladder().get(stage))
     in_force = PolicyInForce(read, registry.policy(stage).revision) if dry_run else registry.set_policy(stage, read)
     if as_json:
         print_json({"revision": in_force.revision, "digest": read.digest, **document(read)})

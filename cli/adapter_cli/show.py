@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from msgspec import to_builtins
 
+from adapter_cli.due import due_of, print_due
 from adapter_cli.output import (
     digest_text,
     human_bytes,
@@ -24,6 +26,8 @@ from adapter_registry.domain.event import Event
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.stage import of_place
+from adapter_registry.domain.verification import Due
 
 STAGE_STYLES = {"dev": "cyan", "staging": "yellow", "prod": "green"}
 
@@ -57,15 +61,22 @@ def ls(
         _list_versions(registry.versions(adapter, where=where), as_json, quiet)
         return
     lines = registry.adapters(stage=stage, base=base, search=search, where=where)
+    due = registry.due() if lines and not quiet else ()
     if as_json:
-        print_json(lines)
+        print_json([{**to_builtins(line), "due": _of(due, line.adapter)} for line in lines])
     elif quiet:
         click.echo("\n".join(line.adapter for line in lines), nl=bool(lines))
     elif not lines:
         filtered = stage or base or search or where
         say("no adapter matches." if filtered else "no adapter yet: adapters push FOLDER --base NAME")
     else:
+        for line in lines:
+            print_due(_of(due, line.adapter))
         _print_adapters(lines)
+
+
+def _of(found: Sequence[Due], adapter: str) -> list[Due]:
+    return [each for each in found if each.adapter == adapter]
 
 
 def _print_adapters(lines: Sequence[AdapterLine]) -> None:
@@ -90,9 +101,10 @@ def _print_adapters(lines: Sequence[AdapterLine]) -> None:
 
 
 def _pointers(stages: dict[str, str]) -> Any:
-    order = [stage for stage in STAGE_STYLES if stage in stages] + sorted(stages.keys() - STAGE_STYLES.keys())
+    known = [*STAGE_STYLES]
+    order = sorted(stages, key=lambda place: (known.index(s) if (s := of_place(place)) in known else len(known), place))
     text = " ".join(f"{stage}={stages[stage]}" if stages[stage] else stage for stage in order)
-    return styled(text or "-", STAGE_STYLES.get(order[-1], "") if order else "dim")
+    return styled(text or "-", STAGE_STYLES.get(of_place(order[-1]), "") if order else "dim")
 
 
 def _list_versions(versions: Sequence[Version], as_json: bool, quiet: bool) -> None:
@@ -143,9 +155,11 @@ def show(reference: str, files: bool, scores: bool, events: bool, as_json: bool,
         return
     recorded = registry.scores(version.reference)
     happened = registry.events(version.reference) if events else ()
+    due = due_of(registry, version)
     if as_json:
-        print_json({"version": version, "scores": recorded, **({"events": happened} if events else {})})
+        print_json({"version": version, "scores": recorded, "due": due, **({"events": happened} if events else {})})
         return
+    print_due(due)
     if not scores:
         _print_version(registry, version)
     _print_scores(recorded)

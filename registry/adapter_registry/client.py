@@ -19,7 +19,6 @@ from typing import Any
 
 from adapter_registry.account_calls import AccountCalls
 from adapter_registry.base_calls import BaseCalls
-from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
@@ -39,6 +38,7 @@ from adapter_registry.evidence_calls import EvidenceCalls
 from adapter_registry.folders import hashing, is_folder, name_of
 from adapter_registry.in_use import InUse
 from adapter_registry.job_calls import JobCalls
+from adapter_registry.keeping import Brings, Keeper
 from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.request_calls import RequestCalls
@@ -135,12 +135,14 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         """
         path = Path(folder)
         adapter = self.adapter(name or self.in_use.pushed_from(path) or name_of(path))
-        with hashing(path) as results:
+        with self._bringing(adapter, progress) as bringing, hashing(path) as digests:
+            bringing.send_ahead(tuple(digests.running))
             known = self.base(base)
             sources, examination = examine_folder(path, known.base)
             refuse(examination)
-            files = results(sources)
-        travelled = self._send(adapter, files, sources, progress or _silent)
+            bringing.allow()
+            files = digests(sources)
+            travelled = bringing.send(files, sources)
         pushed = self._ask(
             pushing.commit,
             adapter=adapter,
@@ -156,22 +158,13 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         left_out = tuple(each for each in examination.notices if each not in pushed.notices)
         return Pushed(pushed.version, pushed.created, pushed.because, (*travelled, *left_out, *pushed.notices))
 
-    def _send(
-        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress
-    ) -> tuple[Notice, ...]:
-        """Bring what is missing into the store; what is worth knowing about it."""
+    def _bringing(self, adapter: str, progress: Progress | None) -> Brings:
+        """What brings files to where this registry keeps them."""
         if self._settings.url:
-            from adapter_registry.sending import Outgoing, send  # noqa: PLC0415  not needed by the embedded registry
+            from adapter_registry.sending import Sender  # noqa: PLC0415  not needed by the embedded registry
 
-            outgoing = [Outgoing(file, source.open) for file, source in zip(files, sources, strict=True)]
-            return send(self._remote(), adapter, outgoing, progress)
-        missing = set(self._ask(pushing.missing, adapter=adapter, files=files))
-        for file, source in zip(files, sources, strict=True):
-            if file.digest in missing:
-                with source.open() as stream:
-                    self._ask(pushing.receive, adapter=adapter, file=file, source=stream)
-            progress(file.size)
-        return ()
+            return Sender(self._remote(), adapter, progress or _silent)
+        return Keeper(self._ask, adapter, progress or _silent)
 
     def adapters(
         self,

@@ -60,6 +60,8 @@ class Settings:
         drain_seconds: how long a server told to stop goes on taking requests (ADAPTERS_DRAIN_SECONDS).
         grace_seconds: how long it then waits for requests under way (ADAPTERS_GRACE_SECONDS).
         scratch: folder that jobs work in (ADAPTERS_SCRATCH); shared between machines, it lets them share large work.
+        base_sources: folders and Hub repositories that bases may be taken from by where they were registered from
+            (ADAPTERS_BASE_SOURCES); None: anywhere, but nowhere for the jobs of a store that others write to.
         job_worker: whether the server runs a worker of its own on the embedded store (ADAPTERS_JOB_WORKER).
         job_memory: bytes that one job may take (ADAPTERS_JOB_MEMORY_GB).
         job_seconds: how long one job may take (ADAPTERS_JOB_SECONDS).
@@ -91,6 +93,7 @@ class Settings:
     drain_seconds: float = 0
     grace_seconds: float = 30
     scratch: Path = Path("jobs")
+    base_sources: tuple[str, ...] | None = None
     job_worker: bool = True
     job_memory: int = 24 << 30
     job_seconds: float = 86_400
@@ -179,6 +182,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         drain_seconds=_seconds(given, "ADAPTERS_DRAIN_SECONDS", 0),
         grace_seconds=_seconds(given, "ADAPTERS_GRACE_SECONDS", 30),
         scratch=_folder(given, "ADAPTERS_SCRATCH", lambda _: _folder(given, "ADAPTERS_HOME", _data) / "jobs"),
+        base_sources=_sources(given),
         job_worker=given.get("ADAPTERS_JOB_WORKER", "").lower() not in ("0", "false", "no"),
         job_memory=round(_number(given, "ADAPTERS_JOB_MEMORY_GB", _memory_gb(), least=0.01, most=1e6) * 1e9),
         job_seconds=_number(given, "ADAPTERS_JOB_SECONDS", 86_400, least=1, most=30 * 86_400),
@@ -245,6 +249,20 @@ def _provider(given: Mapping[str, str]) -> Provider | None:
         rules=rules_of(given.get("ADAPTERS_OIDC_GRANTS", "")),
         domains=tuple(domain.strip().removeprefix("@") for domain in domains if domain.strip()),
     )
+
+
+def _sources(given: Mapping[str, str]) -> tuple[str, ...] | None:
+    text = given.get("ADAPTERS_BASE_SOURCES")
+    if text is None:
+        return None
+    found = tuple(each.strip() for each in text.split(",") if each.strip())
+    relative = [each for each in found if not each.startswith(("hf://", "/", "~"))]
+    if relative:
+        raise InvalidInput(
+            f"ADAPTERS_BASE_SOURCES names {relative[0]!r}: expected absolute folders, hf://, hf://org or "
+            "hf://org/repo, comma-separated."
+        )
+    return tuple(each if each.startswith("hf://") else str(Path(each).expanduser()) for each in found)
 
 
 def _on(given: Mapping[str, str], name: str) -> bool:

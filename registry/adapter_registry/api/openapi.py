@@ -21,6 +21,7 @@ PLACES = {
 EXAMPLES: dict[str, dict[str, Any]] = {
     "push.missing": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
     "upload.begin": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
+    "upload.unknown": {"sketches": ["0" * 64]},
     "upload.finish": {"sent": [{"digest": "sha256:" + "0" * 64, "size": 702, "ticket": "0" * 32}]},
     "push.commit": {
         "base": "mistral-7b@26bca36b",
@@ -41,6 +42,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "promote.rollback": {"reason": "timeouts in production"},
     "request.approve": {"comment": "checked the samples by hand"},
     "request.decline": {"reason": "no license in the card"},
+    "stages.declare": {"declared": {"name": "qa", "sources": {"stages": ["staging"], "hotfix": ["dev"]}}},
     "standstill.freeze": {
         "begins": "2026-12-24T00:00",
         "ends": "2027-01-02T00:00",

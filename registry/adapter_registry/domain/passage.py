@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,20 +13,31 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.process import Mode, Soak, Sources, span
 from adapter_registry.domain.promotion import Kind, Promotion
 from adapter_registry.domain.request import Person, Reckoning, Request
+from adapter_registry.domain.stage import of_place
 
 WAY_OUT_OF_HOLD = "a person promotes, or lifts it: adapters hold clear"
 
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_OF_WEEK = re.compile(rf"({'|'.join(DAYS)}) ([01][0-9]|2[0-3]):([0-5][0-9])")
+
+
+def week_minute(text: str) -> int | None:
+    """The minute of the week that `fri 16:00` is, from Monday 00:00; None for what is not of that form."""
+    found = _OF_WEEK.fullmatch(text)
+    return (DAYS.index(found[1]) * 24 + int(found[2])) * 60 + int(found[3]) if found else None
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time in which stages stand still.
+    """A time in which stages stand still: once, or every week.
 
     Attributes:
         id: 1, 2, ...
         scope: `*`, `namespace/*` or `namespace/name`.
-        stage: which one; None for all.
-        begins: local time in `zone`, `2026-12-24T00:00`.
-        ends: likewise.
+        stage: which one, all its lanes included, or which lane; None for all.
+        begins: local time in `zone`, `2026-12-24T00:00`; or a time of every week, `fri 16:00`.
+        ends: likewise, of the same kind; a week's window may reach into the next week.
         zone: of the IANA database, `Europe/Berlin`.
         reason: why.
         by: who declared it.
@@ -41,9 +53,31 @@ class Window:
     by: str
 
     def covers(self, adapter: str, stage: str, *, at: str) -> bool:
-        """Whether the stage of an adapter stands still at a moment."""
+        """Whether a stage of an adapter, or a lane of one, stands still at a moment."""
         inside = self.scope in ("*", adapter) or (self.scope.endswith("/*") and adapter.startswith(self.scope[:-1]))
-        return inside and self.stage in (None, stage) and self._moment(self.begins) <= at < self._moment(self.ends)
+        meant = self.stage in (None, stage, of_place(stage))
+        return inside and meant and (self._this_week(at) if self.weekly else self._once(at))
+
+    @property
+    def weekly(self) -> bool:
+        """Whether it comes again every week."""
+        return week_minute(self.begins) is not None
+
+    def __str__(self) -> str:
+        shown = [each[:16].replace("T", " ") for each in (self.begins, self.ends)]
+        return (
+            f"every week from {shown[0]} to {shown[1]} {self.zone}" if self.weekly else f"until {shown[1]} {self.zone}"
+        )
+
+    def _once(self, at: str) -> bool:
+        return self._moment(self.begins) <= at < self._moment(self.ends)
+
+    def _this_week(self, at: str) -> bool:
+        """By the clock on the wall: a window that begins at 16:00 begins at 16:00 in summer and in winter."""
+        local = datetime.fromisoformat(at).astimezone(ZoneInfo(self.zone))
+        now = (local.weekday() * 24 + local.hour) * 60 + local.minute
+        begins, ends = week_minute(self.begins) or 0, week_minute(self.ends) or 0
+        return begins <= now < ends if begins < ends else now >= begins or now < ends
 
     def _moment(self, local: str) -> str:
         moment = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(self.zone))
@@ -93,6 +127,8 @@ def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
     if at.requester and at.requester.unfit:
         text = f"{request.requester}, who asked, {at.requester.unfit}"
         yield Finding("requester", Outcome.FAIL, text, "ask again as somebody who may promote")
+    if request.auto and not process.auto:
+        yield Finding("auto_promote", Outcome.FAIL, "it was switched off since", "a person promotes")
     if process.sources:
         yield _from(process.sources, at)
     if process.soak:
@@ -159,7 +195,7 @@ def _soak(soak: Soak, at: Situation, hotfix: bool) -> Finding:
 
 
 def _freeze(window: Window, hotfix: bool, *, way_out: bool) -> Finding:
-    text = f"until {window.ends[:16].replace('T', ' ')} {window.zone}: {window.reason}"
+    text = f"{window}: {window.reason}"
     if hotfix:
         return Finding("freeze", Outcome.WAIVED, f"{text}; a hotfix passes with one more approval")
     return Finding("freeze", Outcome.PENDING, text, "wait" + (", or take the hotfix path: --hotfix" if way_out else ""))

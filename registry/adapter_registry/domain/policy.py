@@ -21,7 +21,7 @@ from adapter_registry.domain.policy_evals import Test as Test
 from adapter_registry.domain.policy_evals import WaiveIf as WaiveIf
 from adapter_registry.domain.policy_evals import is_amount as is_amount
 from adapter_registry.domain.process import Approvals, Duty, Process, Rollbacks, Soak, Sources, beside, required
-from adapter_registry.domain.stage import check_stage
+from adapter_registry.domain.stage import Ladder, Stage
 
 API_VERSION = "adapters/v1"
 KIND = "StagePolicy"
@@ -127,7 +127,6 @@ SOUND = Health(Matched.SOME, finite=True, nonzero=True)
 
 def solo(stage: str) -> Policy:
     """One person, productive at once: dev is free, staging and prod want a sound adapter that was measured."""
-    check_stage(stage)
     verdicts = (Level.EXACT, Level.EQUIVALENT)
     if stage == "dev":
         return Policy(stage, verdicts)
@@ -149,8 +148,10 @@ REGULATED = Process(
     Soak("staging", DAY),
     Approvals(2, ("ml-leads", "safety"), each_group=1),
     rollbacks=Rollbacks(5, reason_required=True),
+    reverify_seconds=90 * DAY,
 )
-"""A day in staging, two approvals of two groups, a hotfix path from dev, and reasons for going back."""
+"""A day in staging, two approvals of two groups, a hotfix path from dev, reasons for going back, and good again every
+ninety days."""
 
 
 def regulated(stage: str) -> Policy:
@@ -174,12 +175,22 @@ def regulated(stage: str) -> Policy:
 PRESETS: dict[str, Callable[[str], Policy]] = {"solo": solo, "team": team, "regulated": regulated}
 
 
-def preset(name: str, *, stage: str) -> Policy:
-    """The policy that a named preset has for a stage.
+def preset(name: str, *, stage: Stage | str) -> Policy:
+    """The policy that a named preset has for a stage: that of the stage it is like, by the way it was declared with.
+
+    Args:
+        name: `solo`, `team` or `regulated`.
+        stage: as it was declared, or one of a registry that declared none.
 
     Raises:
         InvalidReference: there is no such preset or stage.
     """
     if name not in PRESETS:
         raise InvalidReference(f"{name!r} is not a policy preset; there is {', '.join(sorted(PRESETS))}.")
-    return PRESETS[name](stage)
+    declared = stage if isinstance(stage, Stage) else Ladder().get(stage)
+    asked = PRESETS[name](declared.like)
+    process = asked.process
+    if declared.sources:
+        soak = replace(process.soak, stage=declared.sources.stages[0]) if process.soak else None
+        process = replace(process, sources=declared.sources, soak=soak)
+    return replace(asked, stage=declared.name, process=process)

@@ -5,10 +5,10 @@ Import it only where such text is handled: it brings pydantic and a YAML parser 
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from adapter_registry.domain import policy as rules
@@ -17,16 +17,15 @@ from adapter_registry.domain.document_file import LARGEST_TEXT as LARGEST_TEXT
 from adapter_registry.domain.document_file import Part, brief, parsed, problem, refused, told
 from adapter_registry.domain.errors import InvalidReference
 from adapter_registry.domain.lock import Level
-from adapter_registry.domain.names import check_label
+from adapter_registry.domain.names import check_label, check_stage_name
 from adapter_registry.domain.policy import Health, Policy
 from adapter_registry.domain.policy_evals_file import Eval, Rule, evals
 from adapter_registry.domain.process import Process
-from adapter_registry.domain.stage import STAGES, check_stage
 
 NOT_YET = frozenset(
     {
-        *("auto_promote", "calibration", "each_parent", "every_parent", "integrity", "lanes", "min_effect"),
-        *("override", "reverify_every", "signature", "scan", "stale_on"),
+        *("calibration", "each_parent", "every_parent", "integrity", "min_effect"),
+        *("override", "signature", "scan", "stale_on"),
     }
 )
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
@@ -103,14 +102,23 @@ class _Document(Part):
     require: _Require | None = None
     freeze: way.Freeze | None = None
     rollback: way.Rollback | None = None
+    reverify_every: str | None = None
+    auto_promote: bool = False
 
     @field_validator("stage")
     @classmethod
     def _is_stage(cls, stage: str) -> str:
         try:
-            return check_stage(stage)
+            return check_stage_name(stage)
         except InvalidReference as invalid:
-            raise PydanticCustomError("stage", "{text}", {"text": " or ".join(STAGES)}) from invalid
+            raise PydanticCustomError("stage", "the name of a stage") from invalid
+
+    @field_validator("reverify_every")
+    @classmethod
+    def _is_span(cls, text: str | None) -> str | None:
+        if text is not None:
+            way.seconds(text)
+        return text
 
     def policy(self) -> Policy:
         asked = self.require or _Require()
@@ -121,18 +129,14 @@ class _Document(Part):
 
     def _process(self, asked: _Require) -> Process:
         return way.process(
-            self.stage,
             source=self.from_,
             soak=asked.soak,
             approvals=asked.approvals,
             freeze=self.freeze,
             rollback=self.rollback,
+            reverify_every=self.reverify_every,
+            auto_promote=self.auto_promote,
         )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        self._process(self.require or _Require())
-        return self
 
 
 _PARTS = (_Document, _Require, _Compatibility, _Health, Eval, Rule, *way.PARTS)

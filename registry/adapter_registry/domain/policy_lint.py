@@ -10,6 +10,7 @@ from adapter_registry.domain.metric import is_rate, known_direction
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.policy_evals import Bound, Comparison, EvalGroup, Test
 from adapter_registry.domain.score import Direction
+from adapter_registry.domain.stage import Ladder
 from adapter_registry.domain.suite import Suite, parse
 
 
@@ -38,6 +39,26 @@ def lint(policy: Policy, suites: Sequence[Suite]) -> tuple[Advice, ...]:
         for comparison in group.comparisons:
             found += _comparison(comparison)
     return (*found, *_crossed(policy))
+
+
+def misplaced(policy: Policy, ladder: Ladder) -> tuple[Advice, ...]:
+    """The stages in a policy's `from` and `soak` that are not below its own."""
+    process, lower = policy.process, ladder.below(policy.stage)
+    named = [("from", each) for each in (*process.sources.stages, *process.sources.hotfix)] if process.sources else []
+    named += [("soak", process.soak.stage)] if process.soak else []
+    under = f"below {policy.stage} is {', '.join(lower)}" if lower else f"nothing is below {policy.stage}"
+    return tuple(
+        Advice(rule, f"{each} is not below {policy.stage}: {under}", impossible=True)
+        for rule, each in dict.fromkeys(named)
+        if each not in lower
+    )
+
+
+def unfed(policy: Policy) -> tuple[Advice, ...]:
+    """That nothing says what the registry should promote by itself."""
+    if not policy.process.auto or policy.process.sources:
+        return ()
+    return (Advice("auto_promote", "it needs `from`: the stages whose versions come by themselves", impossible=True),)
 
 
 def _suite(group: EvalGroup, suites: Sequence[Suite]) -> Iterator[Advice]:

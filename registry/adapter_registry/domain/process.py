@@ -96,13 +96,25 @@ class Rollbacks:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Everything a stage asks of the way into it; None and empty ask nothing."""
+    """Everything a stage asks of the way into it; None and empty ask nothing.
+
+    Attributes:
+        sources: where a version comes from.
+        soak: how long it was tried.
+        approvals: who agrees.
+        freezing: what freeze windows mean.
+        rollbacks: how the stage goes back.
+        auto: whether the registry itself promotes what comes from `sources`.
+        reverify_seconds: how long after a version was found good it has to be again; None for never.
+    """
 
     sources: Sources | None = None
     soak: Soak | None = None
     approvals: Approvals | None = None
     freezing: Freezing = Freezing()
     rollbacks: Rollbacks = Rollbacks()
+    auto: bool = False
+    reverify_seconds: int | None = None
 
     @property
     def hotfixes(self) -> bool:
@@ -150,6 +162,10 @@ def beside(process: Process) -> dict[str, Any]:
         window = {} if back.window is None else {"window": back.window}
         reason = "required" if back.reason_required else "optional"
         asked["rollback"] = {**window, "reason": reason, "hold": back.hold}
+    if process.reverify_seconds:
+        asked["reverify_every"] = span(process.reverify_seconds)
+    if process.auto:
+        asked["auto_promote"] = True
     return asked
 
 

@@ -136,6 +136,7 @@ class Request:
         approvals: those given, the newest of each person.
         blockers: what stood in the way when it was last judged, a line each.
         ended: why it ended, in a sentence; empty while open.
+        auto: whether the registry itself asks, because the stage's policy has auto_promote.
     """
 
     id: int
@@ -153,6 +154,7 @@ class Request:
     approvals: tuple[Approval, ...] = ()
     blockers: tuple[str, ...] = ()
     ended: str = ""
+    auto: bool = False
 
     @property
     def name(self) -> str:

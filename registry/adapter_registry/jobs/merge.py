@@ -50,13 +50,12 @@ class Merge:
         """See kind.Kind.check.
 
         Raises:
-            InvalidInput: no versions, or an option that there is not.
+            InvalidInput: no versions, too many, or an option that there is not.
             IncompatibleBase: the versions are locked to different bases.
+            Unsupported: a version that changes no weights.
         """
         options_of(recipe.options)
-        if not recipe.inputs:
-            raise InvalidInput("merging takes versions: NAME@VERSION=WEIGHT, one or more.")
-        wanted = resolve(registry, [(each.reference, each.weight) for each in recipe.inputs])
+        wanted = resolve(registry, recipe.inputs)
         exact = tuple(
             Ingredient(f"{version.adapter}@{version.digest}", weight)
             for version, weight in zip(wanted.versions, wanted.weights, strict=True)

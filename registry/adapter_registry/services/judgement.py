@@ -16,6 +16,7 @@ from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.process import Approvals, Duty
 from adapter_registry.domain.promotion import Decision, Promotion, decide, inputs_digest
 from adapter_registry.domain.request import Binding, Person, Reckoning, Request, reckoned
+from adapter_registry.domain.stage import of_place
 from adapter_registry.services.subject import gathered
 
 
@@ -64,11 +65,11 @@ class Judged:
         return of_json(asdict(self.binding))
 
 
-def in_force(tx: Transaction, stage: str) -> PolicyInForce:
-    """The policy a stage judges by."""
-    stored = tx.stages.policy(stage)
+def in_force(tx: Transaction, place: str) -> PolicyInForce:
+    """The policy that a stage, or a lane of one, judges by."""
+    stored = tx.stages.policy(of_place(place))
     if stored is None:
-        return PolicyInForce(preset(DEFAULT_PRESET, stage=stage), 0)
+        return PolicyInForce(preset(DEFAULT_PRESET, stage=tx.stages.ladder().get(place)), 0)
     revision, document = stored
     return PolicyInForce(document, revision)
 
@@ -79,7 +80,7 @@ def judged(backend: Backend, tx: Transaction, version: Version, request: Request
     current = tx.stages.current(version.adapter, stage)
     incumbent = tx.versions.staged(version.adapter, stage)
     rules = in_force(tx, stage)
-    subject = gathered(backend, tx, version, incumbent, policy=rules.policy)
+    subject = gathered(backend, tx, version, incumbent or _of_main_lane(tx, version, stage), policy=rules.policy)
     inputs = inputs_digest(rules.policy, subject)
     generation = current.sequence if current else 0
     binding = Binding(version.digest, version.base, rules.policy.digest, inputs, generation)
@@ -88,6 +89,12 @@ def judged(backend: Backend, tx: Transaction, version: Version, request: Request
     already = incumbent is not None and incumbent.number == version.number
     decision = decide(findings, digest=inputs)
     return Judged(version, stage, incumbent, rules, decision, None, already, request, binding)
+
+
+def _of_main_lane(tx: Transaction, version: Version, place: str) -> Version | None:
+    """What the first version of a lane is compared with: the one that holds the stage's main lane."""
+    main = tx.versions.staged(version.adapter, of_place(place)) if place != of_place(place) else None
+    return main if main and main.number != version.number else None
 
 
 def frozen(tx: Transaction, adapter: str, stage: str, *, at: str) -> tuple[Window, ...]:
@@ -116,7 +123,7 @@ def _situation(
         hold=tx.requests.hold(version.adapter, request.stage),
         reckoning=reckoning,
         able=able,
-        requester=_requester(tx, request) if request.id else None,
+        requester=_requester(tx, request) if request.id and not request.auto else None,
     )
 
 

@@ -17,8 +17,8 @@ from adapter_registry.services.references import version_of
 
 def tag(backend: Backend, *, reference: str, name: str) -> tuple[Version, Version | None]:
     """Point the tag `name` at a version; (that version, the one it pointed at before)."""
-    check_tag(name)
     with backend.catalog.writing() as tx:
+        check_tag(name, tx.stages.ladder().names)
         version = version_of(tx, parse(reference, namespace=backend.namespace))
         if tx.branches.get(version.adapter, name) is not None:
             raise Conflict(f"{version.adapter} has a branch {name!r}; a tag cannot have the same name.")

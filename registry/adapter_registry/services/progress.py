@@ -123,6 +123,23 @@ def move_detail(promotion: Promotion) -> dict[str, Any]:
     }
 
 
+def taken(backend: Backend, tx: Transaction, request: Request) -> Request:
+    """The request as stored, once a person has made a machine's theirs by asking for the same."""
+    before = tx.requests.get(request.id)
+    if before is None or before.requester == request.requester:
+        return request
+    told = {
+        "request": request.name,
+        "stage": request.stage,
+        "digest": request.version,
+        "taken_from": before.requester,
+        "requester": request.requester,
+        "reason": request.reason,
+    }
+    tx.events.append(Entry("request.take", request.reference, Outcome.DONE, backend.actor, backend.clock(), told))
+    return note(tx, request)
+
+
 def note(tx: Transaction, request: Request) -> Request:
     """Store a request that changed without a step, so that who waits hears of it."""
     noted = replace(request, changed=request.changed + 1)

@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from adapter_registry.domain.access import EVERYTHING
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.errors import Conflict, InvalidInput, NotFound, PromotionRefused, Revoked
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, PromotionRefused, Revoked
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.gate import judge
 from adapter_registry.domain.passage import Hold
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_lint import Advice
+from adapter_registry.domain.policy_lint import Advice, misplaced, unfed
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
 from adapter_registry.domain.reference import parse
 from adapter_registry.domain.request import Request
 from adapter_registry.domain.satisfiable import unsatisfied
-from adapter_registry.domain.stage import check_stage
+from adapter_registry.services.auto import following
 from adapter_registry.services.judgement import Judged, PolicyInForce, frozen, in_force, judged
-from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened
+from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened, taken
 from adapter_registry.services.pull import served
 from adapter_registry.services.references import no_adapter, version_of
 from adapter_registry.services.subject import gathered
@@ -27,9 +28,8 @@ from adapter_registry.services.subject import gathered
 
 def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = False) -> Judged:
     """What `promote` would say now; nothing is written."""
-    check_stage(stage)
     with backend.catalog.reading() as tx:
-        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
+        version = _asked(backend, tx, reference, stage)
         return judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix)))
 
 
@@ -58,23 +58,31 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", h
     Raises:
         InvalidInput: a hotfix without a reason, or into a stage whose policy has no hotfix path.
     """
-    check_stage(stage)
     if hotfix and not reason.strip():
         raise InvalidInput("a hotfix needs a reason; nothing was changed. Give one with --reason.")
     with backend.catalog.writing() as tx:
-        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
+        version = _asked(backend, tx, reference, stage)
         tx.stages.hold(version.adapter, stage)
         found = judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix, reason)))
         outcome = Outcome.DONE if found.decision.promotes else Outcome.REFUSED
         if found.request.id:
-            found = advance(backend, tx, found)
+            found = advance(backend, tx, replace(found, request=taken(backend, tx, found.request)))
         elif found.decision.promotes and not found.already:
             found = moved(backend, tx, found)
         else:
             if found.decision.outcome is Result.WAITING and not found.already:
                 found = opened(backend, tx, found)
             tx.events.append(attempt(backend, found, outcome))
+    if found.promotion:
+        following(backend, adapter=found.version.adapter)
     return found
+
+
+def _asked(backend: Backend, tx: Transaction, reference: str, stage: str) -> Version:
+    """The Version a reference means, of an adapter that has the stage."""
+    wanted = parse(reference, namespace=backend.namespace)
+    tx.stages.ladder().check(stage, wanted.adapter)
+    return served(version_of(tx, wanted))
 
 
 def _mine(backend: Backend, tx: Transaction, version: Version, wish: Wish) -> Request:
@@ -82,6 +90,9 @@ def _mine(backend: Backend, tx: Transaction, version: Version, wish: Wish) -> Re
     there = tx.requests.open_for(version.adapter, wish.stage)
     who = backend.actor
     if there and there.version == version.digest and there.hotfix == wish.hotfix:
+        if there.machine and not backend.asks.machine:
+            # A person who asks for what a machine asked for makes it theirs, so that no hold stops it.
+            return replace(there, requester=who, machine=False, auto=False, reason=wish.reason)
         # Whoever asks again and says more is taken at the later word.
         return replace(there, reason=wish.reason) if wish.reason and there.requester == who else there
     machine = backend.asks.machine
@@ -110,9 +121,9 @@ def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = Non
         NotFound: the stage never moved, `to` never held it, or the target was removed.
         Conflict: `to` holds it now, or nothing came before.
     """
-    check_stage(stage)
     try:
         with backend.catalog.writing() as tx:
+            tx.stages.ladder().check(stage, adapter)
             sequence = tx.stages.hold(adapter, stage)
             if tx.versions.spelled(adapter) != adapter:
                 raise no_adapter(tx, adapter)
@@ -165,7 +176,7 @@ def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: 
         raise InvalidInput(f"going back in {stage} needs a reason; nothing moved. Give one with --reason.")
     windows = frozen(tx, version.adapter, stage, at=backend.clock())
     if windows and policy.process.freezing.respect and not policy.process.freezing.rollback_exempt:
-        raise Conflict(f"{stage} is frozen until {windows[0].ends} {windows[0].zone}, rollbacks too; nothing moved.")
+        raise Conflict(f"{stage} is frozen {windows[0]}, rollbacks too; nothing moved.")
     asked = Policy(stage, policy.verdicts)
     decision = decide(judge(asked, gathered(backend, tx, version, None, policy=asked)), digest=version.digest)
     if refused := refusal(decision, reference=version.reference, stage=stage):
@@ -196,10 +207,10 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
         stage: only this stage.
         at: a moment; a date alone means the end of that day, in UTC.
     """
-    if stage is not None:
-        check_stage(stage)
     moment = _moment(at) if at else None
     with backend.catalog.reading() as tx:
+        if stage is not None:
+            tx.stages.ladder().check(stage)
         moves = tx.stages.history(adapter, stage)
         if not moves and tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
@@ -224,24 +235,26 @@ def _moment(text: str) -> str:
 def policy(backend: Backend, *, stage: str) -> PolicyInForce:
     """The policy a stage judges by."""
     with backend.catalog.reading() as tx:
-        return in_force(tx, check_stage(stage))
+        return in_force(tx, tx.stages.ladder().check(stage))
 
 
 def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce:
     """Give a stage a new revision of its policy; the same rules again change nothing.
 
     Raises:
-        InvalidInput: the document is for another stage, or asks for approvals that nobody could give.
+        InvalidInput: the document is for another stage, names a stage that is not below it, or asks for approvals
+            that nobody could give.
     """
-    check_stage(stage)
     if policy.stage != stage:
         raise InvalidInput(f"the document is a policy for {policy.stage!r}, not for {stage!r}; nothing was changed.")
     with backend.catalog.writing() as tx:
+        tx.stages.ladder().whole(stage)
         before = in_force(tx, stage)
-        impossible = [each for each in unsatisfied(policy, tx.accounts.all(), tx.requests.groups()) if each.impossible]
+        _require_admin(backend, before.policy, policy)
+        impossible = [each for each in _advice(tx, policy) if each.impossible]
         if impossible:
             told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)
-            raise InvalidInput(f"nobody could satisfy this policy, so nothing was changed: {told}.")
+            raise InvalidInput(f"nothing could satisfy this policy, so nothing was changed: {told}.")
         if before.policy.digest == policy.digest and before.revision:
             return before
         revision = tx.stages.set_policy(policy, by=backend.actor, at=backend.clock())
@@ -250,8 +263,26 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce
     return PolicyInForce(policy, revision)
 
 
+def _require_admin(backend: Backend, before: Policy, after: Policy) -> None:
+    """Refuse who may write policies and is no administrator wherever a stage promotes by itself, before or after.
+
+    A policy that such a stage judges by decides alone what enters it, so whoever may change that could promote.
+    """
+    if (before.process.auto or after.process.auto) and not backend.asks.may(EVERYTHING):
+        verb = "has" if before.process.auto else "would have"
+        raise Forbidden(
+            f"the policy of {after.stage} {verb} auto_promote, and only an administrator of the registry (role `admin` "
+            "on '*') switches it or changes such a policy; nothing was changed."
+        )
+
+
 def lint_policy(backend: Backend, *, stage: str, policy: Policy) -> tuple[Advice, ...]:
-    """What of a policy's approvals nobody could give, as accounts and groups are now."""
-    check_stage(stage)
+    """What of a policy's process nothing could satisfy, as stages, accounts and groups are now."""
     with backend.catalog.reading() as tx:
-        return unsatisfied(policy, tx.accounts.all(), tx.requests.groups())
+        tx.stages.ladder().whole(stage)
+        return _advice(tx, policy)
+
+
+def _advice(tx: Transaction, policy: Policy) -> tuple[Advice, ...]:
+    ladder = tx.stages.ladder()
+    return (*misplaced(policy, ladder), *unfed(policy), *unsatisfied(policy, tx.accounts.all(), tx.requests.groups()))

@@ -10,7 +10,6 @@ from adapter_registry.domain.gate import judge
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Promotion, Result, decide, inputs_digest
-from adapter_registry.domain.stage import check_stage
 from adapter_registry.services.subject import gathered
 
 MOST = 200
@@ -43,12 +42,12 @@ def replay(backend: Backend, *, stage: str, policy: Policy, last: int = 20) -> t
     Raises:
         InvalidInput: the document is for another stage, or too many are asked for.
     """
-    check_stage(stage)
     if policy.stage != stage:
         raise InvalidInput(f"the document is a policy for {policy.stage!r}, not for {stage!r}.")
     if not 0 < last <= MOST:
         raise InvalidInput(f"the last 1 to {MOST} promotions can be judged again, not {last}.")
     with backend.catalog.reading() as tx:
+        tx.stages.ladder().whole(stage)
         return tuple(_replayed(backend, tx, each, policy) for each in tx.stages.newest(stage, limit=last))
 
 

@@ -185,6 +185,16 @@ policies = Table(
     CheckConstraint("revision > 0", name="revision_positive"),
 )
 
+ladders = Table(
+    "ladders",
+    metadata,
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+    Column("set_by", String(200), nullable=False),
+    Column("set_at", String(32), nullable=False),
+    CheckConstraint("revision > 0", name="revision_positive"),
+)
+
 stages = Table(
     "stages",
     metadata,
@@ -192,6 +202,15 @@ stages = Table(
     Column("stage", String(96), primary_key=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
     Column("sequence", Integer, nullable=False),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("stage", String(96), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
 )
 
 promotions = Table(
@@ -233,6 +252,7 @@ owned_blobs = Table(
     Column("namespace", String(96), primary_key=True),
     Column("digest", String(71), primary_key=True),
     Column("at", String(32), nullable=False),
+    Column("sketch", String(64), index=True),
 )
 Index("ix_owned_blobs_digest", owned_blobs.c.digest)
 

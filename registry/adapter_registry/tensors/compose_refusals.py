@@ -17,6 +17,7 @@ NO_WEIGHT_DELTA = {
     "arrow": "it chooses among adapters token by token",
     "bdlora": "its factors are the blocks of block-diagonal ones",
     "kasa": "it adds to a base whose smallest singular values are taken out",
+    "layer_replication": "several of its layers share one weight of the base and differ in what they add to it",
     "lora_bias": "its delta has a bias beside the factors",
     "monteclora": "its factors are drawn anew in each pass",
     "qalora": "its lora_A reads pooled groups of inputs",
@@ -52,9 +53,6 @@ def _variants(parts: Sequence[Part]) -> Iterator[Problem]:
             if variant in NO_WEIGHT_DELTA:
                 fix = f"Leave it out: {NO_WEIGHT_DELTA[variant]}."
                 yield _bad(part, variant, "a LoRA whose delta is scale · B · A", variant, fix)
-        if config.layer_replication:
-            fix = "Load it beside its base: several of its layers share one weight."
-            yield _bad(part, "layer_replication", "null", "ranges of layers", fix)
 
 
 def _disagreements(parts: Sequence[Part]) -> Iterator[Problem]:

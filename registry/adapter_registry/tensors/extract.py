@@ -18,7 +18,8 @@ from adapter_registry.tensors.arrays import FLOATS, Float32
 from adapter_registry.tensors.base_weights import BaseWeights
 from adapter_registry.tensors.compose import Composition, fit_of
 from adapter_registry.tensors.compose_module import Fitted, Wanted, fit_dense, key_of, sound
-from adapter_registry.tensors.compose_rows import Difference, by_rows
+from adapter_registry.tensors.compose_rows import Difference, Moved, Rows, by_rows
+from adapter_registry.tensors.devices import CPU, Device
 from adapter_registry.tensors.over_modules import Told, each_module
 from adapter_registry.tensors.sparsify import everything
 
@@ -50,7 +51,7 @@ class Changes:
     left: tuple[str, ...]
 
 
-def extract(
+def extract(  # noqa: PLR0913  every option of an extraction
     tuned: BaseWeights,
     base: BaseWeights,
     table: Base,
@@ -59,6 +60,7 @@ def extract(
     seed: int = 0,
     leave_out: bool = False,
     tell: Told | None = None,
+    device: Device = CPU,
 ) -> Composition:
     """An adapter of the base whose deltas are nearest to what the fine-tune changed.
 
@@ -70,6 +72,7 @@ def extract(
         seed: of the subspace iteration.
         leave_out: leave out what an adapter cannot carry, told in a notice, instead of refusing.
         tell: hears of each module that is done.
+        device: where factors are found; what changed at all is seen by the processor.
 
     Raises:
         InvalidInput: the checkpoint has other tensors than the base, or is the base.
@@ -84,7 +87,7 @@ def extract(
         raise InvalidInput("the checkpoint is its base, tensor by tensor: there is nothing to extract.")
     tensors: dict[str, Float32] = dict(_kept(changes, modules, tuned))
     ranks, fits = dict[str, int](), list[ModuleFit]()
-    work = _Work(tuned, base, wanted, seed)
+    work = _Work(tuned, base, wanted, seed, device)
     for change, fitted in each_module(changes.linear, work.fitted, tell):
         swapped = modules.conv1d and not OUTPUT_HEAD.fullmatch(change.name)
         ups = (fitted.down.T, fitted.up.T) if swapped else (fitted.up, fitted.down)
@@ -190,10 +193,13 @@ class _Work:
     base: BaseWeights
     wanted: Wanted
     seed: int
+    device: Device
 
     def fitted(self, change: Change) -> Fitted:
         """The factors of what changed in a module; the difference is held whole while they are found."""
-        rows = Difference(self.tuned.rows(change.tensor), self.base.rows(change.tensor))
+        rows: Rows = Difference(self.tuned.rows(change.tensor), self.base.rows(change.tensor))
+        if self.device != CPU:
+            rows = Moved(rows, self.device)
         exact = by_rows([rows], [everything], lambda stack: stack[0])
         key = key_of(self.seed, change.name)
         return sound(change.name, self.wanted.dtype, lambda: [fit_dense(exact, self.wanted, key=key)])[0]

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 from adapter_registry.checkpoints.base_files import INDEX
 from adapter_registry.checkpoints.base_folder import Opened, open_checkpoint
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.checkpoints.merged_from import LINEAGE, Input, Lineage, read_lineage
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_json
@@ -72,6 +73,7 @@ class Options:
         workers: threads; None for one on each core.
         device: of `devices.DEVICES`: what computes sums of low-rank products; all else is the processor's.
         onto: `dequantized` for the floats that a base quantised by bitsandbytes stands for; None for what is stored.
+        limits: of the child process that PEFT merges in; None leaves those of this process.
     """
 
     dtype: str | None = None
@@ -80,6 +82,7 @@ class Options:
     workers: int | None = None
     device: str = "cpu"
     onto: str | None = None
+    limits: Limits | None = None
 
     @property
     def threads(self) -> int:
@@ -201,7 +204,7 @@ def _plan(
     if not check_mergeable(base, ingredients, options):
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix=".peft-", dir=out.absolute().parent)))
-        merged(_folder(opened), ingredients[0].folder, scratch / "merged")
+        merged(_folder(opened), ingredients[0].folder, scratch / "merged", limits=options.limits)
         return plan_of_peft(opened, open_checkpoint(scratch / "merged"), named[0])
     adapters = [
         Weighed(stack.enter_context(loaded(each.folder, base)), each.weight, name)
@@ -267,7 +270,7 @@ class Task:
         """What an interrupted merge must have been to be taken up again."""
         heads = [(file.name, of_json(file.head.hex())) for file in self.files]
         inputs = [(each.digest or _told(each.folder), each.weight) for each in self.ingredients]
-        told = asdict(self.options) | {"workers": None}
+        told = asdict(self.options) | {"workers": None, "limits": None}
         return of_json({"base": self.base.digest, "inputs": inputs, "options": told, "heads": heads})
 
     def run(

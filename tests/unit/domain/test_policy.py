@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
 from adapter_registry.domain.lock import Level
+from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.policy import (
     PRESETS,
     Bound,
@@ -24,7 +25,6 @@ from adapter_registry.domain.policy import (
 )
 from adapter_registry.domain.policy_file import LARGEST_TEXT, NOT_YET, read_policy, to_yaml
 from adapter_registry.domain.policy_lint import lint
-from adapter_registry.domain.stage import STAGES
 
 FULL = """
 # what prod asks
@@ -107,10 +107,10 @@ class TestReading:
 
 class TestProblems:
     def test_all_of_them_at_once_with_path_value_and_way_out(self):
-        text = changed(stage="production", require={"compatibility": {"verdict": ["structural"]}, "metadta": ["a"]})
+        text = changed(stage="Production", require={"compatibility": {"verdict": ["structural"]}, "metadta": ["a"]})
         found = problems(text)
         assert found == {
-            "stage": "prod.yaml: stage: expected dev or staging or prod, found 'production'. Correct it.",
+            "stage": "prod.yaml: stage: expected the name of a stage, found 'Production'. Correct it.",
             "require.compatibility.verdict.0": (
                 "prod.yaml: require.compatibility.verdict.0: expected 'exact' or 'equivalent', found 'structural'. "
                 "Correct it."
@@ -183,7 +183,7 @@ class TestProblems:
 
 class TestPresets:
     @pytest.mark.parametrize("name", sorted(PRESETS))
-    @pytest.mark.parametrize("stage", STAGES)
+    @pytest.mark.parametrize("stage", STAGE_NAMES)
     def test_each_stage_s_preset_reads_back_equal_and_nothing_in_it_is_impossible(self, name, stage):
         asked = preset(name, stage=stage)
         assert read_policy(to_yaml(asked)) == asked

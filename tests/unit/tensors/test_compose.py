@@ -380,7 +380,7 @@ class TestRefusals:
         [
             ({"lora_bias": True}, "lora_bias"),
             ({"alora_invocation_tokens": [3, 4]}, "alora"),
-            ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+            ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication.*share one weight of the base"),
             *((LORAS[name], told) for name, told in UNUSUAL.items()),
         ],
     )

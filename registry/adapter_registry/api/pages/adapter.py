@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from adapter_registry.api.pages.page import Answer, Ask, Page, Shown, Unchanged
 from adapter_registry.domain.digest import of_json
-from adapter_registry.domain.overview import Overview, Standing
-from adapter_registry.domain.stage import STAGES
+from adapter_registry.domain.overview import Standing
 from adapter_registry.operations import to_wire
 from adapter_registry.services import overview
 
@@ -20,9 +19,7 @@ def show(ask: Ask) -> Answer:
         "adapter": ask.adapter,
         "seen": seen,
         "table": table,
-        "snippets": snippets(
-            ask.adapter, in_prod=seen.shown.number != seen.latest.number or _in_prod(seen), at=ask.address
-        ),
+        "snippets": snippets(ask.adapter, stage=seen.top, at=ask.address),
         "first": ask.before() is None,
         **_strip(ask, seen.standings),
     }
@@ -40,18 +37,14 @@ def strip(ask: Ask) -> Answer:
 
 def _strip(ask: Ask, standings: tuple[Standing, ...]) -> dict[str, object]:
     mark = of_json(to_wire(standings).decode()).partition(":")[2][:16]
-    promotable = [stage for stage in STAGES if ask.may(f"promote:{stage}", ask.adapter)]
+    promotable = [each.stage for each in standings if ask.may(f"promote:{each.stage}", ask.adapter)]
     return {"standings": standings, "mark": mark, "promotable": promotable}
 
 
-def _in_prod(seen: Overview) -> bool:
-    return seen.standings[-1].move is not None
-
-
-def snippets(adapter: str, *, in_prod: bool, at: str) -> tuple[tuple[str, str], ...]:
-    """(tool, what to type) that get an adapter: what is in prod, or its newest version while nothing is."""
-    selector = STAGES[-1] if in_prod else "main"
-    reference = f"{adapter}@{selector}" if in_prod else adapter
+def snippets(adapter: str, *, stage: str | None, at: str) -> tuple[tuple[str, str], ...]:
+    """(tool, what to type) that get an adapter: what is in its highest stage, else its newest version."""
+    selector = stage or "main"
+    reference = f"{adapter}@{stage}" if stage else adapter
     folder = adapter.partition("/")[2]
     return (
         ("CLI", f"export ADAPTERS_URL={at}\nadapters pull {reference} ./{folder}"),
@@ -63,7 +56,7 @@ def snippets(adapter: str, *, in_prod: bool, at: str) -> tuple[tuple[str, str], 
         (
             "vLLM",
             f"export HF_ENDPOINT={at}/~{selector}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}"
-            if in_prod
+            if stage
             else f"export HF_ENDPOINT={at}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}",
         ),
         (
