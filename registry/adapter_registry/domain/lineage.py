@@ -45,7 +45,7 @@ class ModuleFit:
 
     Attributes:
         name: live path of the module or parameter.
-        rank: of the factors.
+        rank: of the factors; 0 where there are none (IA3).
         norm: Frobenius norm of the exact delta.
         error: Frobenius norm of the difference, as a share of `norm`; 0 where that is 0.
     """
