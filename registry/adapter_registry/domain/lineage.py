@@ -61,8 +61,8 @@ class Lineage:
     """What a Version was made of and how.
 
     Attributes:
-        kind: `compose` or `extract`.
-        method: of composing, `ties`; or of extracting.
+        kind: `compose`, `extract` or `flatten`.
+        method: of composing, `ties`; of extracting; or `flatten`.
         dialect: whose function of that name.
         parents: in the order they were given; none for what was extracted from a checkpoint.
         options: density, λ, rank, tolerance and so on, as text by name.
