@@ -36,8 +36,8 @@ def main() -> None:
         config = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
         adapter(folder / "lora", folder / "base", config)
         settings = {"ADAPTERS_DATABASE_URL": options.database} if options.database else {}
-        shop = workshop(folder / "home", folder / "base", folder / "lora", **settings)
-        _kills(shop, options.kills, random.Random(options.seed))
+        with workshop(folder / "home", folder / "base", folder / "lora", **settings) as shop:
+            _kills(shop, options.kills, random.Random(options.seed))
     finally:
         shutil.rmtree(folder)
 

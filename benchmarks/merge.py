@@ -8,7 +8,11 @@ All run in turn, each in a process of its own, on real random bytes (not holes) 
 room, so that neither disk nor cache state decides. mergekit needs an environment of its own:
 
     python -m venv MK && MK/bin/pip install mergekit==0.1.5
-    python -m benchmarks.merge [--layers 8] [--repeat 3] [--threads 2] [--targets all] [--mergekit MK/bin/mergekit-yaml]
+    python -m benchmarks.merge [--layers 8] [--repeat 3] [--threads 2] [--targets all] [--peers peft mergekit]
+                               [--mergekit MK/bin/mergekit-yaml]
+
+PEFT is the peer unless others are named; `--peers` alone leaves all out, which takes a minute. Each of them takes
+minutes at 8 layers, and can be measured in a run of its own.
 """
 
 from __future__ import annotations
@@ -180,9 +184,9 @@ def measure(place: Path, arguments: argparse.Namespace) -> dict[str, object]:
         "cp": ["cp", "-r", str(base), str(place / "out")],
         "ours": [sys.executable, "-c", OURS, *common],
     }
-    if not arguments.quick:
+    if "peft" in arguments.peers:
         sides["peft"] = [sys.executable, "-c", PEFT, *common]
-    if arguments.mergekit:
+    if "mergekit" in arguments.peers:
         recipe = place / "recipe.yml"
         model = f"{base}+{adapter}"
         recipe.write_text(
@@ -254,13 +258,11 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--targets", choices=TARGETS, default="all")
-    parser.add_argument("--mergekit", help="path of mergekit-yaml")
-    parser.add_argument("--quick", action="store_true", help="cp and ours only")
+    parser.add_argument("--peers", nargs="*", choices=["peft", "mergekit"], default=["peft"], help="beside cp")
+    parser.add_argument("--mergekit", default="mergekit-yaml", help="path of mergekit-yaml")
     parser.add_argument("--folder", default="/dev/shm" if Path("/dev/shm").is_dir() else None)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    if not arguments.mergekit:
-        print("mergekit is left out: name its mergekit-yaml with --mergekit (see above)", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as place:
         found = measure(Path(place), arguments)
     if arguments.json:

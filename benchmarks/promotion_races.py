@@ -1,11 +1,13 @@
-"""Eight promoters at a time: one winner for each move, and what is promoted is what was approved.
+"""Eight promoters at a time: one winner for each round, and what is promoted is what was approved.
 
-Promised: in 1,000 rounds no move without an approval of exactly what moved, and no gap in the sequence.
-ADAPTERS_DATABASE_URL races on that database (it must be empty) instead of SQLite.
+Promised: in 1,000 rounds exactly one winner each, no move without an approval of exactly what moved, no gap in the
+sequence. ADAPTERS_DATABASE_URL races on that database (it must be empty) instead of SQLite.
 
     python -m benchmarks.promotion_races [ROUNDS]
 
-Each round every promoter asks for a version, approves whatever waits, and one changes a label in between.
+In each round every promoter asks for a version, so that one request stays open of eight; then everybody approves it at
+once. In every third round they approve what they looked at before, and one of them changes the version's evidence
+meanwhile: then nobody may win, or whose approval came before the change.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
 from pathlib import Path
 from threading import Barrier
 
@@ -23,11 +28,37 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict, Forbidden
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.process import Approvals, Process
-from adapter_registry.domain.request import State
+from adapter_registry.domain.request import Request, State
 from adapter_registry.settings import read_settings
 from benchmarks.shapes import attention_lora, llama_base
 
-PROMOTERS, VERSIONS = 8, 4
+PROMOTERS, VERSIONS = 8, 3
+CHANGING = 3
+"""In every how many rounds somebody changes the evidence."""
+POLICY = Policy("prod", process=Process(approvals=Approvals(1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """What came of a race.
+
+    Attributes:
+        rounds: how many.
+        moves: of the stage, in all rounds.
+        not_one: rounds without exactly one winner, though nobody changed anything.
+        several: rounds with more than one.
+        bare: moves without an approval of exactly what moved.
+        gaps: whether the sequence of moves has any.
+        undone: rounds in which a change kept everybody from winning.
+    """
+
+    rounds: int
+    moves: int
+    not_one: int
+    several: int
+    bare: int
+    gaps: bool
+    undone: int
 
 
 def registry(home: str, actor: str) -> Registry:
@@ -38,22 +69,76 @@ def registry(home: str, actor: str) -> Registry:
     return Registry(read_settings(given))
 
 
-def race(home: str, me: int, rounds: int, barrier: Barrier) -> None:
-    """One promoter's part."""
-    mine = registry(home, f"promoter-{me}")
+def part(mine: Registry, me: int, rounds: int, barrier: Barrier, won: Queue[int]) -> None:
+    """One promoter's part; the rounds that they won go into `won`."""
     for each in range(rounds):
-        version = f"default/a@v{(me + each) % VERSIONS + 1}"
         barrier.wait()
-        mine.attempt(version, "prod")
+        mine.attempt(f"default/a@v{(me + each) % VERSIONS + 1}", "prod")
+        barrier.wait()
+        [asked] = mine.requests("default/a")
+        changing = each % CHANGING == 0
+        seen = mine.explain(asked.reference, "prod").seen if changing else None
+        barrier.wait()
+        if changing and me == each % PROMOTERS:
+            mine.label(asked.reference, {"round": str(each)})
+        with suppress(Conflict, Forbidden):
+            if mine.approve(asked, seen=seen).promotion is not None:
+                won.put(each)
+        barrier.wait()
         if me == 0:
-            mine.label(version, {"round": str(each)})
-        for request in mine.requests("default/a"):
-            with suppress(Conflict, Forbidden):
-                mine.approve(request)
+            for left in mine.requests("default/a"):
+                mine.cancel(left)
+
+
+def race(registries: list[Registry], rounds: int) -> Raced:
+    """Race on one registry, a process for each promoter; v1 to v3 of `default/a` are there, and POLICY is prod's."""
+    context = multiprocessing.get_context("fork")
+    barrier, won = context.Barrier(len(registries)), context.Queue()
+    given = [(mine, me, rounds, barrier, won) for me, mine in enumerate(registries)]
+    racers = [context.Process(target=part, args=each) for each in given]
+    for racer in racers:
+        racer.start()
+    winners: Counter[int] = Counter()
+    while any(racer.is_alive() for racer in racers) or not won.empty():
+        with suppress(Exception):
+            winners[won.get(timeout=0.1)] += 1
+    for racer in racers:
+        racer.join()
+    if failed := [racer.exitcode for racer in racers if racer.exitcode]:
+        raise SystemExit(f"{len(failed)} promoters failed: {failed}")
+    return _held(registries[0], rounds, winners)
+
+
+def _held(registry: Registry, rounds: int, winners: Counter[int]) -> Raced:
+    """Every round held against its winners, every move against the approvals that it had."""
+    moves = registry.history("default/a", "prod").moves
+    applied = [each for each in _all(registry) if each.state is State.APPLIED]
+    approved = {
+        (a.binding.version, a.binding.policy, a.binding.evidence, a.binding.generation)
+        for request in applied
+        for a in request.approvals
+    }
+    bare = [m for m in moves if (m.version, m.policy, m.decision, m.sequence - 1) not in approved]
+    quiet = [each for each in range(rounds) if each % CHANGING]
+    return Raced(
+        rounds,
+        len(moves),
+        not_one=sum(winners[each] != 1 for each in quiet) + abs(len(moves) - sum(winners.values())),
+        several=sum(count > 1 for count in winners.values()),
+        bare=len(bare),
+        gaps=[move.sequence for move in moves] != list(range(len(moves), 0, -1)),
+        undone=sum(not winners[each] for each in range(rounds) if each % CHANGING == 0),
+    )
+
+
+def _all(registry: Registry) -> list[Request]:
+    """Every request that was applied: the log has them all, a listing the newest."""
+    events = registry.events("default/a")
+    return [registry.request(e.entry.detail["request"]) for e in events if e.entry.action == "request.applied"]
 
 
 def main() -> None:
-    """Race, then hold every move against the approvals that it had."""
+    """Race, and print what came of it; exit code 1 when a promise was broken."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
     with tempfile.TemporaryDirectory() as home:
         first = registry(home, "author")
@@ -61,33 +146,15 @@ def main() -> None:
         for rank in range(1, VERSIONS + 1):
             folder = attention_lora(Path(home) / f"lora-{rank}", layers=1, hidden=64, rank=rank)
             first.push(folder, base="base", name="a")
-        first.set_policy("prod", Policy("prod", process=Process(approvals=Approvals(1))))
-        context = multiprocessing.get_context("fork")
-        barrier = context.Barrier(PROMOTERS)
-        racers = [context.Process(target=race, args=(home, me, rounds, barrier)) for me in range(PROMOTERS)]
+        first.set_policy("prod", POLICY)
         began = time.monotonic()
-        for racer in racers:
-            racer.start()
-        for racer in racers:
-            racer.join()
-        report(first, rounds, time.monotonic() - began)
-        sys.exit(any(racer.exitcode for racer in racers))
-
-
-def report(first: Registry, rounds: int, seconds: float) -> None:
-    """Print what moved and whether approvals stand behind it."""
-    moves = first.history("default/a", "prod").moves
-    gaps = [move.sequence for move in moves] != list(range(len(moves), 0, -1))
-    approved = {
-        (a.binding.version, a.binding.policy, a.binding.evidence, a.binding.generation)
-        for event in first.events("default/a")
-        if (name := event.entry.detail.get("request")) and event.entry.action == "request.applied"
-        for a in first.request(name).approvals
-        if event.entry.detail["state"] == State.APPLIED
-    }
-    bare = [m for m in moves if (m.version, m.policy, m.decision, m.sequence - 1) not in approved]
-    print(f"{rounds:,} rounds of {PROMOTERS} promoters in {seconds:.0f} s: {len(moves):,} moves")
-    print(f"moves without an approval of exactly that: {len(bare)}; gaps in the sequence: {'yes' if gaps else 'none'}")
+        found = race([registry(home, f"promoter-{me}") for me in range(PROMOTERS)], rounds)
+        seconds = time.monotonic() - began
+    print(f"{rounds:,} rounds of {PROMOTERS} promoters in {seconds:.0f} s: {found.moves:,} moves")
+    print(f"rounds without exactly one winner: {found.not_one}; with several: {found.several}")
+    print(f"moves without an approval of exactly that: {found.bare}; gaps in the sequence: {found.gaps}")
+    print(f"rounds that a change of evidence left without a winner: {found.undone}")
+    sys.exit(bool(found.not_one or found.several or found.bare or found.gaps))
 
 
 if __name__ == "__main__":

@@ -282,10 +282,15 @@ def revoke(reference: str, because: str, as_json: bool, quiet: bool) -> None:
     """Withdraw one exact version for good: it keeps its record, is never served again and enters no stage.
 
     Refused while a stage points at it. Hub clients are told that the revision does not exist, which is the one answer
-    that their caches obey; a client that pinned the commit in its cache never asks again.
+    that their caches obey; a client that pinned the commit in its cache never asks again. What was made of it is
+    marked, listed, and refused by policies that do not say otherwise.
     """
-    gone = connect().revoke(reference, because=because)
+    registry = connect()
+    gone = registry.revoke(reference, because=because)
     if as_json:
         print_json(gone)
     elif not quiet:
         say(f"revoked {gone.reference}: {gone.revoked_because}", style="yellow")
+        for each in registry.derived(gone.reference):
+            where = f", which {' and '.join(each.stages)} serves" if each.stages else ""
+            note(f"made of it: {each.reference}{where}")

@@ -17,7 +17,7 @@ from adapter_cli.submitting import check_device, device_option, refuse_local, su
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.domain.lineage import ModuleFit
-from adapter_registry.domain.recipe import Ingredient, Recipe, check_recipe
+from adapter_registry.domain.recipe import Ingredient, Recipe, check_recipe, parse_ingredient
 from adapter_registry.folders import is_folder
 from adapter_registry.jobs.kind import INPUTS, OUT, Kind
 
@@ -106,6 +106,7 @@ def compose(
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of the result's factors.")
 @click.option("--base-path", type=FOLDER, help="Where the base's files are, if not where it was registered from.")
 @click.option("--dry-run", is_flag=True, help="Extract, print the error, and keep nothing.")
+@device_option
 @submit_options
 @output_options
 def extract(
@@ -117,6 +118,7 @@ def extract(
     seed: int,
     base_path: Path | None,
     dry_run: bool,
+    device: str,
     submit: bool,
     priority: int,
     as_json: bool,
@@ -136,27 +138,26 @@ def extract(
     """
     from adapter_registry.jobs.extract import Extract  # noqa: PLC0415  numpy, which `--help` does not need
 
+    if not submit:
+        check_device(device)
     registry = connect()
     folder = Path(checkpoint).expanduser() if is_folder(checkpoint) else None
     said: dict[str, Any] = {key: value for key, value in options.items() if value not in (None, False)}
     said.update(_rank(rank), checkpoint=registry.digest_of(folder) if folder else checkpoint)
+    if device != "cpu":
+        said["device"] = device
     locked = registry.base(base).base.digest
     recipe = Recipe("extract", base=locked, options=said, seed=seed, into=_target(registry, name, out, dry_run))
     if submit:
         refuse_local(out=out, base_path=base_path, dry_run=dry_run)
-        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet)
+        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=device)
         return
     _run(registry, Extract(folder, base_path), recipe, out=out, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 def _ingredient(registry: Registry, text: str) -> Ingredient:
-    reference, separator, weight = text.rpartition("=")
-    if not separator:
-        return Ingredient(registry.reference(text))
-    try:
-        return Ingredient(registry.reference(reference), float(weight))
-    except ValueError as error:
-        raise InvalidInput(f"{text}: {weight[:40]!r} is no weight; write NAME@VERSION=0.7.") from error
+    given = parse_ingredient(text)
+    return Ingredient(registry.reference(given.reference), given.weight)
 
 
 def _rank(text: str | None) -> dict[str, Any]:
@@ -180,9 +181,8 @@ def _run(
     registry: Registry, kind: Kind, recipe: Recipe, *, out: Path | None, dry_run: bool, as_json: bool, quiet: bool
 ) -> None:
     """Carry a recipe out here: the same steps that a worker takes."""
-    if out is not None and out.exists() and any(out.iterdir()):
-        raise Conflict(f"{out} is not empty; nothing was written. Choose another folder.")
-    with _scratch(out) as scratch, steps_bar("gathering") as progress:
+    refuse_occupied(out)
+    with scratch_for(out) as scratch, steps_bar("gathering") as progress:
         exact = kind.check(registry, check_recipe(recipe))
         kind.gather(registry, exact, scratch)
         outcome = kind.compute(exact, scratch, progress)
@@ -201,8 +201,18 @@ def _run(
         _print_made(stored, outcome, out=None if dry_run else out)
 
 
+def refuse_occupied(out: Path | None) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        Conflict: it does.
+    """
+    if out is not None and (out.is_file() or (out.exists() and any(out.iterdir()))):
+        raise Conflict(f"{out} is not empty; nothing was written. Choose another folder.")
+
+
 @contextmanager
-def _scratch(out: Path | None) -> Iterator[Path]:
+def scratch_for(out: Path | None) -> Iterator[Path]:
     """A folder to work in, beside `out` so that moving the result there is one step."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,11 @@ COMMANDS = {
         "approve": ("requests", "Approve a promotion that waits."),
         "decline": ("requests", "Decline a promotion that waits."),
         "rollback": ("promote", "Move a stage back to an earlier version."),
+        "reverify": ("reverify", "Verify again what a stage points to, or list what is due."),
         "history": ("promote", "Show what an adapter's stages pointed to, and when."),
         "pull": ("pull", "Write a version's files into a folder, every digest verified."),
+        "export": ("export", "Write a version for a serving stack, plain where the stack reads no more."),
+        "servable": ("servable", "Say which serving stacks load a version, and with which flags."),
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),
     },
@@ -43,6 +46,7 @@ COMMANDS = {
     },
     "Set up": {
         "base": ("base", "Register base checkpoints."),
+        "stage": ("stage", "Declare the stages there are, and their order."),
         "policy": ("policy", "Show or set the policy a stage judges by."),
         "group": ("standstill", "Groups of accounts that policies name."),
         "freeze": ("standstill", "Times in which stages stand still."),
@@ -62,6 +66,8 @@ COMMANDS = {
         "admin": ("admin", "Check, collect, migrate and back up the store."),
     },
 }
+ALIASES = {"eval": "score"}
+"""Other names of commands, which the lists leave out."""
 _MODULES = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
 
 
@@ -74,6 +80,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called `cmd_name`."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in _MODULES:
             return None
         module = importlib.import_module(f"adapter_cli.{_MODULES[cmd_name]}")
@@ -84,7 +91,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest command when there is none of that name."""
-        if args and args[0] not in _MODULES and not args[0].startswith("-"):
+        if args and args[0] not in (*_MODULES, *ALIASES) and not args[0].startswith("-"):
             from difflib import get_close_matches  # noqa: PLC0415  needed only here
 
             near = get_close_matches(args[0], _MODULES, n=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,16 @@ from adapter_cli.output import (
     say,
 )
 from adapter_cli.submitting import check_device, device_option, refuse_local, submit_options, submitted
-from adapter_registry.client import Registered, connect
+from adapter_registry.checkpoints.confined import Limits
+from adapter_registry.client import Registered, Registry, connect
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.merging import Wanted, bring, parse, resolve
+from adapter_registry.domain.recipe import Ingredient, Recipe, parse_ingredient
+from adapter_registry.merging import Wanted, bring, resolve
 
 if TYPE_CHECKING:
     from adapter_registry.domain.base import Base
     from adapter_registry.tensors.merge import Ingredient as Part
-    from adapter_registry.tensors.merge import Merged
+    from adapter_registry.tensors.merge import Merged, Options
     from adapter_registry.tensors.merge_apart import Apart
     from adapter_registry.tensors.merge_verify import Verified
 
@@ -95,9 +97,6 @@ def merge(
       adapters merge sql-lora@v3 -o ./merged --as mistral-7b-sql --store
       adapters merge qlora@v1 -o ./merged --onto dequantized --original ./llama-8b
     """
-    from adapter_registry.tensors.merge import Options  # noqa: PLC0415  numba is slow to import
-    from adapter_registry.tensors.merge import merge as run  # noqa: PLC0415
-
     if store and not name:
         raise click.UsageError("--store needs --as NAME.")
     _check_onto(onto, original, verify=verify)
@@ -110,29 +109,68 @@ def merge(
     if out is None:
         raise click.UsageError("name a folder to make with -o, or have a worker do it with --submit --as NAME.")
     check_device(device)
-    options = Options(dtype, shard, accumulate, workers, device, onto)
-    registry = connect()
-    wanted = resolve(registry, parse(references))
-    base = wanted.base.base
-    with progress_bar("reading the base", base.bytes) as progress:
-        source, ingredients = bring(registry, wanted, base_path=base_path, progress=progress)
-    apart = _apart(base, source, original, ingredients) if original and not dry_run else ()
-    with progress_bar("merging", base.bytes) as progress:
-        merged = run(base, source, ingredients, out, options=options, progress=progress, dry=dry_run)
-    verified = None
-    if verify and not dry_run:
-        from adapter_registry.tensors.merge_verify import verify as compare  # noqa: PLC0415
+    from adapter_registry.tensors.merge import Options  # noqa: PLC0415  slow to import
 
-        verified = compare(source, ingredients, out)
-    if as_json:
-        print_json({"merged": merged, "verified": verified, "apart": apart, "references": wanted.references})
-    elif quiet:
-        click.echo(out)
-    else:
-        _print(wanted, merged, verified, out)
-        _print_apart(apart)
+    registry = connect()
+    limits = Limits(registry.settings.job_memory, registry.settings.job_seconds)
+    options = Options(dtype, shard, accumulate, workers, device, onto, limits)
+    made = _make(registry, references, options=options, asked=_Asked(out, base_path, original, verify, dry_run))
+    made.tell(out, as_json=as_json, quiet=quiet)
     if name and not dry_run:
         _register(name, out, store=store, quiet=quiet or as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Where the result goes and the base is; the unquantised base and PEFT, if it is to be compared with them."""
+
+    out: Path
+    base_path: Path | None
+    original: Path | None
+    verify: bool
+    dry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What was merged, and what came of it and of comparing it."""
+
+    wanted: Wanted
+    merged: Merged
+    verified: Verified | None
+    apart: tuple[Apart, ...]
+
+    def tell(self, out: Path, *, as_json: bool, quiet: bool) -> None:
+        """Print it."""
+        if as_json:
+            told = {"merged": self.merged, "verified": self.verified, "apart": self.apart}
+            print_json({**told, "references": self.wanted.references})
+        elif quiet:
+            click.echo(out)
+        else:
+            _print(self.wanted, self.merged, self.verified, out)
+            _print_apart(self.apart)
+
+
+def _make(registry: Registry, references: tuple[str, ...], *, options: Options, asked: _Asked) -> _Made:
+    """Bring everything here, merge and compare it."""
+    from adapter_registry.tensors.merge import merge as run  # noqa: PLC0415  slow to import
+
+    wanted = resolve(registry, [parse_ingredient(each) for each in references])
+    base = wanted.base.base
+    with progress_bar("reading the base", base.bytes) as progress:
+        source, ingredients = bring(registry, wanted, base_path=asked.base_path, progress=progress)
+    apart = () if asked.dry or not asked.original else _apart(base, source, asked.original, ingredients)
+    with progress_bar("merging", base.bytes) as progress:
+        merged = run(base, source, ingredients, asked.out, options=options, progress=progress, dry=asked.dry)
+    verified = _verified(source, ingredients, asked.out, options.limits) if asked.verify and not asked.dry else None
+    return _Made(wanted, merged, verified, apart)
+
+
+def _verified(source: Path, ingredients: list[Part], out: Path, limits: Limits | None) -> Verified:
+    from adapter_registry.tensors.merge_verify import verify  # noqa: PLC0415  slow to import
+
+    return verify(source, ingredients, out, limits=limits)
 
 
 def _check_onto(onto: str | None, original: Path | None, *, verify: bool) -> None:
@@ -151,7 +189,8 @@ def _submit(
     if name is None:
         raise click.UsageError("a worker stores the result as a base: name it with --as NAME.")
     registry = connect()
-    inputs = tuple(Ingredient(registry.reference(reference), weight) for reference, weight in parse(references))
+    given = [parse_ingredient(each) for each in references]
+    inputs = tuple(Ingredient(registry.reference(each.reference), each.weight) for each in given)
     recipe = Recipe("merge", inputs, options=options, into=registry.adapter(name))
     submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=options["device"])
 
@@ -223,7 +262,7 @@ def _print_modules(merged: Merged) -> None:
 
 
 def _apart(base: Base, source: Path, original: Path, parts: list[Part]) -> tuple[Apart, ...]:
-    from adapter_registry.tensors.merge_apart import apart_from  # noqa: PLC0415  numba is slow to import
+    from adapter_registry.tensors.merge_apart import apart_from  # noqa: PLC0415  slow to import
 
     return apart_from(base, source, original, parts)
 

@@ -66,7 +66,7 @@ def set_policy(stage: str, file: Path | None, named: str | None, dry_run: bool, 
     if (file is None) == (named is None):
         raise InvalidInput("a policy comes from a FILE or from --preset, one of them.")
     registry = connect()
-    read = _read(file) if file else preset(named or "", stage=stage)
+    read = _read(file) if file else preset(named or "", stage=registry.ladder().get(stage))
     in_force = PolicyInForce(read, registry.policy(stage).revision) if dry_run else registry.set_policy(stage, read)
     if as_json:
         print_json({"revision": in_force.revision, "digest": read.digest, **document(read)})
@@ -110,7 +110,9 @@ def lint(file: Path, as_json: bool, quiet: bool) -> None:
 def test(stage: str, file: Path, last: int, as_json: bool, quiet: bool) -> None:
     """Judge the last promotions into STAGE again, by the policy in FILE; nothing is changed.
 
-    Scores count as they stood when each was promoted. Exit code 3 when one would not have passed.
+    Scores, the incumbent and lower stages count as they stood when each was promoted, labels, groups and accounts as
+    they are now. Approvals given then count whatever the policy of then was, and are not judged where nobody had to
+    approve; freeze windows are not judged. Exit code 3 when one would not have passed.
     """
     found = connect().try_policy(stage, _read(file), last=last)
     stopped = [each for each in found if each.outcome not in (None, Result.PROMOTE)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import click
 
@@ -18,15 +19,17 @@ from adapter_cli.output import (
     say,
     styled,
 )
-from adapter_registry.client import History, Judged, Registry, connect
+from adapter_registry.client import History, Judged, Overriding, Registry, connect
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.finding import Finding
 from adapter_registry.domain.promotion import Result
 from adapter_registry.domain.request import Request, State
+from adapter_registry.domain.stage import place_of
 
 STYLES = {
     "pass": "green",
     "waived": "cyan",
+    "overridden": "magenta",
     "fail": "red",
     "pending": "yellow",
     "inconclusive": "yellow",
@@ -35,18 +38,36 @@ STYLES = {
 }
 
 
+LANE = click.option("--lane", metavar="NAME", help="A lane of the stage; `prod --lane canary` is prod.canary.")
+
+
 @click.command()
 @click.argument("reference")
 @click.argument("stage")
+@LANE
 @click.option("--dry-run", "--explain", "dry_run", is_flag=True, help="Judge and show every rule; move nothing.")
 @click.option("--reason", default="", help="Why, for the record.")
 @click.option("--hotfix", is_flag=True, help="The hotfix path: no soak time, one more approval; needs --reason.")
+@click.option(
+    "--override", "rules", multiple=True, metavar="RULE", help="Pass over this rule; once for each, with --reason."
+)
+@click.option("--ticket", default="", help="Where the override is discussed, for the record.")
 @click.option("--wait", metavar="TIME", help="Wait until it is applied or over, at most 30m, 12h or 7d.")
 @output_options
 def promote(
-    reference: str, stage: str, dry_run: bool, reason: str, hotfix: bool, wait: str | None, as_json: bool, quiet: bool
+    reference: str,
+    stage: str,
+    lane: str | None,
+    dry_run: bool,
+    reason: str,
+    hotfix: bool,
+    rules: tuple[str, ...],
+    ticket: str,
+    wait: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Judge REFERENCE by the gates of STAGE (dev, staging, prod) and move the stage to it.
+    """Judge REFERENCE by the gates of STAGE (dev, staging, prod, or one you declared) and move the stage to it.
 
     Refused with every blocker at once. Exit code 0 moved (or there already), 3 refused, 4 waiting for something,
     5 the evidence cannot decide. What waits becomes a request (P-214), which is applied by itself as soon as the last
@@ -56,12 +77,15 @@ def promote(
     Examples:
       adapters promote v3 prod
       adapters promote sql-lora@^1.2 staging --explain
+      adapters promote v4 prod --lane canary
+      adapters promote v3 prod --override soak --reason "outage since noon" --ticket OPS-142
     """
-    registry = connect()
+    registry, stage = connect(), place_of(stage, lane)
     if dry_run:
-        judged = registry.explain(reference, stage, hotfix=hotfix)
+        judged = registry.explain(reference, stage, hotfix=hotfix, override=rules)
     else:
-        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix)
+        asked = Overriding(rules, ticket) if rules else None
+        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix, override=asked)
     if as_json:
         print_json({"exit_code": judged.decision.exit_code, "dry_run": dry_run, **_fields(judged)})
     elif quiet:
@@ -97,6 +121,7 @@ def _fields(judged: Judged) -> dict[str, object]:
         "moved": judged.promotion is not None,
         "already": judged.already,
         "request": judged.request.name if judged.request.id else None,
+        "override": judged.request.override,
     }
 
 
@@ -106,16 +131,21 @@ def print_judged(judged: Judged, dry_run: bool) -> None:
     incumbent = judged.incumbent
     before = f"incumbent v{incumbent.number} ({digest_text(incumbent.digest)})" if incumbent else "no incumbent"
     in_force = judged.in_force
-    revision = f"policy {judged.stage}@{in_force.revision}" if in_force.revision else "policy solo, built in"
+    revision = f"policy {in_force.policy.stage}@{in_force.revision}" if in_force.revision else "policy solo, built in"
     say(f"{version.reference} ({digest_text(version.digest)}) -> {judged.stage}   {before}   {revision}", style="bold")
-    print_table(["", "rule", "finding"], [_finding_row(finding) for finding in judged.decision.findings])
-    for finding in judged.decision.blockers:
-        if finding.fix:
-            note(f"to do, {finding.rule}: {finding.fix}")
+    print_findings(judged.decision.findings)
     shadows = sum(finding.would_block for finding in judged.decision.findings)
     if shadows:
         note(f"{shadows} shadow rule{'' if shadows == 1 else 's'} would have blocked")
     say(_summary(judged, dry_run), style="green" if judged.decision.promotes else "red")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Every rule with what it said, and what to do about those that stand in the way."""
+    print_table(["", "rule", "finding"], [_finding_row(finding) for finding in findings])
+    for finding in findings:
+        if finding.blocks and finding.fix:
+            note(f"to do, {finding.rule}: {finding.fix}")
 
 
 def _finding_row(finding: Finding) -> tuple[object, ...]:
@@ -133,28 +163,38 @@ def _summary(judged: Judged, dry_run: bool) -> str:
         Result.UNDECIDED: f"undecided: {target}, the evidence cannot decide {blocked}",
     }
     if not judged.decision.promotes:
-        request = judged.request
-        goes_on = f"; {request.name} is applied by itself once nothing is missing" if request.state.is_open else ""
-        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{goes_on if request.id else ''}"
+        return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{_goes_on(judged, dry_run)}"
     if judged.already:
         return f"{judged.stage} points to v{judged.version.number} already"
     return f"would move {target}; nothing was moved" if dry_run else f"moved {target}"
 
 
+def _goes_on(judged: Judged, dry_run: bool) -> str:
+    """What becomes of it by itself."""
+    request = judged.request
+    if request.id:
+        return f"; {request.name} is applied by itself once nothing is missing" if request.state.is_open else ""
+    waits = dry_run and judged.decision.outcome is Result.WAITING and not judged.already
+    return "; without --explain it becomes a request, applied by itself once nothing is missing" if waits else ""
+
+
 @click.command()
 @click.argument("adapter")
 @click.argument("stage")
+@LANE
 @click.option("--to", help="An earlier incumbent, v2; default: the one before the current one.")
 @click.option("--reason", default="", help="Why, for the record.")
 @output_options
-def rollback(adapter: str, stage: str, to: str | None, reason: str, as_json: bool, quiet: bool) -> None:
+def rollback(
+    adapter: str, stage: str, lane: str | None, to: str | None, reason: str, as_json: bool, quiet: bool
+) -> None:
     """Move STAGE of ADAPTER back to an earlier incumbent, at once: no scores are asked.
 
     \b
     Example:
       adapters rollback sql-lora prod --reason "wrong joins since noon"
     """
-    promotion = connect().rollback(adapter, stage, to=to, reason=reason)
+    promotion = connect().rollback(adapter, place_of(stage, lane), to=to, reason=reason)
     if as_json:
         print_json(promotion)
     elif quiet:
@@ -211,9 +251,9 @@ def _print_history(adapter: str, stage: str | None, found: History) -> None:
                     f"v{move.number}",
                     digest_text(move.version),
                     f"v{move.previous}" if move.previous else "-",
-                    move.kind,
+                    "OVERRIDE" if move.override else move.kind,
                     move.actor,
-                    move.reason,
+                    str(move.override) if move.override else move.reason,
                 )
                 for move in found.moves
             ],

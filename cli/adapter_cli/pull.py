@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
+from adapter_cli.due import due_of, print_due
 from adapter_cli.output import digest_text, human_bytes, note, output_options, print_facts, print_json, say
 from adapter_registry.client import Pulled, Registry, connect
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.pointer import Pointer
 from adapter_registry.domain.reference import Reference, parse
-from adapter_registry.domain.stage import STAGES
+from adapter_registry.domain.verification import Due
 
 WAIT_SECONDS = 30.0
 """How long one question for a move waits."""
@@ -98,10 +99,14 @@ def resolve(reference: str, follow: bool, after: int | None, timeout: int | None
     """
     registry = connect()
     if not follow and after is None:
-        _print_resolved(registry.resolve(reference), None, as_json=as_json, quiet=quiet)
+        version = registry.resolve(reference)
+        due = () if quiet else due_of(registry, version)
+        if not as_json:
+            print_due(due)
+        _print_resolved(version, None, as_json=as_json, quiet=quiet, due=due)
         return
     wanted = parse(registry.reference(reference))
-    if wanted.selector not in STAGES:
+    if not registry.ladder().has(wanted.selector):
         raise InvalidInput(
             f"{wanted} is no stage: --follow and --after wait for one to move, as in {wanted.name}@prod."
         )
@@ -128,7 +133,9 @@ def _moves(
             raise click.exceptions.Exit(4)
 
 
-def _print_resolved(version: Version, pointer: Pointer | None, *, as_json: bool, quiet: bool) -> None:
+def _print_resolved(
+    version: Version, pointer: Pointer | None, *, as_json: bool, quiet: bool, due: Sequence[Due] = ()
+) -> None:
     if as_json:
         document = {
             "reference": version.reference,
@@ -140,6 +147,7 @@ def _print_resolved(version: Version, pointer: Pointer | None, *, as_json: bool,
             "base_name": version.base_name,
             "stages": version.stages,
             "tags": version.tags,
+            "due": due,
         }
         moved = {"stage": pointer.stage, "sequence": pointer.sequence, "moved_at": pointer.moved_at} if pointer else {}
         print_json({**document, **moved}, line=pointer is not None)

@@ -59,7 +59,12 @@ def show(request: str, as_json: bool, quiet: bool) -> None:
         if found.state.is_open:
             from adapter_cli.promote import print_judged  # noqa: PLC0415
 
-            print_judged(registry.explain(found.reference, found.stage, hotfix=found.hotfix), dry_run=True)
+            print_judged(_looked_at(registry, found), dry_run=True)
+
+
+def _looked_at(registry: Registry, found: Request) -> Judged:
+    rules = found.override.rules if found.override else ()
+    return registry.explain(found.reference, found.stage, hotfix=found.hotfix, override=rules)
 
 
 def print_request(found: Request) -> None:
@@ -74,10 +79,16 @@ def print_request(found: Request) -> None:
         [
             ("asked by", f"{found.requester}, {human_time(found.opened_at)}"),
             ("reason", found.reason),
+            ("overrides", _overrides(found)),
             ("approved", "\n".join(approvals)),
             ("ended", found.ended),
         ]
     )
+
+
+def _overrides(found: Request) -> str:
+    over = found.override
+    return f"{over}, good until {human_time(over.expires_at)} UTC" if over else ""
 
 
 @requests.command("cancel")
@@ -111,8 +122,7 @@ def approve(target: str, stage: str | None, comment: str, as_json: bool, quiet: 
     """
     registry = connect()
     asked = _asked(registry, target, stage)
-    looked = registry.explain(asked.reference, asked.stage, hotfix=asked.hotfix)
-    found = registry.approve(asked, seen=looked.seen, comment=comment)
+    found = registry.approve(asked, seen=_looked_at(registry, asked).seen, comment=comment)
     if as_json:
         print_json(found.request)
     elif not quiet:

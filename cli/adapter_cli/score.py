@@ -12,7 +12,7 @@ import click
 
 from adapter_cli.files import read_bytes
 from adapter_cli.output import note, output_options, print_json, print_table, say, steps_bar
-from adapter_cli.submitting import refuse_local, submit_options, submitted
+from adapter_cli.submitting import check_device, refuse_local, submit_options, submitted
 from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def score() -> None:
-    """Add or import scores of a version, or of a base so that a first version can be compared with it."""
+    """Add or import scores of a version, or of a base so that a first version can be compared with it.
+
+    `adapters eval` is the same.
+    """
 
 
 BASE = click.option("--base", help="Bind to this base instead of a version.")
@@ -209,9 +212,18 @@ def _evidence(each: RecordedScore) -> str:
 
 @score.command("run")
 @click.argument("reference", required=False)
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Text that it was not trained on.")
+@click.option("--data", type=click.Path(path_type=Path), help="Text that it was not trained on: its loss is measured.")
 @click.option("--field", help="The data is JSONL, and this field of each line is its text.")
-@click.option("--task", default="heldout", show_default=True, help="Scores are named TASK/loss and TASK/perplexity.")
+@click.option("--task", default="heldout", show_default=True, help="The loss is named TASK/loss and TASK/perplexity.")
+@click.option(
+    "--tasks",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A task of lm-evaluation-harness, a YAML file with its data beside it; repeatable.",
+)
+@click.option("--shots", type=click.IntRange(0, 1000), help="With --tasks: examples before each question.")
+@click.option("--limit", type=click.IntRange(1), help="With --tasks: only so many samples of each.")
+@click.option("--suite", default="", help="With --tasks: the suite that is measured, core@3 or core.")
 @click.option("--batch", type=click.IntRange(1, 4096), default=8, show_default=True, help="Windows at a time.")
 @click.option("--max-length", type=click.IntRange(8), default=1024, show_default=True, help="Tokens of a window.")
 @click.option("--device", type=click.Choice(QUEUES), default="cpu", show_default=True)
@@ -221,9 +233,13 @@ def _evidence(each: RecordedScore) -> str:
 @output_options
 def run(
     reference: str | None,
-    data: Path,
+    data: Path | None,
     field: str | None,
     task: str,
+    tasks: tuple[Path, ...],
+    shots: int | None,
+    limit: int | None,
+    suite: str,
     batch: int,
     max_length: int,
     device: str,
@@ -234,27 +250,36 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure the loss of a version, or of a base alone, on held-out text, and record it.
+    """Measure a version, or a base alone, and record its scores: the loss on held-out text, or tasks.
 
     Float32, on base and adapter as PEFT puts them together, in a process of its own without network. What was measured
-    with which data, base and library is bound to the scores by digest.
+    with which data, base and library is bound to the scores by digest. Tasks are run by lm-evaluation-harness (extra
+    `eval`); docs/evidence.md says what a task may hold.
 
     \b
     Examples:
       adapters score run sql-lora@v3 --data heldout.txt
       adapters score run sql-lora@v3 --data heldout.jsonl --field text --submit
+      adapters score run sql-lora@v3 --tasks sql-questions.yaml --suite core --submit
       adapters score run --base mistral-7b --data heldout.txt
     """
-    from adapter_registry.jobs.evaluate import Evaluate, file_digest  # noqa: PLC0415  with the command that needs it
+    from adapter_registry.jobs.evaluate import Evaluate, file_digest, files_of_tasks  # noqa: PLC0415  as needed
 
     _check_subject(reference, base)
+    _check_measured(data, tasks, of_data=field, of_tasks=(shots, limit, suite or None))
     if submit:
         refuse_local(base_path=base_path)
-    if not data.is_file():
+    else:
+        check_device(device)
+    if data is not None and not data.is_file():
         raise InvalidReference(f"{data} is no file.")
     registry = connect()
-    options = {"task": task, "batch": batch, "max_length": max_length, "device": device}
-    options |= {"format": "jsonl", "field": field} if field else {}
+    options: dict[str, object] = {"batch": batch, "max_length": max_length, "device": device}
+    if tasks:
+        options |= {"shots": shots, "limit": limit, "suite": suite}
+    else:
+        options |= {"task": task, **({"format": "jsonl", "field": field} if field else {})}
+    files = files_of_tasks(tasks) if data is None else {"data": data}
     exact = registry.resolve(reference).reference if reference else None
     into = exact.partition("@")[0] if exact else registry.adapter((base or "").partition("@")[0].rpartition("/")[2])
     recipe = Recipe(
@@ -262,14 +287,26 @@ def run(
         (Ingredient(exact),) if exact else (),
         base=registry.base(base).base.digest if base else None,
         options=options,
-        files={"data": file_digest(data)},
+        files={name: file_digest(path) for name, path in files.items()},
         into=into,
     )
     if submit:
-        registry.keep_file(data, adapter=into)
+        for path in files.values():
+            registry.keep_file(path, adapter=into)
         submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=device)
     else:
-        _evaluated(registry, Evaluate(data, base_path), recipe, as_json, quiet)
+        _evaluated(registry, Evaluate(files, base_path), recipe, as_json, quiet)
+
+
+def _check_measured(
+    data: Path | None, tasks: tuple[Path, ...], *, of_data: object | None, of_tasks: tuple[object | None, ...]
+) -> None:
+    if (data is None) != bool(tasks):
+        raise click.UsageError("say what is measured: --data FILE for the loss on text, or --tasks FILE.")
+    if tasks and of_data is not None:
+        raise click.UsageError("--field is for --data.")
+    if not tasks and any(each is not None for each in of_tasks):
+        raise click.UsageError("--shots, --limit and --suite are for --tasks.")
 
 
 def _evaluated(registry: Registry, kind: Evaluate, recipe: Recipe, as_json: bool, quiet: bool) -> None:
@@ -284,6 +321,8 @@ def _evaluated(registry: Registry, kind: Evaluate, recipe: Recipe, as_json: bool
     else:
         say(f"recorded {len(result['scores'])} scores of {result['subject']}", style="green")
         print_table(["metric", "value"], [(name, f"{value:.6g}") for name, value in result["scores"].items()])
+        for each in result.get("notes", ()):
+            note(f"note: {each}")
 
 
 @score.command("ls")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from msgspec import to_builtins
 
+from adapter_cli.due import due_of, print_due
 from adapter_cli.output import (
     digest_text,
     human_bytes,
@@ -24,6 +26,8 @@ from adapter_registry.domain.event import Event
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.stage import of_place
+from adapter_registry.domain.verification import Due
 
 STAGE_STYLES = {"dev": "cyan", "staging": "yellow", "prod": "green"}
 
@@ -57,15 +61,22 @@ def ls(
         _list_versions(registry.versions(adapter, where=where), as_json, quiet)
         return
     lines = registry.adapters(stage=stage, base=base, search=search, where=where)
+    due = registry.due() if lines and not quiet else ()
     if as_json:
-        print_json(lines)
+        print_json([{**to_builtins(line), "due": _of(due, line.adapter)} for line in lines])
     elif quiet:
         click.echo("\n".join(line.adapter for line in lines), nl=bool(lines))
     elif not lines:
         filtered = stage or base or search or where
         say("no adapter matches." if filtered else "no adapter yet: adapters push FOLDER --base NAME")
     else:
+        for line in lines:
+            print_due(_of(due, line.adapter))
         _print_adapters(lines)
+
+
+def _of(found: Sequence[Due], adapter: str) -> list[Due]:
+    return [each for each in found if each.adapter == adapter]
 
 
 def _print_adapters(lines: Sequence[AdapterLine]) -> None:
@@ -90,9 +101,10 @@ def _print_adapters(lines: Sequence[AdapterLine]) -> None:
 
 
 def _pointers(stages: dict[str, str]) -> Any:
-    order = [stage for stage in STAGE_STYLES if stage in stages] + sorted(stages.keys() - STAGE_STYLES.keys())
+    known = [*STAGE_STYLES]
+    order = sorted(stages, key=lambda place: (known.index(s) if (s := of_place(place)) in known else len(known), place))
     text = " ".join(f"{stage}={stages[stage]}" if stages[stage] else stage for stage in order)
-    return styled(text or "-", STAGE_STYLES.get(order[-1], "") if order else "dim")
+    return styled(text or "-", STAGE_STYLES.get(of_place(order[-1]), "") if order else "dim")
 
 
 def _list_versions(versions: Sequence[Version], as_json: bool, quiet: bool) -> None:
@@ -124,8 +136,15 @@ def _version_row(version: Version) -> tuple[object, ...]:
         f"{description.modules}/{description.candidates}" if description.modules else "-",
         human_bytes(version.size),
         f"{human_time(version.created_at)} {version.created_by}",
-        version.message.splitlines()[0][:60] if version.message else "",
+        _mark(version) or (version.message.splitlines()[0][:60] if version.message else ""),
     )
+
+
+def _mark(version: Version) -> str:
+    """What everybody has to know of a version before its own words."""
+    if version.revoked_because is not None:
+        return f"REVOKED: {version.revoked_because}"[:60]
+    return f"MADE OF REVOKED {', '.join(version.revoked_ancestors)}" if version.revoked_ancestors else ""
 
 
 @click.command()
@@ -143,9 +162,11 @@ def show(reference: str, files: bool, scores: bool, events: bool, as_json: bool,
         return
     recorded = registry.scores(version.reference)
     happened = registry.events(version.reference) if events else ()
+    due = due_of(registry, version)
     if as_json:
-        print_json({"version": version, "scores": recorded, **({"events": happened} if events else {})})
+        print_json({"version": version, "scores": recorded, "due": due, **({"events": happened} if events else {})})
         return
+    print_due(due)
     if not scores:
         _print_version(registry, version)
     _print_scores(recorded)
@@ -170,6 +191,10 @@ def _print_version(registry: Registry, version: Version) -> None:
             ("locked to", f"{version.base_name}@{digest_text(version.base)}  {version.base}"),
             ("stand-ins", "\n".join(stand_ins)),
             ("stages", ", ".join(version.stages) or "none"),
+            ("revoked", version.revoked_because or ""),
+            ("ancestry", _ancestry(version)),
+            ("derived", "\n".join(_derived(registry, version))),
+            ("overridden", "\n".join(_overrides(registry, version))),
             ("tags", ", ".join(version.tags)),
             ("labels", labels),
             *description_facts(version.description),
@@ -180,6 +205,28 @@ def _print_version(registry: Registry, version: Version) -> None:
             ("notes", "\n".join(str(each) for each in version.description.notices)),
         ]
     )
+
+
+def _ancestry(version: Version) -> str:
+    """What of its ancestors was withdrawn: it may have inherited what was wrong with them."""
+    listed = ", ".join(version.revoked_ancestors)
+    return f"made of {listed}, revoked since; policies refuse it unless they only warn" if listed else ""
+
+
+def _derived(registry: Registry, version: Version) -> list[str]:
+    return [
+        each.reference + (f"  in {', '.join(each.stages)}" if each.stages else "")
+        for each in registry.derived(version.reference)
+    ]
+
+
+def _overrides(registry: Registry, version: Version) -> list[str]:
+    """Every promotion of the version that rules were passed over for: a mark that stays."""
+    return [
+        f"{move.stage}, {human_time(move.at)} by {move.actor}: {move.override}"
+        for move in registry.history(version.adapter).moves
+        if move.override and move.number == version.number
+    ]
 
 
 def _made_of(lineage: Lineage | None) -> list[tuple[str, object]]:

@@ -69,17 +69,18 @@ def ls_freezes(as_json: bool, quiet: bool) -> None:
 @click.argument("ends")
 @click.option("--zone", default="UTC", show_default=True, help="Of the IANA database: Europe/Berlin.")
 @click.option("--scope", default="*", show_default=True, help="namespace/*, namespace/name or *.")
-@click.option("--stage", help="Only this stage.")
+@click.option("--stage", help="Only this stage and its lanes, or only this lane.")
 @click.option("--reason", required=True, help="What those who wait read.")
 @output_options
 def add_freeze(
     begins: str, ends: str, zone: str, scope: str, stage: str | None, reason: str, as_json: bool, quiet: bool
 ) -> None:
-    """Let stages stand still from BEGINS until ENDS, local times in --zone.
+    """Let stages stand still from BEGINS until ENDS, local times in --zone; once, or every week.
 
     \b
-    Example:
+    Examples:
       adapters freeze add 2026-12-24T00:00 2027-01-02T00:00 --zone Europe/Berlin --stage prod --reason holidays
+      adapters freeze add 'fri 16:00' 'mon 08:00' --zone Europe/Berlin --stage prod --reason "nobody is there"
     """
     made = connect().freeze(begins, ends, reason=reason, zone=zone, scope=scope, stage=stage)
     if as_json:
@@ -87,7 +88,8 @@ def add_freeze(
     elif quiet:
         click.echo(str(made.id))
     else:
-        say(f"freeze {made.id}: {made.scope} {made.stage or 'every stage'}, {made.begins} to {made.ends} {made.zone}")
+        when = str(made) if made.weekly else f"{made.begins} to {made.ends} {made.zone}"
+        say(f"freeze {made.id}: {made.scope} {made.stage or 'every stage'}, {when}")
 
 
 @freeze.command("rm")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from adapter_registry import base_folders
 from adapter_registry.asking import Asking
-from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, Notice
+from adapter_registry.domain.errors import IncompatibleBase, InvalidInput
 from adapter_registry.domain.lock import Equivalence, Level, compare
 from adapter_registry.domain.stored_base import StoredBase, check_served, receiver
 from adapter_registry.folders import hashed, is_folder
+from adapter_registry.keeping import Brings
 from adapter_registry.services import access
 from adapter_registry.services import base as base_service
 from adapter_registry.services import stored_base as storing
@@ -83,7 +85,8 @@ class BaseCalls(Asking):
             File(each.path, each.size, known[each.path]) if each.path in known else hashed(each) for each in copy.files
         ]
         names = tuple(dict.fromkeys((registered.name, *self._repository(copy))))
-        self._send(receiver(names[0]), files, copy.files, progress or _silent)
+        with self._bringing(receiver(names[0]), progress) as bringing:
+            bringing.send(files, copy.files)
         exact = f"{registered.name}@{registered.base.digest}"
         return self._ask(storing.store, base=exact, files=tuple(files), names=names, commit=copy.commit)
 
@@ -102,9 +105,7 @@ class BaseCalls(Asking):
         """Stop serving what is stored as `name`, or `name@prefix` of several; it stays registered."""
         return self._ask(storing.unstore, name=name)
 
-    def _send(
-        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress
-    ) -> tuple[Notice, ...]:
+    def _bringing(self, adapter: str, progress: Progress | None) -> Brings:
         raise NotImplementedError
 
     def bases(self) -> tuple[RegisteredBase, ...]:
@@ -122,16 +123,35 @@ class BaseCalls(Asking):
 
         Args:
             base: name, `name@prefix` or digest.
-            given: where whoever asks says it is; default: the folder it was registered from, if it is still there.
+            given: where whoever asks says it is; default: the folder it was registered from, if it is still there and
+                the settings permit it; else its stored files, placed in the cache.
             progress: called with bytes as they are read; a folder that was read before is not read again.
 
         Raises:
-            InvalidInput: there is no such folder.
+            InvalidInput: there is no such folder, and its files are not stored.
             IncompatibleBase: the folder holds other weights than the Base has.
+            DigestMismatch: the stored files are damaged.
         """
         known = self.base(base)
-        folder = given or self._registered_from(known)
-        found = self._read(folder, progress)
+        if given is not None:
+            return self._compared(known, given, self._read(given, progress))
+        source, stored = known.base.source, self.stored_base(known.base.digest)
+        allowed = base_folders.permitted(source, self._settings.base_sources)
+        if allowed and not source.startswith(base_folders.HUB) and os.access(source, os.R_OK):
+            try:
+                return self._compared(known, Path(source), self._read(source, progress))
+            except (IncompatibleBase, InvalidInput):  # the folder was changed since
+                if not stored:
+                    raise
+        if stored:
+            named = (each for each in stored if each.name == known.registered.name)
+            return self._placed(known, next(named, stored[0]), progress)
+        if not allowed or not source.startswith(base_folders.HUB):
+            raise InvalidInput(_nowhere(known, allowed=allowed))
+        folder = self.fetch_base(source)
+        return self._compared(known, folder, self._read(folder, progress))
+
+    def _compared(self, known: KnownBase, folder: Path, found: Base) -> Path:
         verdict = compare(known.base, found)
         if verdict.level not in (Level.EXACT, Level.EQUIVALENT):
             reasons = "; ".join(map(str, verdict.differences[:4]))
@@ -141,16 +161,17 @@ class BaseCalls(Asking):
             )
         return folder
 
-    def _registered_from(self, known: KnownBase) -> Path:
-        source = known.base.source
-        if source.startswith("hf://"):
-            return self.fetch_base(source)
-        if not Path(source).exists():
-            raise InvalidInput(
-                f"{known.registered.reference} was registered from {source}, which is not on this machine. "
-                "Name the folder that holds it with --base-path."
-            )
-        return Path(source)
+    def _placed(self, known: KnownBase, stored: StoredBase, progress: Progress | None) -> Path:
+        """The stored files in the cache, every byte of them verified."""
+
+        def bytes_of(file: File) -> Path | BinaryIO:
+            return self._ask(storing.bytes_of, stored=stored, path=file.path)
+
+        folder = base_folders.folder_of(stored, self._settings.cache)
+        base_folders.place(stored, folder, bytes_of)
+        found = self._read(folder, progress)
+        base_folders.require_whole(stored, folder, found)
+        return self._compared(known, folder, found)
 
     def digest_of(self, folder: Path, *, progress: Progress | None = None) -> Digest:
         """The digest of the checkpoint in a folder, whether it is registered or not."""
@@ -173,6 +194,16 @@ class BaseCalls(Asking):
         from adapter_registry.checkpoints.base_folder import read_base  # noqa: PLC0415  numpy and blake3 are slow
 
         return read_base(Path(text).expanduser(), cache=self._settings.cache, progress=progress or _silent)
+
+
+def _nowhere(known: KnownBase, *, allowed: bool) -> str:
+    """Why there is no folder with a Base's bytes, and what to do."""
+    reason = "is not on this machine" if allowed else "jobs may not open: ADAPTERS_BASE_SOURCES does not name it"
+    return (
+        f"{known.registered.reference} was registered from {known.base.source}, which {reason}, and its files are not "
+        f"stored. Store them where they are (`adapters base add {known.registered.name} FOLDER --store`), or, unless "
+        "it is for a job, name the folder that holds them with --base-path."
+    )
 
 
 def _silent(_bytes: int) -> None:

@@ -12,14 +12,13 @@ set, by the server there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapter_registry.account_calls import AccountCalls
 from adapter_registry.base_calls import BaseCalls
-from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
@@ -30,20 +29,23 @@ from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
 from adapter_registry.domain.outcomes import Outcomes
+from adapter_registry.domain.override import Asked as Overriding
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
+from adapter_registry.domain.servable import Report
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.evidence_calls import EvidenceCalls
 from adapter_registry.folders import hashing, is_folder, name_of
 from adapter_registry.in_use import InUse
 from adapter_registry.job_calls import JobCalls
+from adapter_registry.keeping import Brings, Keeper
 from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.request_calls import RequestCalls
 from adapter_registry.services import base as base_service
-from adapter_registry.services import mark, score, show
+from adapter_registry.services import mark, score, servable, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
 from adapter_registry.services import push as pushing
@@ -136,12 +138,14 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         """
         path = Path(folder)
         adapter = self.adapter(name or self.in_use.pushed_from(path) or name_of(path))
-        with hashing(path) as results:
+        with self._bringing(adapter, progress) as bringing, hashing(path) as digests:
+            bringing.send_ahead(tuple(digests.running))
             known = self.base(base)
             sources, examination = examine_folder(path, known.base)
             refuse(examination)
-            files = results(sources)
-        travelled = self._send(adapter, files, sources, progress or _silent)
+            bringing.allow()
+            files = digests(sources)
+            travelled = bringing.send(files, sources)
         pushed = self._ask(
             pushing.commit,
             adapter=adapter,
@@ -157,22 +161,13 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         left_out = tuple(each for each in examination.notices if each not in pushed.notices)
         return Pushed(pushed.version, pushed.created, pushed.because, (*travelled, *left_out, *pushed.notices))
 
-    def _send(
-        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Progress
-    ) -> tuple[Notice, ...]:
-        """Bring what is missing into the store; what is worth knowing about it."""
+    def _bringing(self, adapter: str, progress: Progress | None) -> Brings:
+        """What brings files to where this registry keeps them."""
         if self._settings.url:
-            from adapter_registry.sending import Outgoing, send  # noqa: PLC0415  not needed by the embedded registry
+            from adapter_registry.sending import Sender  # noqa: PLC0415  not needed by the embedded registry
 
-            outgoing = [Outgoing(file, source.open) for file, source in zip(files, sources, strict=True)]
-            return send(self._remote(), adapter, outgoing, progress)
-        missing = set(self._ask(pushing.missing, adapter=adapter, files=files))
-        for file, source in zip(files, sources, strict=True):
-            if file.digest in missing:
-                with source.open() as stream:
-                    self._ask(pushing.receive, adapter=adapter, file=file, source=stream)
-            progress(file.size)
-        return ()
+            return Sender(self._remote(), adapter, progress or _silent)
+        return Keeper(self._ask, adapter, progress or _silent)
 
     def adapters(
         self,
@@ -198,9 +193,17 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         """The Version a reference selects now; what a server's stage points to is believed only when signed."""
         return self._resolved(reference.parse(self.reference(text)))
 
+    def derived(self, text: str) -> tuple[Version, ...]:
+        """What was made of a Version, directly or not."""
+        return self._ask(show.derived, reference=self.reference(text))
+
     def scores(self, text: str) -> tuple[RecordedScore, ...]:
         """The scores of a Version."""
         return self._ask(show.scores, reference=self.reference(text))
+
+    def servable(self, text: str, stacks: str = "") -> tuple[Report, ...]:
+        """What serving stacks do with a Version: `vllm:0.33,sglang`, or every one that rules are known for."""
+        return self._ask(servable.servable, reference=self.reference(text), stacks=stacks)
 
     def base_scores(self, base: str) -> tuple[RecordedScore, ...]:
         """The scores of a Base."""
@@ -251,14 +254,28 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         reference = self.reference(text)
         return self._ask(score.invalidate, reference=reference, because=because, ids=ids, metric=metric, source=source)
 
-    def explain(self, text: str, stage: str, *, hotfix: bool = False) -> Judged:
-        """What a promotion would say, without moving anything."""
-        return self._ask(promotion.explain, reference=self.reference(text), stage=stage, hotfix=hotfix)
+    def explain(self, text: str, stage: str, *, hotfix: bool = False, override: Sequence[str] = ()) -> Judged:
+        """What a promotion would say, without moving anything; `override` names rules to pass over."""
+        return self._ask(
+            promotion.explain,
+            reference=self.reference(text),
+            stage=stage,
+            hotfix=hotfix,
+            override="\n".join(override),
+        )
 
-    def attempt(self, text: str, stage: str, *, reason: str = "", hotfix: bool = False) -> Judged:
+    def attempt(
+        self, text: str, stage: str, *, reason: str = "", hotfix: bool = False, override: Overriding | None = None
+    ) -> Judged:
         """Judge the stage's gates and move it; the answer says whether it moved, with every blocker if not."""
-        reference = self.reference(text)
-        return self._ask(promotion.promote, reference=reference, stage=stage, reason=reason, hotfix=hotfix)
+        return self._ask(
+            promotion.promote,
+            reference=self.reference(text),
+            stage=stage,
+            reason=reason,
+            hotfix=hotfix,
+            override=override,
+        )
 
     def promote(self, text: str, stage: str, *, reason: str = "") -> Judged:
         """Move a stage to a Version.
@@ -368,6 +385,7 @@ __all__ = [
     "Judged",
     "KnownBase",
     "Notice",
+    "Overriding",
     "PolicyInForce",
     "Pulled",
     "Pushed",

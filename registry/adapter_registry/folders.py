@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_registry.checkpoints.adapter_files import FolderFile, survey
@@ -39,22 +40,32 @@ def hashed(source: FolderFile) -> File:
     return _hashed(source, threading.Event())
 
 
+@dataclass(frozen=True, slots=True)
+class Hashing:
+    """Files that are being hashed.
+
+    Attributes:
+        running: each of them, and its File to be.
+    """
+
+    running: Mapping[FolderFile, Future[File]]
+
+    def __call__(self, sources: Sequence[FolderFile]) -> list[File]:
+        """Those of `sources` with their digests, in order, when they are hashed."""
+        return [self.running[each].result() if each in self.running else hashed(each) for each in sources]
+
+
 @contextmanager
-def hashing(folder: Path) -> Iterator[Callable[[Sequence[FolderFile]], list[File]]]:
-    """Begin to hash the files of a folder; what is given tells those of `sources`, in order, when they are hashed.
+def hashing(folder: Path) -> Iterator[Hashing]:
+    """Begin to hash the files of a folder.
 
     Leaving ends what still runs: a folder may turn out to be none that anybody wanted hashed.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(HASHERS, thread_name_prefix="hash") as pool:
         found = survey(folder).files if folder.is_dir() else ()
-        running = {source: pool.submit(_hashed, source, stop) for source in found}
-
-        def results(sources: Sequence[FolderFile]) -> list[File]:
-            return [running[each].result() if each in running else hashed(each) for each in sources]
-
         try:
-            yield results
+            yield Hashing({source: pool.submit(_hashed, source, stop) for source in found})
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

@@ -11,9 +11,10 @@ from adapter_registry.asking import Asking
 from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, hex_of
-from adapter_registry.domain.errors import DigestMismatch, InvalidInput, Notice
+from adapter_registry.domain.errors import DigestMismatch, InvalidInput
 from adapter_registry.domain.job import Job, LogLine, State
 from adapter_registry.domain.recipe import Recipe
+from adapter_registry.keeping import Brings
 from adapter_registry.services import running
 from adapter_registry.services import submit as submitting
 
@@ -89,7 +90,8 @@ class JobCalls(Asking):
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read ({error.strerror}).") from error
         file = File(path.name, size, Digest(f"sha256:{hex_digest}"))
-        self._send(adapter, [file], (FolderFile(path.name, size, path),), _silent)
+        with self._bringing(adapter, None) as bringing:
+            bringing.send([file], [FolderFile(path.name, size, path)])
         return file.digest
 
     def bring_file(self, digest: Digest, target: Path) -> None:
@@ -107,11 +109,5 @@ class JobCalls(Asking):
             target.unlink()
             raise DigestMismatch(target.name, declared=digest, received=hasher.hexdigest(), size=size)
 
-    def _send(
-        self, adapter: str, files: list[File], sources: tuple[FolderFile, ...], progress: Callable[[int], None]
-    ) -> tuple[Notice, ...]:
+    def _bringing(self, adapter: str, progress: Callable[[int], None] | None) -> Brings:
         raise NotImplementedError
-
-
-def _silent(_bytes: int) -> None:
-    return

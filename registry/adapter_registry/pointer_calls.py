@@ -8,10 +8,11 @@ from adapter_registry.asking import Asking
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import hex_of
 from adapter_registry.domain.errors import UntrustedPointer
+from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.overview import Overview, Standing, VersionTable
 from adapter_registry.domain.pointer import Pointer
 from adapter_registry.domain.reference import Kind, Reference, parse
-from adapter_registry.domain.stage import STAGES
+from adapter_registry.domain.stage import of_place
 from adapter_registry.pointers import Pointers
 from adapter_registry.services import overview, pointer, show
 
@@ -57,13 +58,22 @@ class PointerCalls(Asking):
 
     def _resolved(self, wanted: Reference) -> Version:
         """The Version a reference selects; a stage of a server by its pointer."""
-        exact = wanted
-        if self._settings.url and wanted.kind is Kind.NAME and wanted.selector in STAGES:
-            exact = parse(self.pointer(wanted.adapter, wanted.selector).reference)
-        version = self._ask(show.resolve, reference=str(exact))
+        exact, version = wanted, None
+        if self._settings.url and wanted.kind is Kind.NAME:
+            if not self._is_stage(wanted):
+                version = self._ask(show.resolve, reference=str(wanted))
+            if version is None or wanted.selector in version.stages:
+                exact = parse(self.pointer(wanted.adapter, wanted.selector).reference)
+        if version is None or exact != wanted:
+            version = self._ask(show.resolve, reference=str(exact))
         if exact.kind is Kind.DIGEST and not hex_of(version.digest).startswith(hex_of(exact.selector)):
             raise UntrustedPointer(
                 f"{wanted}: {exact.selector} was asked for, and the server answers with {version.digest}; nothing was "
                 "pulled. Somebody may stand between you and the registry."
             )
         return version
+
+    def _is_stage(self, wanted: Reference) -> bool:
+        """Whether a name is known here to be a stage, whatever a server says: one of the first ones, or seen before."""
+        known = Pointers(self._settings.pointers, server=self._settings.url or "", key=None)
+        return of_place(wanted.selector) in STAGE_NAMES or known.seen(wanted.adapter, wanted.selector)

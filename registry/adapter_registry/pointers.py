@@ -45,6 +45,11 @@ class Pointers:
                 self._write(document)
             return pointer
 
+    def seen(self, adapter: str, stage: str) -> bool:
+        """Whether a pointer of this stage was believed here before."""
+        known = self._read().get(self._server, {})
+        return f"{adapter}@{stage}" in known.get("seen", {})
+
     def _way_out(self) -> str:
         how = "set ADAPTERS_POINTER_KEY to the new one" if self._key else f"remove {self._server!r} from {self._path}"
         return f"When you know the reason, {how}; the registry's key is what `adapters admin pointer-key` says on it."

@@ -87,6 +87,9 @@ def place(
         _write(version, aside, read, 0o444 if keep else 0o644)
         _swap(aside, folder)
     except OSError as error:
+        if _lock_in(folder).get("digest") == version.digest and _intact(version, folder):
+            # Another process that shares the folder was quicker.
+            return Pulled(version, folder, verdict, fetched=False)
         raise StoreUnavailable(f"{folder} cannot be written ({error.strerror}); nothing was left behind.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -104,11 +107,14 @@ def check_whole(version: Version) -> None:
     if made != version.digest:
         raise DigestMismatch("the manifest", declared=version.digest, received=made, size=version.size)
     for file in version.files:
-        path = PurePosixPath(file.path)
-        if path.is_absolute() or ".." in path.parts or "\\" in file.path or "\0" in file.path:
-            raise InvalidInput(
-                f"{version.reference} has a file {file.path[:200]!r}, which lies outside; none was written."
-            )
+        check_path(file.path, version.reference)
+
+
+def check_path(path: str, of: str) -> None:
+    """Refuse a file's path that leads out of the folder that it is placed in; raises InvalidInput."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
+        raise InvalidInput(f"{of} has a file {path[:200]!r}, which lies outside; none was written.")
 
 
 def lock_of(version: Version) -> dict[str, Any]:
@@ -145,15 +151,17 @@ def _write(version: Version, aside: Path, read: Callable[[File], BinaryIO], mode
         target = aside / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         with read(file) as source, target.open("xb") as sink:
-            _copy(file, source, sink)
+            copy_verified(file, source, sink)
             os.fchmod(sink.fileno(), mode)
     with (aside / LOCK_FILE).open("x") as sink:
         json.dump(lock_of(version), sink, indent=2)
+        os.fchmod(sink.fileno(), mode)
         sink.flush()
         os.fsync(sink.fileno())
 
 
-def _copy(file: File, source: BinaryIO, sink: BinaryIO) -> None:
+def copy_verified(file: File, source: BinaryIO, sink: BinaryIO) -> None:
+    """Write a file's bytes, durably; raises DigestMismatch when they are not what its digest says."""
     hasher, size = hashlib.sha256(), 0
     while block := source.read(BLOCK):
         hasher.update(block)
@@ -173,6 +181,7 @@ def _swap(aside: Path, folder: Path) -> None:
     old = aside.with_suffix(".old")
     folder.rename(old)
     aside.rename(folder)
+    old.chmod(0o755)  # kept folders may be read-only
     shutil.rmtree(old)
 
 

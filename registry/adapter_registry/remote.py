@@ -8,26 +8,39 @@ from __future__ import annotations
 import http.client
 import io
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, BinaryIO, TypeVar
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from adapter_registry.domain import errors
 from adapter_registry.domain.adapter import File
+from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidReference, Problem, RegistryError, ServerUnreachable
+from adapter_registry.domain.sketch import Sketch
 from adapter_registry.operations import BY_FUNCTION, address, result_from_wire
-from adapter_registry.services import pull, push
+from adapter_registry.services import pull, push, stored_base
 
 Answer = TypeVar("Answer")
+Content: TypeAlias = BinaryIO | Iterator[memoryview]
+"""A file to send, or its bytes in pieces, each good until the next is asked for."""
 
 TIMEOUT_SECONDS = 300
 LARGEST_ANSWER = 1 << 30
 REDIRECTS = (301, 302, 303, 307, 308)
 BLOCK = 1 << 20
 """Bytes of a file that are sent at a time; the library's 8 kB cost more than the sending."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What the server has of an upload, and the digest of the file once it has all of it."""
+
+    received: int
+    digest: Digest | None = None
 
 
 class Remote:
@@ -50,6 +63,9 @@ class Remote:
             return self.send(given["adapter"], given["file"], given["source"])
         if function is pull.open_file:
             return self._open(given["reference"], given["path"])
+        if function is stored_base.bytes_of:
+            stored = given["stored"]
+            return self._opened(f"/{stored.name}/resolve/{stored.commit}/{quote(given['path'])}")
         operation = BY_FUNCTION[function]
         path, body = address(operation, given)
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -83,28 +99,27 @@ class Remote:
         finally:
             connection.close()
 
-    def send(self, adapter: str, file: File, source: BinaryIO) -> int:
+    def send(self, adapter: str, file: File, source: Content) -> int:
         """Send a file whole; its size."""
-        connection = self._request("PUT", _blob(adapter, file), source, {"Content-Length": str(file.size)})
+        connection = self._request("PUT", blob_address(adapter, file), source, {"Content-Length": str(file.size)})
         try:
             self._read(connection)
         finally:
             connection.close()
         return file.size
 
-    def send_rest(self, adapter: str, file: File, source: BinaryIO, *, offset: int) -> int:
-        """Send what follows `offset`, where `source` is; the bytes that are there then."""
-        headers = {"Upload-Offset": str(offset), "Upload-Length": str(file.size)}
-        rest = {"Content-Length": str(file.size - offset), **headers}
-        connection = self._request("PATCH", _blob(adapter, file), source, rest)
+    def send_rest(self, where: str, source: Content, *, offset: int, size: int) -> Appended:
+        """Send what follows `offset` of a file, where `source` is, to an address of an upload."""
+        headers = {"Upload-Offset": str(offset), "Upload-Length": str(size)}
+        connection = self._request("PATCH", where, source, {"Content-Length": str(size - offset), **headers})
         try:
-            return int(msgspec.json.decode(self._read(connection), type=dict[str, Any])["received"])
+            return msgspec.json.decode(self._read(connection), type=Appended)
         finally:
             connection.close()
 
-    def received(self, adapter: str, file: File) -> int | None:
+    def received(self, where: str) -> int | None:
         """Bytes that are there of an upload that was cut off; None where it starts over."""
-        connection = self._request("HEAD", _blob(adapter, file), None, {})
+        connection = self._request("HEAD", where, None, {})
         try:
             response = self._response(connection)
             if response.status >= 500:
@@ -116,7 +131,9 @@ class Remote:
 
     def _open(self, reference: str, path: str) -> BinaryIO:
         adapter, _, selector = reference.partition("@")
-        where = f"/api/v1/adapters/{adapter}/versions/{quote(selector, safe='')}/files/{quote(path)}"
+        return self._opened(f"/api/v1/adapters/{adapter}/versions/{quote(selector, safe='')}/files/{quote(path)}")
+
+    def _opened(self, where: str) -> BinaryIO:
         connection = self._request("GET", where, None, {})
         response = self._response(connection)
         if response.status in REDIRECTS:
@@ -145,7 +162,7 @@ class Remote:
             ) from error
 
     def _request(
-        self, method: str, path: str, body: bytes | BinaryIO | None, headers: dict[str, str]
+        self, method: str, path: str, body: bytes | Content | None, headers: dict[str, str]
     ) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_SECONDS, blocksize=BLOCK)
@@ -157,6 +174,9 @@ class Remote:
                 if connection.sock is not None:
                     return connection
             raise self._unreachable(str(error)) from error
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _response(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
@@ -182,8 +202,14 @@ class Remote:
         )
 
 
-def _blob(adapter: str, file: File) -> str:
+def blob_address(adapter: str, file: File) -> str:
+    """Where a file is sent."""
     return f"/api/v1/adapters/{adapter}/blobs/{file.digest}?path={quote(file.path)}"
+
+
+def sketch_address(adapter: str, sketch: Sketch, path: str) -> str:
+    """Where a file is sent whose digest is not known yet."""
+    return f"/api/v1/adapters/{adapter}/uploads/{sketch}?path={quote(path)}"
 
 
 class _Body(io.RawIOBase):

@@ -1,4 +1,4 @@
-"""The client's calls about promotion requests, and what keeps stages still."""
+"""The client's calls about stages: which there are, what waits to enter them, and what keeps them still."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from adapter_registry.domain.passage import Hold, Window
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.policy_lint import Advice
 from adapter_registry.domain.request import Request
-from adapter_registry.services import promote, request, standstill
+from adapter_registry.domain.stage import Ladder, Stage
+from adapter_registry.domain.verification import Due
+from adapter_registry.services import promote, request, reverify, stages, standstill
 from adapter_registry.services.judgement import Judged
+from adapter_registry.services.reverify import Reverified
 
 
 class RequestCalls(Asking):
-    """Requests, holds, freeze windows and groups, of the embedded registry or a server."""
+    """Stages, requests, holds, freeze windows and groups, of the embedded registry or a server."""
 
     def requests(self, adapter: str | None = None, *, still_open: bool = True) -> tuple[Request, ...]:
         """The newest requests, newest first: the open ones, or all."""
@@ -40,6 +43,26 @@ class RequestCalls(Asking):
     def lint_approvals(self, policy: Policy) -> tuple[Advice, ...]:
         """What of a policy's approvals nobody could give, as accounts and groups are now."""
         return self._ask(promote.lint_policy, stage=policy.stage, policy=policy)
+
+    def ladder(self) -> Ladder:
+        """The stages there are, lowest first."""
+        return self._ask(stages.stages)
+
+    def declare_stage(self, declared: Stage, *, new: bool = False) -> Ladder:
+        """Add a stage, or, unless it has to be `new`, declare one anew; all stages afterwards."""
+        return self._ask(stages.declare, stage=declared.name, declared=declared, new=new)
+
+    def remove_stage(self, stage: str) -> Ladder:
+        """Take a stage away that nothing is in; all stages afterwards."""
+        return self._ask(stages.remove, stage=stage)
+
+    def reverify(self, adapter: str, stage: str) -> Reverified:
+        """Ask the gates of a stage about the version that is in it; where all pass, it counts as verified from now."""
+        return self._ask(reverify.reverify, adapter=adapter, stage=stage)
+
+    def due(self, adapter: str | None = None) -> tuple[Due, ...]:
+        """What has to be verified again soon, or should have been: of one adapter, or of all."""
+        return self._ask(reverify.upcoming, adapter=adapter)
 
     def hold(self, adapter: str, stage: str) -> Hold | None:
         """The hold that a rollback set on a stage."""

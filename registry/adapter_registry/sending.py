@@ -6,30 +6,34 @@ A connection that breaks is taken up where it broke. A bucket that cannot be rea
 from __future__ import annotations
 
 import http.client
-import io
+import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 from urllib.parse import urlsplit
 
+from adapter_registry.checkpoints.adapter_files import Source
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import (
     Conflict,
     DigestMismatch,
+    InvalidInput,
     Notice,
     RegistryError,
     ServerUnreachable,
     StoreBusy,
     StoreUnavailable,
 )
+from adapter_registry.domain.sketch import Sketch, sketch_of
 from adapter_registry.domain.upload import Destination, Sent, Upload
-from adapter_registry.remote import BLOCK, TIMEOUT_SECONDS
+from adapter_registry.remote import BLOCK, TIMEOUT_SECONDS, Content, blob_address, sketch_address
 from adapter_registry.services import upload as uploading
 
 if TYPE_CHECKING:
@@ -53,72 +57,116 @@ _PASSING = (ServerUnreachable, StoreBusy, StoreUnavailable)
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A file to send, and how to read it from its beginning."""
+    """A file that goes through the server.
 
-    file: File
-    open: Callable[[], BinaryIO]
+    Attributes:
+        source: how to read it.
+        where: the address that it is sent to.
+        file: what it is; None where its digest is not known yet.
+    """
+
+    source: Source
+    where: str
+    file: File | None = None
 
 
-def send(
-    remote: Remote, adapter: str, files: Sequence[Outgoing], progress: Callable[[int], None]
-) -> tuple[Notice, ...]:
-    """Bring every file to the server, for the namespace of `adapter`; what it has already is not sent.
+class Sender:
+    """Brings the files of one push to a server, for the namespace of an adapter that whoever asks may push to.
 
     Args:
         remote: the server.
-        adapter: `namespace/name` that whoever asks may push to.
-        files: what is to be there; equal ones travel once.
+        adapter: `namespace/name`.
         progress: called with the bytes of a file that are there, as they become more; their sum is the files' size.
-
-    Returns:
-        What is worth knowing of how they travelled.
-
-    Raises:
-        ServerUnreachable: the connection kept breaking; the text says how to go on.
-        DigestMismatch: a file changed while it was sent.
     """
-    return _Sender(remote, adapter, progress).send(files)
-
-
-class _Sender:
-    """One round of sending."""
 
     def __init__(self, remote: Remote, adapter: str, progress: Callable[[int], None]) -> None:
         self._remote, self._adapter = remote, adapter
         self._watch = _Watch(progress)
         self._around = ""
+        self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="upload")
+        self._ahead: Future[dict[str, Future[Digest | None]]] | None = None
 
-    def send(self, files: Sequence[Outgoing]) -> tuple[Notice, ...]:
-        by_digest = {each.file.digest: each for each in files}
-        uploads: tuple[Upload, ...] = self._remote.call(
-            uploading.begin, {"adapter": self._adapter, "files": [each.file for each in by_digest.values()]}
-        )
-        missing = {each.digest for each in uploads}
-        for each in files:
-            if each.file.digest not in missing or by_digest[each.file.digest] is not each:
-                self._watch.there(each.file.size)
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.stop()
+        self._pool.shutdown(cancel_futures=True)
+
+    def send_ahead(self, sources: Sequence[Source]) -> None:
+        """Begin to send large files that are surely missing, while somebody else hashes and examines them.
+
+        The last piece of each waits for `allow`, without which the server stores nothing; `send` sees to how it ends.
+        """
+        large = {_sketch(source): source for source in sources if source.size >= RESUMABLE}
+        if large:
+            self._ahead = self._pool.submit(self._begun, large)
+
+    def allow(self) -> None:
+        """Let what travels arrive."""
+        self._watch.allow()
+
+    def _begun(self, large: Mapping[Sketch, Source]) -> dict[str, Future[Digest | None]]:
+        """Path -> the digest that will have arrived, of each file that travels from now on."""
+        try:
+            unknown = self._remote.call(uploading.unknown, {"adapter": self._adapter, "sketches": list(large)})
+        except RegistryError:
+            # An older server knows no sketches; what else is wrong is found, and told, when the files are sent.
+            return {}
+        running = {}
+        for each in unknown:
+            source = large[each.sketch]
+            outgoing = Outgoing(source, sketch_address(self._adapter, each.sketch, source.path))
+            running[source.path] = self._pool.submit(self._unhashed, outgoing, each.received)
+        return running
+
+    def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
+        """Bring every file to the server; what it has already is not sent, and equal ones travel once.
+
+        Returns:
+            What is worth knowing of how they travelled.
+
+        Raises:
+            ServerUnreachable: the connection kept breaking; the text says how to go on.
+            DigestMismatch: a file changed while it was sent.
+        """
+        once = {file.digest: (file, source) for file, source in zip(files, sources, strict=True)}
+        travelling = self._ahead.result() if self._ahead else {}
+        ahead = {file.digest: travelling[file.path] for file in files if file.path in travelling}
+        try:
+            around = self._brought({digest: pair for digest, pair in once.items() if digest not in ahead})
+        except ServerUnreachable:
+            # What travels ahead knows how much of it is there, and says how to go on.
+            for running in ahead.values():
+                running.result()
+            raise
+        arrived = {digest for digest, running in ahead.items() if running.result() == digest}
+        around += self._brought({digest: once[digest] for digest in ahead.keys() - arrived})
+        for source in sources:
+            self._watch.whole(source)
+        return self._told(around) if self._around else ()
+
+    def _brought(self, files: Mapping[Digest, tuple[File, Source]]) -> int:
+        """Send those of the files that are missing; how many of them went around the bucket."""
+        if not files:
+            return 0
+        asked = [file for file, _ in files.values()]
+        uploads: tuple[Upload, ...] = self._remote.call(uploading.begin, {"adapter": self._adapter, "files": asked})
+        for digest in files.keys() - {each.digest for each in uploads}:
+            self._watch.whole(files[digest][1])
         direct = [each for each in uploads if each.direct is not None]
         through = [each for each in uploads if each.direct is None]
-        tasks: list[Task] = [partial(self._direct, each, by_digest[each.digest]) for each in direct]
-        tasks += [partial(self._through, each, by_digest[each.digest]) for each in through]
-        sent = [each for each in self._all(tasks) if each is not None]
-        settled = self._settled(sent)
+        tasks: list[Task] = [partial(self._direct, each, files[each.digest][1]) for each in direct]
+        tasks += [self._hashed(each, *files[each.digest]) for each in through]
+        settled = self._settled([each for each in self._all(tasks) if each is not None])
         left = [each for each in direct if each.digest not in settled]
-        self._all([partial(self._through, each, by_digest[each.digest]) for each in left])
-        return self._told(len(left)) if self._around else ()
+        self._all([self._hashed(each, *files[each.digest]) for each in left])
+        return len(left)
 
     def _all(self, tasks: Sequence[Task]) -> list[Sent | None]:
-        """What each task gives; the first that fails stops the others."""
-        if not tasks:
-            return []
-        with ThreadPoolExecutor(min(PARALLEL, len(tasks)), thread_name_prefix="upload") as pool:
-            running = [pool.submit(task) for task in tasks]
-            try:
-                return [each.result() for each in running]
-            except BaseException:
-                self._watch.stop()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        """What each task gives; leaving after the first that fails stops the others."""
+        running = [self._pool.submit(task) for task in tasks]
+        return [each.result() for each in running]
 
     def _settled(self, sent: Sequence[Sent]) -> frozenset[Digest]:
         """Those that the server found in its bucket, and counts."""
@@ -126,13 +174,13 @@ class _Sender:
             return frozenset()
         return frozenset(self._remote.call(uploading.finish, {"adapter": self._adapter, "sent": sent}))
 
-    def _direct(self, upload: Upload, outgoing: Outgoing) -> Sent | None:
+    def _direct(self, upload: Upload, source: Source) -> Sent | None:
         """Send a file to the bucket; None when it has to go through the server after all."""
         pause = _Pause(DIRECT_TRIES)
         while upload.direct is not None and not self._around:
             try:
-                with outgoing.open() as stream:
-                    status, said = _put(upload.direct, self._watch.reading(stream, outgoing.file))
+                with source.open() as stream:
+                    status, said = _put(upload.direct, self._watch.reading(stream, source))
             except _NotReached as error:
                 self._around = str(error)
                 break
@@ -145,62 +193,80 @@ class _Sender:
                 self._around = f"it answered {status} {said}" if status else said
         return None
 
-    def _through(self, upload: Upload, outgoing: Outgoing) -> None:
-        """Send a file to the server, from where an earlier attempt was cut off."""
-        file, pause = outgoing.file, _Pause(TRIES)
+    def _hashed(self, upload: Upload, file: File, source: Source) -> Task:
+        outgoing = Outgoing(source, blob_address(self._adapter, file), file)
         there = upload.received if file.size >= RESUMABLE else None
+
+        def task() -> None:
+            self._through(outgoing, there)
+
+        return task
+
+    def _unhashed(self, outgoing: Outgoing, there: int) -> Digest | None:
+        """Send a file before its digest is known; the digest that arrived, None where somebody else sends it now."""
+        with suppress(Conflict):
+            return self._through(outgoing, there)
+        return None
+
+    def _through(self, outgoing: Outgoing, there: int | None) -> Digest | None:
+        """Send a file to the server, from where an earlier attempt was cut off; whole where `there` is None."""
+        pause = _Pause(TRIES)
         while True:
             try:
-                self._sent(outgoing, there)
-                self._watch.whole(file)
-                return
+                digest = self._sent(outgoing, there)
+                self._watch.whole(outgoing.source)
+                return digest
             except (DigestMismatch, Conflict, *_PASSING) as error:
-                there = self._after(error, file, there, pause)
+                there = self._after(error, outgoing, there, pause)
 
-    def _sent(self, outgoing: Outgoing, there: int | None) -> None:
-        """Send what the server lacks of a file: all of it where nothing can be taken up."""
-        file = outgoing.file
-        with outgoing.open() as stream:
-            if there is None:
-                self._remote.send(self._adapter, file, self._watch.reading(stream, file))
-                return
-            stream.seek(there)
-            rest = self._watch.reading(stream, file, at=there)
-            now = self._remote.send_rest(self._adapter, file, rest, offset=there)
-        if now != file.size:
-            raise ServerUnreachable(f"the server has {now:,} of {file.size:,} bytes after everything was sent.")
+    def _sent(self, outgoing: Outgoing, there: int | None) -> Digest | None:
+        """Send what the server lacks of a file, all of it where nothing can be taken up; the digest that arrived."""
+        source, file = outgoing.source, outgoing.file
+        with source.open() as stream:
+            if there is None and file is not None:
+                self._remote.send(self._adapter, file, self._watch.reading(stream, source))
+                return file.digest
+            offset = there or 0
+            stream.seek(offset)
+            rest = self._watch.reading(stream, source, at=offset, held=file is None)
+            now = self._remote.send_rest(outgoing.where, rest, offset=offset, size=source.size)
+        if now.received != source.size:
+            raise ServerUnreachable(f"the server has {now.received:,} of {source.size:,} bytes after all were sent.")
+        return now.digest
 
-    def _after(self, error: RegistryError, file: File, there: int | None, pause: _Pause) -> int | None:
+    def _after(self, error: RegistryError, outgoing: Outgoing, there: int | None, pause: _Pause) -> int | None:
         """Where to go on after a failure, a while later; None for a fresh start. Raises what cannot be helped."""
         if isinstance(error, DigestMismatch):
             # What was there of an earlier attempt may have been the other bytes.
             if not there:
                 raise error
             return None
-        if isinstance(error, Conflict) and there is None:
+        unhashed = outgoing.file is None
+        if isinstance(error, Conflict) and (there is None or (unhashed and not there)):
             raise error
-        if not pause.again():
-            if isinstance(error, Conflict):
-                return None
-            raise self._given_up(file, there, error) from error
-        if there is None:
-            return None
-        now = self._asked(file, there)
-        if now is not None and now > there:
+        now = None
+        if pause.again():
+            now = None if there is None else self._asked(outgoing, there)
+        elif not isinstance(error, Conflict):
+            raise self._given_up(outgoing.source, there, error) from error
+        if now is None and unhashed:
+            # Whole files are sent under their digest.
+            raise error
+        if now is not None and there is not None and now > there:
             pause.restart()
         return now
 
-    def _asked(self, file: File, there: int) -> int | None:
+    def _asked(self, outgoing: Outgoing, there: int) -> int | None:
         """How much the server has now; what was there before when it does not say."""
         try:
-            return self._remote.received(self._adapter, file)
+            return self._remote.received(outgoing.where)
         except _PASSING:
             return there
 
-    def _given_up(self, file: File, there: int | None, error: RegistryError) -> RegistryError:
-        kept = f"{there:,} of its {file.size:,} bytes are there" if there else "nothing of it is there"
+    def _given_up(self, source: Source, there: int | None, error: RegistryError) -> RegistryError:
+        kept = f"{there:,} of its {source.size:,} bytes are there" if there else "nothing of it is there"
         return ServerUnreachable(
-            f"{file.path}: sending it failed {TRIES} times in a row, last because: {error.text[:LONGEST_REASON]} "
+            f"{source.path}: sending it failed {TRIES} times in a row, last because: {error.text[:LONGEST_REASON]} "
             f"{kept}; files that arrived stay. Run the same command again: it goes on from there."
         )
 
@@ -213,7 +279,7 @@ class _NotReached(Exception):
     """There is no way to the bucket from here, as opposed to a connection that broke."""
 
 
-def _put(address: Destination, body: BinaryIO) -> tuple[int, str]:
+def _put(address: Destination, body: Content) -> tuple[int, str]:
     """(status, start of what it said) of the bucket that gets the bytes."""
     parts = urlsplit(address.url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -265,35 +331,49 @@ class _Watch:
 
     def __init__(self, progress: Callable[[int], None]) -> None:
         self._progress, self._lock = progress, threading.Lock()
-        self._seen: dict[Digest, int] = {}
+        self._allowed = threading.Event()
+        self._seen: dict[str, int] = {}
         self._stopped = False
 
     def stop(self) -> None:
         """Let nothing be read any more."""
         self._stopped = True
+        self._allowed.set()
 
-    def there(self, size: int) -> None:
-        """A file that need not travel."""
-        with self._lock:
-            self._progress(size)
+    def allow(self) -> None:
+        """Let the last pieces be read."""
+        self._allowed.set()
 
-    def whole(self, file: File) -> None:
-        """A file arrived."""
-        self.at(file, file.size)
+    def whole(self, source: Source) -> None:
+        """All of a file is there."""
+        self.at(source, source.size)
 
-    def at(self, file: File, position: int) -> None:
+    def at(self, source: Source, position: int) -> None:
         """A file is sent up to here."""
         if self._stopped:
             raise _Stopped
         with self._lock:
-            new = position - self._seen.get(file.digest, 0)
+            new = position - self._seen.get(source.path, 0)
             if new > 0:
-                self._seen[file.digest] = position
+                self._seen[source.path] = position
                 self._progress(new)
 
-    def reading(self, stream: BinaryIO, file: File, *, at: int = 0) -> BinaryIO:
-        """`stream`, which is at byte `at` of the file, watched."""
-        return _Watched(stream, self, file, at)  # type: ignore[return-value]  # read is all that is asked of it
+    def reading(self, stream: BinaryIO, source: Source, *, at: int = 0, held: bool = False) -> Iterator[memoryview]:
+        """`stream`, which is at byte `at` of the file, to the file's end, watched; in memory that is used again.
+
+        What is `held` waits before its last piece until it is allowed.
+        """
+        buffer = memoryview(bytearray(min(BLOCK, source.size)))
+        while at < source.size:
+            read = stream.readinto(buffer[: source.size - at])  # type: ignore[attr-defined]  # every stream of ours has it
+            if not read:
+                raise InvalidInput(f"{source.path} became shorter while it was sent; nothing was stored. Try again.")
+            if held and at + read == source.size:
+                self._allowed.wait()
+            self.at(source, at)
+            at += read
+            yield buffer[:read]
+        self.at(source, at)
 
 
 class _Stopped(RegistryError):
@@ -305,17 +385,6 @@ class _Stopped(RegistryError):
         super().__init__("another file could not be sent.")
 
 
-class _Watched(io.RawIOBase):
-    """A stream that tells how far it was read."""
-
-    def __init__(self, stream: BinaryIO, watch: _Watch, file: File, position: int) -> None:
-        self._stream, self._watch, self._file, self._position = stream, watch, file, position
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._position += len(data)
-        self._watch.at(self._file, self._position)
-        return data
+def _sketch(source: Source) -> Sketch:
+    with source.open() as stream:
+        return sketch_of(source.size, partial(os.pread, stream.fileno()))

@@ -34,6 +34,23 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """What the plugins of serving stacks do, in the process of the stack.
+
+    Attributes:
+        follow: `NAME=NAMESPACE/ADAPTER@STAGE`, as written (ADAPTERS_FOLLOW, comma-separated).
+        adapters: patterns of adapters that requests may name (ADAPTERS_SERVING_ADAPTERS); empty for all.
+        base: folder of the checkpoint that runs (ADAPTERS_SERVING_BASE); None: where the stack's model is found.
+        check: how it is held against locks, `spot` or `full` (ADAPTERS_SERVING_CHECK).
+    """
+
+    follow: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+    base: Path | None = None
+    check: str = "spot"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Where things are, and who asks.
 
@@ -60,6 +77,8 @@ class Settings:
         drain_seconds: how long a server told to stop goes on taking requests (ADAPTERS_DRAIN_SECONDS).
         grace_seconds: how long it then waits for requests under way (ADAPTERS_GRACE_SECONDS).
         scratch: folder that jobs work in (ADAPTERS_SCRATCH); shared between machines, it lets them share large work.
+        base_sources: folders and Hub repositories that bases may be taken from by where they were registered from
+            (ADAPTERS_BASE_SOURCES); None: anywhere, but nowhere for the jobs of a store that others write to.
         job_worker: whether the server runs a worker of its own on the embedded store (ADAPTERS_JOB_WORKER).
         job_memory: bytes that one job may take (ADAPTERS_JOB_MEMORY_GB).
         job_seconds: how long one job may take (ADAPTERS_JOB_SECONDS).
@@ -68,6 +87,7 @@ class Settings:
         login: the file that holds the server and token of `adapters login`.
         provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_ISSUER, ...); None for passwords alone.
         oidc_loopback: whether providers may be asked over http on this machine (ADAPTERS_OIDC_LOOPBACK).
+        serving: what the plugins of serving stacks do.
     """
 
     home: Path
@@ -91,6 +111,7 @@ class Settings:
     drain_seconds: float = 0
     grace_seconds: float = 30
     scratch: Path = Path("jobs")
+    base_sources: tuple[str, ...] | None = None
     job_worker: bool = True
     job_memory: int = 24 << 30
     job_seconds: float = 86_400
@@ -111,6 +132,7 @@ class Settings:
     login: Path = Path("login.json")
     provider: Provider | None = None
     oidc_loopback: bool = False
+    serving: Serving = Serving()
 
     @property
     def database(self) -> Path:
@@ -175,10 +197,11 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
         upstream_hub=given.get("ADAPTERS_UPSTREAM_HUB") or None,
         upstream_token=given.get("ADAPTERS_UPSTREAM_TOKEN") or None,
-        hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
+        hosts=_listed(given, "ADAPTERS_HOSTS"),
         drain_seconds=_seconds(given, "ADAPTERS_DRAIN_SECONDS", 0),
         grace_seconds=_seconds(given, "ADAPTERS_GRACE_SECONDS", 30),
         scratch=_folder(given, "ADAPTERS_SCRATCH", lambda _: _folder(given, "ADAPTERS_HOME", _data) / "jobs"),
+        base_sources=_sources(given),
         job_worker=given.get("ADAPTERS_JOB_WORKER", "").lower() not in ("0", "false", "no"),
         job_memory=round(_number(given, "ADAPTERS_JOB_MEMORY_GB", _memory_gb(), least=0.01, most=1e6) * 1e9),
         job_seconds=_number(given, "ADAPTERS_JOB_SECONDS", 86_400, least=1, most=30 * 86_400),
@@ -186,6 +209,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         traced=any(given.get(name) for name in _SPANS_GO_TO) and given.get("OTEL_TRACES_EXPORTER") != "none",
         provider=_provider(given),
         oidc_loopback=_on(given, "ADAPTERS_OIDC_LOOPBACK"),
+        serving=_serving(given),
     )
 
 
@@ -245,6 +269,36 @@ def _provider(given: Mapping[str, str]) -> Provider | None:
         rules=rules_of(given.get("ADAPTERS_OIDC_GRANTS", "")),
         domains=tuple(domain.strip().removeprefix("@") for domain in domains if domain.strip()),
     )
+
+
+def _serving(given: Mapping[str, str]) -> Serving:
+    check, base = given.get("ADAPTERS_SERVING_CHECK") or "spot", given.get("ADAPTERS_SERVING_BASE")
+    if check not in ("spot", "full"):
+        raise InvalidInput(f"ADAPTERS_SERVING_CHECK is {check[:40]!r}: expected spot or full.")
+    return Serving(
+        follow=_listed(given, "ADAPTERS_FOLLOW"),
+        adapters=_listed(given, "ADAPTERS_SERVING_ADAPTERS"),
+        base=Path(base).expanduser().absolute() if base else None,
+        check=check,
+    )
+
+
+def _listed(given: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(text.strip() for text in given.get(name, "").split(",") if text.strip())
+
+
+def _sources(given: Mapping[str, str]) -> tuple[str, ...] | None:
+    text = given.get("ADAPTERS_BASE_SOURCES")
+    if text is None:
+        return None
+    found = tuple(each.strip() for each in text.split(",") if each.strip())
+    relative = [each for each in found if not each.startswith(("hf://", "/", "~"))]
+    if relative:
+        raise InvalidInput(
+            f"ADAPTERS_BASE_SOURCES names {relative[0]!r}: expected absolute folders, hf://, hf://org or "
+            "hf://org/repo, comma-separated."
+        )
+    return tuple(each if each.startswith("hf://") else str(Path(each).expanduser()) for each in found)
 
 
 def _on(given: Mapping[str, str], name: str) -> bool:

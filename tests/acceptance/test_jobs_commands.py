@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from adapter_cli.main import adapters
 from adapter_registry.client import Registry
+from adapter_registry.domain.errors import Unsupported
 from adapter_registry.domain.job import State
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.settings import read_settings
@@ -50,7 +52,8 @@ def test_a_server_runs_a_worker_of_its_own_from_the_first_job_on(ready, folders,
     place = tmp_path / "server"
     place.mkdir()
     (place / "short").write_text("w1")
-    with serving(place, {"ADAPTERS_HOME": str(ready.home), "HF_HUB_OFFLINE": "1"}) as server:
+    settings = {"ADAPTERS_HOME": str(ready.home), "HF_HUB_OFFLINE": "1", "ADAPTERS_BASE_SOURCES": str(folders)}
+    with serving(place, settings) as server:
         remote = {**ready.environment, "ADAPTERS_URL": f"http://{server.host}", "ADAPTERS_TOKEN": server.token}
         registry = Registry(read_settings(remote))
         digest = registry.keep_file(place / "short", adapter="default/sql-lora")
@@ -65,9 +68,22 @@ def test_a_server_runs_a_worker_of_its_own_from_the_first_job_on(ready, folders,
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 class TestWithoutAGpu:
-    def test_work_for_one_is_refused_before_anything_is_read(self, cli):
-        told = cli("compose", "none@v1", "--method", "ties", "--device", "cuda", "--name", "x", code=1).err
-        assert "there is no CUDA device here" in told
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            ("compose", "none@v1", "--method", "ties", "--name", "x"),
+            ("merge", "none@v1", "-o", "out"),
+            ("diff", "none@v1", "none@v2", "--intruders"),
+            ("extract", "none", "--base", "none", "--rank", "2", "--name", "x"),
+            ("score", "run", "none@v1", "--data", "none"),
+        ],
+    )
+    def test_work_for_one_is_refused_before_anything_is_read(self, monkeypatch, tmp_path, asked):
+        monkeypatch.setenv("ADAPTERS_HOME", str(tmp_path / "home"))
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(Unsupported, match=r"there is no CUDA device here.*Leave --device out"):
+            adapters.main([*asked, "--device", "cuda"], standalone_mode=False)
+        assert not list(tmp_path.iterdir())
 
     def test_submitted_work_for_one_waits_in_its_queue_and_fails_with_the_reason(self, ready):
         asked = ("compose", "sql-lora@v1=2", "--method", "ties:peft", "--density", "0.5", "--name", "both")

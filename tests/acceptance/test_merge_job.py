@@ -7,11 +7,13 @@ import shutil
 import pytest
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.domain.recipe import Ingredient, Recipe
+from adapter_registry.jobs.compose import Compose
 from adapter_registry.jobs.kind import INPUTS, OUT
 from adapter_registry.jobs.merge import Merge
 from adapter_registry.settings import read_settings
+from tests.adapter_builders import adapter
 
 
 @pytest.fixture
@@ -47,3 +49,14 @@ def test_an_option_that_there_is_not_is_refused_at_submission(registry):
     recipe = Recipe("merge", (Ingredient("sql-lora@v1"),), into="default/merged", options={"colour": "red"})
     with pytest.raises(InvalidInput, match="no option 'colour'"):
         Merge().check(registry, recipe)
+
+
+@pytest.mark.parametrize(("kind", "options"), [(Merge(), {}), (Compose(), {"method": "svd"})])
+def test_replicated_layers_are_refused_at_submission(registry, tmp_path, kind, options):
+    from peft import LoraConfig
+
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]])
+    registry.push(adapter(tmp_path / "replicated", tmp_path / "base", config), base="tiny", name="replicated")
+    recipe = Recipe(kind.name, (Ingredient("replicated@v1"),), into="default/out", options=options)
+    with pytest.raises(Unsupported, match=r"replicated@v1 is .*share one weight of the base.*"):
+        kind.check(registry, recipe)

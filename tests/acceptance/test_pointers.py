@@ -13,6 +13,8 @@ import pytest
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import DigestMismatch, InvalidInput, NotFound, RegistryError, UntrustedPointer
+from adapter_registry.domain.process import Sources
+from adapter_registry.domain.stage import Stage
 from adapter_registry.settings import read_settings
 from tests.acceptance.hub.conftest import _fill, serving
 from tests.acceptance.test_server import RemoteCli
@@ -100,6 +102,17 @@ class TestPointer:
         now = client.pointer(ADAPTER, "dev")
         assert (now.sequence, now.number) == (was.sequence + 1, 3 - was.number)
         assert client.pointer(ADAPTER, "prod").sequence == before.sequence
+
+    def test_a_declared_stage_once_seen_is_one_whatever_a_server_says_later(self, server, mirror, tmp_path):
+        server.registry.declare_stage(Stage("beta", sources=Sources(("dev",)), like="dev", lanes=("eu",)))
+        behind = client_of(mirror.url, server.token, tmp_path)
+        for place in ("beta", "beta.eu"):
+            server.registry.promote(f"{ADAPTER}@v{server.registry.resolve(f'{ADAPTER}@dev').number}", place)
+            assert place in behind.resolve(f"{ADAPTER}@{place}").stages
+        asked = []
+        mirror.changed = lambda path, body: asked.append(path) or body
+        behind.resolve(f"{ADAPTER}@beta.eu")
+        assert "/stages/beta.eu/pointer" in asked[0]
 
     def test_a_stage_that_never_moved_or_an_adapter_that_is_none_says_so(self, client, server):
         with pytest.raises(NotFound, match="there is no adapter"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -94,6 +96,61 @@ def test_a_decline_ends_a_freeze_stops_and_a_hold_is_lifted(people):
     rob("promote", "v1", "dev")
     assert ann("hold", "show", "sql-lora", "dev").out == "nothing holds dev\n"
     assert "no hotfix path" in rob("promote", "v1", "dev", "--hotfix", "--reason", "x", code=2).err
+
+
+def test_stages_and_lanes_are_declared_and_named_everywhere(people):
+    ann, bob, rob = people
+    assert "qa" in ann("stage", "add", "qa", "--from", "staging", "--like", "dev").out
+    ann("stage", "set", "prod", "--lane", "canary", "--lane", "eu")
+    assert ann("stage", "ls", "-q").out.split() == ["dev", "staging", "prod", "qa"]
+    assert ann("stage", "ls", "--json").json[2]["lanes"] == ["canary", "eu"]
+    assert "qa is a stage already" in ann("stage", "add", "qa", code=1).err
+    assert "name the stage too" in ann("stage", "set", "dev", "--hotfix", "qa", code=2).err
+    assert "dev -> qa -> staging -> dev" in ann("stage", "set", "dev", "--from", "qa", code=2).err
+    ann("score", "add", "v1", "--metric", "x/acc", "--value", 0.5, "--n", 500)
+    ann("promote", "v1", "staging")
+    assert "sql-lora@v1 (" in rob("promote", "v1", "qa", "--explain").out
+    assert "from: " not in rob("promote", "v1", "qa").err
+    assert rob("promote", "v1", "prod", "--lane", "canary", code=4).out.count("prod.canary did not move") == 1
+    assert "moved v1 -> prod.canary" in bob("approve", "v1", "prod.canary").out
+    assert "now: staging = v1, qa = v1, prod.canary = v1" in ann("history", "sql-lora").out
+    assert ann("ls", "--stage", "prod.canary", "-q").out == "default/sql-lora\n"
+    assert ann("resolve", "sql-lora@prod.canary", "-q").out == ann("resolve", "sql-lora@qa", "-q").out
+    assert "it has main, canary, eu" in ann("history", "sql-lora", "prod.us", code=2).err
+    assert "would not resolve any more" in ann("stage", "rm", "qa", code=1).err
+
+
+def test_a_version_that_is_long_in_a_stage_is_verified_again_and_served_meanwhile(people):
+    ann, _, _ = people
+    (ann.folder / "dev.yaml").write_text(
+        "apiVersion: adapters/v1\nkind: StagePolicy\nstage: dev\nreverify_every: 90d\n"
+    )
+    ann("policy", "set", "dev", "dev.yaml")
+    assert "reverify_every: 90d" in ann("policy", "show", "dev").out
+    ann("promote", "v1", "dev")
+    with closing(sqlite3.connect(ann.home / "registry.db", isolation_level=None)) as database:
+        database.execute("UPDATE promotions SET at = '2026-01-01T00:00:00.000000Z'")
+    banner = "OVERDUE: default/sql-lora@v1 in dev was last verified on 2026-01-01, which held until 2026-04-01"
+    assert banner in ann("resolve", "sql-lora@dev").err
+    for command in (("ls",), ("show", "v1")):
+        [due] = (said[0] if isinstance(said := ann(*command, "--json").json, list) else said)["due"]
+        assert (due["stage"], due["overdue"]) == ("dev", True)
+    assert "overdue" in ann("reverify", "sql-lora").out
+    assert "is verified again" in ann("reverify", "sql-lora", "dev").out
+    assert ann("resolve", "sql-lora@dev").err == ""
+
+
+def test_a_stage_promotes_by_itself_where_its_policy_says_so(people):
+    ann, bob, _ = people
+    text = "apiVersion: adapters/v1\nkind: StagePolicy\nstage: staging\nauto_promote: true\n"
+    (ann.folder / "staging.yaml").write_text(text)
+    assert "auto_promote: it needs `from`" in ann("policy", "set", "staging", "staging.yaml", code=2).err
+    (ann.folder / "staging.yaml").write_text(text + "from: {stages: [dev]}\nrequire:\n  approvals: {count: 1}\n")
+    ann("policy", "set", "staging", "staging.yaml")
+    ann("promote", "v1", "dev")
+    assert "(registry)" in ann("requests", "ls").out
+    assert "moved v1 -> staging" in bob("approve", "v1", "staging").out
+    assert "auto_promote" in ann("history", "sql-lora", "staging").out
 
 
 def test_the_log_is_verified_offline(people):

@@ -45,11 +45,14 @@ MATRIX = {
     "push.missing": WRITERS,
     "upload.begin": WRITERS,
     "upload.finish": WRITERS,
+    "upload.unknown": WRITERS,
     "push.commit": WRITERS,
     "show.resolve": READERS,
     "mark.remove": {"admin"},
     "mark.revoke": {"admin"},
+    "show.derived": READERS,
     "show.scores": READERS,
+    "servable.servable": READERS,
     "score.add": WRITERS,
     "score.invalidate": WRITERS,
     "suites.suites": SIGNED_IN,
@@ -64,6 +67,11 @@ MATRIX = {
     "pointer.pointer": READERS,
     "pointer.key": SIGNED_IN,
     "promote.history": READERS,
+    "stages.stages": SIGNED_IN,
+    "stages.declare": {"admin"},
+    "stages.remove": {"admin"},
+    "reverify.reverify": {"admin"},
+    "reverify.upcoming": SIGNED_IN,
     "promote.policy": SIGNED_IN,
     "promote.set-policy": {"admin"},
     "trial.replay": {"admin"},
@@ -237,6 +245,19 @@ def test_a_token_can_be_narrowed_and_never_widened(hub, callers):  # noqa: F811
     assert ask(hub, "DELETE", f"/api/v1/tokens/{identity}", callers["reader"])[0] == 404
     assert ask(hub, "DELETE", f"/api/v1/tokens/{identity}", callers["writer"])[0] == 200
     assert ask(hub, "GET", "/api/v1/adapters/team/sql-lora/versions", narrow)[0] == 401
+
+
+def test_denials_are_on_the_record_and_fill_it_for_nobody(hub, callers):  # noqa: F811
+    token = hub.token_of("m-nosy", ("team/*", "reader"))
+    for number in range(60):
+        path = f"/api/v1/adapters/team/sql-lora/versions/v{number % 30 + 1}/stages/prod"
+        assert ask(hub, "POST", path, token, "{}")[0] == 403
+    assert ask(hub, "POST", "/api/v1/adapters/other/x/versions/v1/stages/prod", token, "{}")[0] == 404
+    mine = [event.entry for event in hub.registry.events() if event.entry.actor == "m-nosy"]
+    assert {(entry.action, entry.outcome) for entry in mine} == {("promote", "refused")}
+    assert mine[0].subject == "team/sql-lora@v1"
+    assert "takes the verb 'promote:prod'" in mine[0].detail["because"]
+    assert 20 <= len(mine) <= 22  # one more for each minute that this took
 
 
 def test_what_a_limited_token_makes_does_not_outlive_it(hub, callers):  # noqa: F811

@@ -20,6 +20,7 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
     Unsupported,
 )
+from adapter_registry.domain.sketch import sketch_of
 from adapter_registry.storage.blobs_local import LocalBlobs
 from adapter_registry.storage.blobs_memory import MemoryBlobs
 
@@ -111,6 +112,17 @@ class TestPut:
                 store.put(DIGEST, io.BytesIO(other), name="w")
         assert read(store, DIGEST) == DATA
 
+    def test_what_arrived_has_the_sketch_that_its_sender_knows_it_by(self, local):
+        with local.incoming(name="w") as incoming:
+            incoming.write(DATA[:1000], DATA[1000:])
+            assert incoming.sketch == sketch_of(len(DATA), lambda size, at: DATA[at : at + size])
+
+    @pytest.mark.parametrize("store", ["memory", "s3"], indirect=True)
+    def test_a_store_that_has_to_be_told_a_digest_first_makes_no_sketch(self, store):
+        with store.incoming(name="w") as incoming:
+            incoming.write(DATA)
+            assert incoming.sketch is None
+
     def test_no_bytes_arrived_that_were_not_sent(self, store):
         store.put(DIGEST, io.BytesIO(DATA), name="w")
         assert not store.arrived(DIGEST, len(DATA), proof=SESSION)
@@ -148,7 +160,7 @@ class TestUploadsInPieces:
             self.write(resuming, DATA[start : start + 1_000_000])
             assert list(resuming.each()) == []
         with resuming.partial(SESSION, name="w") as partial:
-            assert partial.received == len(DATA)
+            assert (partial.received, partial.digest) == (len(DATA), DIGEST)
             assert partial.publish(DIGEST) == len(DATA)
         assert read(resuming, DIGEST) == DATA
         assert resuming.received(SESSION) == 0

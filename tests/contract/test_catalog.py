@@ -15,6 +15,7 @@ from adapter_registry.domain.draft import MAIN, Branch, drafted
 from adapter_registry.domain.errors import StoreUnavailable
 from adapter_registry.domain.event import Entry, Outcome, broken_link
 from adapter_registry.domain.ports import KeptAnswer
+from adapter_registry.domain.sketch import Sketch
 from adapter_registry.settings import migrations_folder
 from adapter_registry.storage.catalog import SqlCatalog
 from adapter_registry.storage.database import migrate, open_postgres, schema_of
@@ -134,6 +135,18 @@ class TestBranches:
             assert tx.branches.owned("other", [digest]) == {}
             tx.branches.disown(digest)
             assert tx.branches.owned("team", [digest]) == {}
+
+    def test_bytes_are_found_by_their_sketch_also_after_they_were_asked_for_again(self, catalog):
+        one, other, plain = (of_bytes(data) for data in (b"one", b"other", b"plain"))
+        with catalog.writing() as tx:
+            tx.branches.own("team", [one], at="2026-01", sketch=Sketch("1" * 64))
+            tx.branches.own("other", [other], at="2026-01", sketch=Sketch("1" * 64))
+            tx.branches.own("team", [plain], at="2026-01")
+            tx.branches.own("team", [one, plain], at="2026-02")
+            assert tx.branches.sketched(["1" * 64, "2" * 64]) == {one: "1" * 64, other: "1" * 64}
+            tx.branches.disown(one)
+            assert tx.branches.sketched(["1" * 64]) == {other: "1" * 64}
+            assert tx.branches.sketched([]) == {}
 
     def test_bytes_that_were_asked_for_lately_are_reserved(self, catalog):
         owned, piece, unknown = (of_bytes(data) for data in (b"owned", b"piece", b"unknown"))

@@ -12,11 +12,14 @@ from sqlalchemy.exc import IntegrityError
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.base import Base, SpotCheck, Tensor, WeightFile, weights_root
 from adapter_registry.domain.digest import of_bytes
+from adapter_registry.domain.draft import Branch
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.process import Mode, Sources
 from adapter_registry.domain.promotion import Kind, Promotion
 from adapter_registry.domain.score import Direction, Invalidation, RecordedScore, Score
+from adapter_registry.domain.stage import Ladder, Stage
 from adapter_registry.domain.suite import Suite, SuiteMetric
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -319,6 +322,42 @@ class TestStages:
             tx.stages.move(promotion(1, number=1))
         with pytest.raises(IntegrityError), pushed.writing() as tx:
             tx.stages.move(promotion(1, number=2))
+
+    def test_the_stages_are_what_was_declared_last(self, catalog):
+        changed = Ladder().declared(Stage("qa", sources=Sources(("dev",), Mode.ONE_OF), lanes=("eu",)))
+        with catalog.writing() as tx:
+            assert tx.stages.ladder() == Ladder()
+            for ladder in (Ladder().declared(Stage("x")), changed):
+                tx.stages.set_ladder(ladder, by="me", at=AT)
+        with catalog.reading() as tx:
+            assert tx.stages.ladder() == changed
+
+    def test_who_is_in_a_stage_and_who_has_its_name_already(self, pushed):
+        with pushed.writing() as tx:
+            tx.stages.move(promotion(1, number=1))
+            tx.stages.move(promotion(1, number=2, stage="prod.canary"))
+            tx.versions.set_tag(tx.versions.numbered("team/a", 1), "qa.old", by="me", at=AT)
+            tx.branches.put("team/a", Branch("next", None, None))
+        with pushed.reading() as tx:
+            assert tx.stages.standing("prod") == {"team/a": 1}
+            assert tx.stages.standing("prod.canary") == {"team/a": 2}
+            assert tx.stages.standing("staging") == {}
+            assert [move.number for move in tx.stages.newest("prod", limit=9)] == [2, 1]
+            assert tx.stages.named("qa") == tx.stages.named("next") == ("team/a",)
+            assert tx.stages.named("q") == tx.stages.named("old") == ()
+
+    def test_a_version_counts_as_good_since_its_stage_moved_or_it_was_verified(self, pushed):
+        with pushed.writing() as tx:
+            tx.stages.move(promotion(1, number=1))
+            tx.stages.move(replace(promotion(2, number=2), at="2026-02-01T00:00:00.000000Z"))
+            [first] = tx.stages.verified("prod")
+            tx.stages.verify(replace(first, at="2026-03-01T00:00:00.000000Z"))
+            [second] = tx.stages.verified("prod", "team/a")
+            tx.stages.move(replace(promotion(3, number=1), at="2026-04-01T00:00:00.000000Z"))
+            [third] = tx.stages.verified("prod")
+            assert tx.stages.verified("prod", "team/b") == tx.stages.verified("dev") == ()
+        found = [(each.sequence, each.number, each.at[:10]) for each in (first, second, third)]
+        assert found == [(2, 2, "2026-02-01"), (2, 2, "2026-03-01"), (3, 1, "2026-04-01")]
 
     def test_a_stage_keeps_every_revision_of_its_policy(self, catalog):
         first, second = Policy("prod"), Policy("prod", metadata=("owner",))

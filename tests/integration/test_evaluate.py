@@ -56,7 +56,7 @@ ADAPTER = "default/sql-lora"
 
 
 def run(registry, folders, given):
-    return run_here(registry, Evaluate(folders / "text"), given, fresh_scratch(registry), lambda _: None)
+    return run_here(registry, Evaluate({"data": folders / "text"}), given, fresh_scratch(registry), lambda _: None)
 
 
 def truth(folders, *, adapted: bool, longest: int) -> float:

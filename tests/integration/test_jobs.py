@@ -161,6 +161,11 @@ class TestSharedOutWork:
         job = busy.ended(busy.submit("shares", parts=3, seed=6))
         assert job.state is State.SUCCEEDED, job.error
 
+    def test_what_the_parts_are_is_worked_out_once(self, busy):
+        job = busy.ended(busy.submit("shares", parts=3, seed=7))
+        assert job.state is State.SUCCEEDED, job.error
+        assert log_of(busy, job).count("counted the parts") == 1
+
     def test_it_is_the_same_as_what_is_not_shared_out(self, busy):
         shared = busy.ended(busy.submit("shares", parts=5, seed=8))
         whole = busy.ended(busy.submit("writes", steps=5, seed=8))

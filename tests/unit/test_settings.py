@@ -41,3 +41,12 @@ def test_a_store_is_named_without_credentials():
         "postgresql://u:p@[bad/adapters": "PostgreSQL",
     }.items():
         assert read_settings({"ADAPTERS_DATABASE_URL": url}).store == shown
+
+
+def test_sources_of_bases_are_folders_and_repositories_and_nothing_relative(tmp_path):
+    assert read_settings({}).base_sources is None
+    assert read_settings({"ADAPTERS_BASE_SOURCES": ""}).base_sources == ()
+    given = f"{tmp_path}, hf://org"
+    assert read_settings({"ADAPTERS_BASE_SOURCES": given}).base_sources == (str(tmp_path), "hf://org")
+    with pytest.raises(InvalidInput, match=r"ADAPTERS_BASE_SOURCES names 'models'"):
+        read_settings({"ADAPTERS_BASE_SOURCES": "models"})

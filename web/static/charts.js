@@ -51,10 +51,11 @@ function linesOf(chart) {
   };
 }
 
-const STAGES = ["dev", "staging", "prod"];
+// A lane has the colour of its stage, a stage that was declared the one of text.
+const toneOf = (place) => colour(`--${place.split(".")[0]}`);
 
 function bandsOf(course, by, place, span) {
-  return STAGES.flatMap((stage, level) =>
+  return course.places.flatMap((stage, level) =>
     course.reigns
       .filter((each) => each.stage === stage)
       .map((each) => {
@@ -79,6 +80,7 @@ function courseOf(course, by) {
   const pad = (high - low || Math.abs(high) || 1) * 0.08;
   const accent = colour("--accent");
   const lines = [...new Set(points.map((each) => each.line))];
+  const rows = 20 * course.places.length;
   const strip = bandsOf(course, by, place, span);
   const series = lines.map((line) => ({
     name: course.metric,
@@ -106,7 +108,7 @@ function courseOf(course, by) {
       silent: true,
       symbol: "none",
       label: { show: false },
-      data: course.thresholds.map((each) => ({ yAxis: each.value, lineStyle: { color: colour(`--${each.stage}`), width: 1.5, type: each.shadow ? "dotted" : "dashed" } })),
+      data: course.thresholds.map((each) => ({ yAxis: each.value, lineStyle: { color: toneOf(each.stage), width: 1.5, type: each.shadow ? "dotted" : "dashed" } })),
     },
   });
   series.push({
@@ -119,7 +121,7 @@ function courseOf(course, by) {
       silent: true,
       label: { show: true, position: "insideLeft", color: colour("--text"), fontSize: 11, overflow: "truncate" },
       data: strip.map(({ each, stage, level, width }) => [
-        { coord: [Math.max(width[0], span[0]), level + 0.12], name: by === "time" && width[1] - width[0] > (span[1] - span[0]) / 24 ? `v${each.number}` : "", itemStyle: { color: faint(colour(`--${stage}`), 0.35) } },
+        { coord: [Math.max(width[0], span[0]), level + 0.12], name: by === "time" && width[1] - width[0] > (span[1] - span[0]) / 24 ? `v${each.number}` : "", itemStyle: { color: faint(toneOf(stage), 0.35) } },
         { coord: [Math.min(width[1], span[1]), level + 0.88] },
       ]),
     },
@@ -131,8 +133,8 @@ function courseOf(course, by) {
     legend: { show: false },
     tooltip: { ...base.tooltip, trigger: "item", formatter: ({ data }) => toldOf(data?.each) },
     grid: [
-      { left: 64, right: 16, top: 12, bottom: 108 },
-      { left: 64, right: 16, height: 60, bottom: 32 },
+      { left: 64, right: 16, top: 12, bottom: 48 + rows },
+      { left: 64, right: 16, height: rows, bottom: 32 },
     ],
     xAxis: [
       { ...x, gridIndex: 0, axisLabel: { show: false }, ...(by === "time" ? {} : { minInterval: 1 }) },
@@ -140,7 +142,7 @@ function courseOf(course, by) {
     ],
     yAxis: [
       { ...axis, type: "value", gridIndex: 0, min: low - pad, max: high + pad, axisLabel: { ...axis.axisLabel, formatter: figure, showMinLabel: false, showMaxLabel: false } },
-      { ...axis, type: "value", gridIndex: 1, min: 0, max: 3, interval: 1, splitLine: { show: false }, axisLine: { show: false }, axisLabel: { ...axis.axisLabel, formatter: (value) => STAGES[value] ?? "", verticalAlign: "bottom", margin: 8 } },
+      { ...axis, type: "value", gridIndex: 1, min: 0, max: course.places.length, interval: 1, splitLine: { show: false }, axisLine: { show: false }, axisLabel: { ...axis.axisLabel, formatter: (value) => course.places[value] ?? "", verticalAlign: "bottom", margin: 8 } },
     ],
     series,
   };

@@ -25,7 +25,7 @@ function elementsOf(graph) {
     if (node.kind === "gone") lines.push("removed");
     if (node.kind === "hidden") lines.push("not yours to see");
     if (node.more) lines.push("…");
-    const classes = [node.kind, made ? "made" : "", node.revoked !== null ? "revoked" : "", node.tainted.length ? "tainted" : "", node.id === graph.middle ? "middle" : "", node.kind === "stage" ? `stage-${node.name}` : ""];
+    const classes = [node.kind, made ? "made" : "", node.revoked !== null ? "revoked" : "", node.tainted.length ? "tainted" : "", node.id === graph.middle ? "middle" : "", node.kind === "stage" ? `stage-${node.name.split(".")[0]}` : ""];
     return { data: { ...node, label: lines.join("\n") }, classes: classes.filter(Boolean).join(" ") };
   });
   const edges = graph.edges.map((edge) => ({ data: { source: edge.source, target: edge.target, label: edge.weight === null ? edge.method : `× ${String(Number(edge.weight.toPrecision(3))).replace("-", "−")}` } }));

@@ -25,8 +25,12 @@ from adapter_registry.api import (
 )
 from adapter_registry.api.hub_answers import HubError, Nowhere, told, unsupported
 from adapter_registry.api.hub_paths import HubPath, read
+from adapter_registry.api.requests import server_of
+from adapter_registry.api.threads import asked
 from adapter_registry.domain.errors import InvalidReference, RegistryError
-from adapter_registry.domain.stage import check_stage
+from adapter_registry.domain.names import STAGE_NAMES
+from adapter_registry.domain.ports import Backend
+from adapter_registry.services.stages import stages
 
 Answer = Callable[[Request, HubPath], Awaitable[Response]]
 
@@ -97,13 +101,19 @@ async def _here(request: Request, path: HubPath) -> Response:
         if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
             raise HubError(404, "there is nothing at an address with a NUL character.")
         if path.channel is not None:
-            check_stage(path.channel)
+            await asked(server_of(request).backend, _check_channel, server_of(request).backend, path.channel)
             request.scope["state"]["channel_prefix"] = f"/~{path.channel}"
         return await _route(request, path)(request, path)
     except InvalidReference as error:
         raise HubError(404, error.text, code="RepoNotFound" if path.repo else "") from error
     except RegistryError as error:
         raise told(error) from error
+
+
+def _check_channel(backend: Backend, channel: str) -> None:
+    """Raise InvalidReference for what is no stage, and no lane of one."""
+    if channel not in STAGE_NAMES:
+        stages(backend).check(channel)
 
 
 def _route(request: Request, path: HubPath) -> Answer:

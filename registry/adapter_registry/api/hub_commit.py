@@ -23,11 +23,11 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, hex_of, of_bytes, parse
 from adapter_registry.domain.draft import MAIN
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, NotFound, RegistryError
-from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import draft, push, snapshot
 from adapter_registry.services.draft import Committed
 from adapter_registry.services.snapshot import git_id, is_large
+from adapter_registry.services.stages import is_stage
 
 MAX_OPERATIONS = 5_000
 MAX_CARD = 6_000_000
@@ -83,7 +83,7 @@ async def preupload(request: Request, path: HubPath) -> Response:
 
 def _preupload(request: Request, path: HubPath, document: dict[str, Any]) -> dict[str, Any]:
     backend, adapter = writable(request, path)
-    there = {file.path: file for file in head_of(backend, adapter, branch_of(request, path)).files}
+    there = {file.path: file for file in head_of(backend, adapter, branch_of(backend, request, path)).files}
     files = document.get("files")
     if not isinstance(files, list) or not all(isinstance(each, dict) for each in files):
         raise HubError(400, "preupload takes a list of files.")
@@ -122,7 +122,7 @@ def _git_oid(backend: Backend, file: File) -> str:
     return "" if is_large(file) else git_id(backend.blobs, file)
 
 
-def branch_of(request: Request, path: HubPath) -> str:
+def branch_of(backend: Backend, request: Request, path: HubPath) -> str:
     """The branch a commit goes to.
 
     Raises:
@@ -131,7 +131,7 @@ def branch_of(request: Request, path: HubPath) -> str:
     if request.query_params.get("create_pr", "").lower() in ("1", "true") or path.revision.startswith("refs/pr/"):
         raise unsupported("opening pull requests")
     name = path.revision.removeprefix("refs/heads/") or MAIN
-    if name in STAGE_NAMES:
+    if name != MAIN and is_stage(backend, name):
         raise HubError(403, f"{name!r} is a stage: push to main, then `adapters promote` the version to it.")
     return name
 
@@ -165,7 +165,7 @@ async def commit(request: Request, path: HubPath) -> Response:
 
 def _commit(request: Request, path: HubPath, data: bytes) -> Committed:
     backend, adapter = writable(request, path)
-    branch = branch_of(request, path)
+    branch = branch_of(backend, request, path)
     head_of(backend, adapter, branch)
     header, operations = _operations(data)
     edit = _Edit(backend, adapter, operations)

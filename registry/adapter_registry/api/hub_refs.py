@@ -16,10 +16,10 @@ from adapter_registry.api.requests import json_body, whole_number
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.draft import MAIN, commit_of
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, NotFound
-from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.stored_base import StoredBase
 from adapter_registry.services import draft, mark, snapshot
+from adapter_registry.services.stages import is_stage
 
 PAGE = 50
 
@@ -110,7 +110,7 @@ async def create_tag(request: Request, path: HubPath) -> Response:
 
 def _create_tag(request: Request, path: HubPath, name: str) -> None:
     backend, adapter = writable(request, path, "tag")
-    if name in STAGE_NAMES:
+    if is_stage(backend, name):
         raise HubError(
             403, f"{name!r} is a stage: it moves by `adapters promote`, through its gates, never by tagging."
         )
@@ -135,7 +135,7 @@ async def delete_tag(request: Request, path: HubPath) -> Response:
 
 def _delete_tag(request: Request, path: HubPath) -> None:
     backend, adapter = writable(request, path, "tag")
-    if path.revision in STAGE_NAMES:
+    if is_stage(backend, path.revision):
         raise HubError(403, f"{path.revision!r} is a stage: it cannot be removed this way.")
     try:
         mark.untag(backend, adapter=adapter, name=path.revision)
@@ -153,7 +153,7 @@ async def create_branch(request: Request, path: HubPath) -> Response:
 def _create_branch(request: Request, path: HubPath, start: Any) -> None:
     backend, adapter = writable(request, path)
     name = path.revision
-    if name in STAGE_NAMES:
+    if is_stage(backend, name):
         raise HubError(409, f"{name!r} is a stage of this adapter, no branch: it moves by `adapters promote`.")
     if name == "main":
         raise HubError(409, "Reference already exists: main")

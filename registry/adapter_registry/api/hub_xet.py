@@ -44,7 +44,7 @@ async def write_token(request: Request, path: HubPath) -> Response:
 
 def _write_token(request: Request, path: HubPath) -> Response:
     backend, adapter = writable(request, path)
-    head_of(backend, adapter, branch_of(request, path))
+    head_of(backend, adapter, branch_of(backend, request, path))
     upload, until = secrets.token_hex(16), int(time.time()) + SECONDS
     # Not bound to the address: a client that renews its permission goes on using its first address.
     claims = {"adapter": adapter, "token": backend.asks.token}

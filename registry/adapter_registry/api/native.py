@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,11 +31,14 @@ from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError, TooLarge
 from adapter_registry.domain.ports import Backend, KeptAnswer
-from adapter_registry.operations import LOCAL, OPERATIONS, Function, Operation, arguments_from_wire, to_wire
+from adapter_registry.domain.reference import parse as parse_reference
+from adapter_registry.domain.sketch import Sketch, parsed
+from adapter_registry.operations import ATTEMPTS, LOCAL, OPERATIONS, Function, Operation, arguments_from_wire, to_wire
 from adapter_registry.services import access, pointer, pull, show, upload
 from adapter_registry.services import request as requests
 from adapter_registry.services.collect import ANSWER_SECONDS
 
+LOG = logging.getLogger("adapters.audit")
 LONGEST_KEY = 128
 LONGEST_NUMBER = 15
 WAITED_FOR: dict[Function, Callable[..., bool]] = {
@@ -45,6 +49,8 @@ WAITED_FOR: dict[Function, Callable[..., bool]] = {
 OFFSET, LENGTH = "upload-offset", "upload-length"
 """Headers of an upload that can be taken up again: where it is or goes on, and how long the file is."""
 _ADAPTER = "/api/v1/adapters/{adapter_namespace}/{adapter_name}"
+_UPLOADS = ("/blobs/{digest}", "/uploads/{sketch}")
+"""Where a file is sent whose digest the sender knows, and one whose digest they do not know yet."""
 
 
 def routes() -> list[Route]:
@@ -56,8 +62,8 @@ def routes() -> list[Route]:
     return [
         Route("/api/v1/sign-in", _sign_in, methods=["POST"]),
         Route(f"{_ADAPTER}/blobs/{{digest}}", _put_blob, methods=["PUT"]),
-        Route(f"{_ADAPTER}/blobs/{{digest}}", _upload_state, methods=["HEAD"]),
-        Route(f"{_ADAPTER}/blobs/{{digest}}", _append_blob, methods=["PATCH"]),
+        *(Route(f"{_ADAPTER}{place}", _upload_state, methods=["HEAD"]) for place in _UPLOADS),
+        *(Route(f"{_ADAPTER}{place}", _append, methods=["PATCH"]) for place in _UPLOADS),
         Route(f"{_ADAPTER}/versions/{{selector}}/files/{{path:path}}", _get_file, methods=["GET"]),
         *table,
     ]
@@ -68,7 +74,11 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         data = await body(request)
         given = arguments_from_wire(operation, request.path_params, request.query_params, data)
         backend = backend_of(request)
-        require(operation, backend, given)
+        try:
+            require(operation, backend, given)
+        except Forbidden as denied:
+            await run_in_threadpool(_noted, request, operation, backend, given, denied)
+            raise
         if operation.call in WAITED_FOR:
             given = await _waited(request, backend, operation, given)
         key = request.headers.get("idempotency-key")
@@ -119,6 +129,29 @@ def require(operation: Operation, backend: Backend, given: dict[str, Any]) -> No
         raise invisible(adapter)
     where = f"on {adapter}" if adapter else "on the whole registry (scope '*')"
     raise Forbidden(f"{backend.asks.name} may not do this: it takes the verb {verb!r} {where}. Nothing was changed.")
+
+
+def _noted(request: Request, operation: Operation, backend: Backend, given: dict[str, Any], denied: Forbidden) -> None:
+    """Put the denial of something that the audit log has on the record, unless this account has many there already."""
+    action = ATTEMPTS.get(operation.name)
+    if action is None:
+        return
+    _, adapter = operation.needs(given)
+    subject = str(parse_reference(given["reference"])) if "reference" in given else adapter or _place(given)
+    left_out = server_of(request).denials.due(backend.asks.name, action, subject)
+    if left_out is None:
+        return
+    named = (name for name in ("stage", "request", "group", "account") if name in given)
+    told: dict[str, Any] = {name: str(given[name])[:200] for name in named}
+    try:
+        access.denied(backend, action, subject, {**told, "because": denied.text, "unrecorded": left_out})
+    except RegistryError as error:
+        LOG.warning("a denial is not on the record: %s", error.text)
+
+
+def _place(given: dict[str, Any]) -> str:
+    """What events of operations that are about no adapter are about."""
+    return str(given.get("stage") or given.get("account") or "*")[:200]
 
 
 def invisible(adapter: str) -> NotFound:
@@ -220,41 +253,48 @@ def _adapter(request: Request) -> str:
 
 
 async def _put_blob(request: Request) -> Response:
-    digest, adapter, backend = _blob(request)
+    adapter, backend = _may_send(request)
+    digest = parse(request.path_params["digest"])
     size = await receive(request, backend, adapter=adapter, digest=digest, name=_file_name(request, digest))
     return Response(to_wire({"digest": digest, "size": size}), status_code=201, media_type="application/json")
 
 
 async def _upload_state(request: Request) -> Response:
     """How much is there of an upload that was cut off; 404 where uploads start over."""
-    digest, adapter, backend = _blob(request)
-    offset = await run_in_threadpool(upload.so_far, backend, adapter=adapter, digest=digest)
+    adapter, backend = _may_send(request)
+    offset = await run_in_threadpool(upload.so_far, backend, adapter=adapter, of=_sent(request))
     headers = {"cache-control": "no-store", **({} if offset is None else {OFFSET: str(offset)})}
     return Response(status_code=404 if offset is None else 200, headers=headers)
 
 
-async def _append_blob(request: Request) -> Response:
+async def _append(request: Request) -> Response:
     """The next bytes of an upload; what arrived stays, and the last ones make it a blob."""
-    digest, adapter, backend = _blob(request)
+    adapter, backend = _may_send(request)
+    of = _sent(request)
     offset, length = _number(request, OFFSET), _number(request, LENGTH)
     if length > MAX_BLOB:
         raise TooLarge(f"a file has at most {MAX_BLOB:,} bytes.")
-    appended = Appended(adapter, digest, _file_name(request, digest), offset, length)
-    there = await append(request, backend, appended)
+    there, digest = await append(request, backend, Appended(adapter, of, _file_name(request, of), offset, length))
     answer = {"digest": digest, "size": length, "received": there}
     status = 201 if there == length else 200
     return Response(to_wire(answer), status_code=status, media_type="application/json", headers={OFFSET: str(there)})
 
 
-def _blob(request: Request) -> tuple[Digest, str, Backend]:
-    """(digest, adapter, registry on behalf of who asks) of an address of bytes that they may send."""
-    digest, adapter, backend = parse(request.path_params["digest"]), _adapter(request), backend_of(request)
+def _may_send(request: Request) -> tuple[str, Backend]:
+    """(adapter, registry on behalf of who asks) of an address that they may send bytes to."""
+    adapter, backend = _adapter(request), backend_of(request)
     require(OPERATIONS["push.missing"], backend, {"adapter": adapter})
-    return digest, adapter, backend
+    return adapter, backend
 
 
-def _file_name(request: Request, digest: Digest) -> str:
-    return request.query_params.get("path", digest)[:200]
+def _sent(request: Request) -> Digest | Sketch:
+    """What the address of an upload says of the bytes."""
+    given = request.path_params
+    return parse(given["digest"]) if "digest" in given else parsed(given["sketch"])
+
+
+def _file_name(request: Request, otherwise: str) -> str:
+    return request.query_params.get("path", otherwise)[:200]
 
 
 def _number(request: Request, name: str) -> int:

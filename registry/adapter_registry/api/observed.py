@@ -21,6 +21,8 @@ LOG = logging.getLogger("adapters.requests")
 DEFECTS = logging.getLogger("adapters.defects")
 """Mistakes of this program, with a traceback; to standard error unless somebody wants them elsewhere."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+HUNG_UP = 499
+"""What is counted where nobody waited for an answer."""
 _GIVEN = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _SECRET = re.compile(r"(?<=/api/v1/uploads/).*|(?<=adapters_)[A-Za-z0-9_-]{16,}")
 """What a path may hold that lets somebody in: a signed permission, or a token where its id belongs."""
@@ -43,6 +45,9 @@ class Observed:
 
         async def told(message: Message) -> None:
             seen.sent(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                # Before the last bytes leave: whoever has an answer finds it counted, whichever process they ask.
+                seen.count(scope)
             try:
                 await send(message)
             except (RuntimeError, OSError) as error:
@@ -54,7 +59,7 @@ class Observed:
             RECEIVED.inc(len(message.get("body", b"")))
             return message
 
-        with IN_FLIGHT.track_inprogress(), self._tracing.span(headers) if self._tracing else nullcontext() as span:
+        with self._tracing.span(headers) if self._tracing else nullcontext() as span:
             try:
                 await self._app(scope, heard, told)
             except _HungUp:
@@ -79,6 +84,8 @@ class _Seen:
     def __init__(self, identity: str) -> None:
         self.identity, self._started = identity, time.perf_counter()
         self._status, self._bytes, self._began = 0, 0, 0.0
+        self._counted = False
+        IN_FLIGHT.inc()
 
     @property
     def began(self) -> bool:
@@ -96,11 +103,19 @@ class _Seen:
             self._bytes += size
             SENT.inc(size)
 
-    def done(self, scope: Scope, span: Span | None) -> None:
-        route, method = route_of(scope), scope["method"] if scope["method"] in METHODS else "?"
-        status = self._status or 499
-        REQUESTS.labels(method, route, str(status)).inc()
+    def count(self, scope: Scope) -> None:
+        """Once, however often it is called."""
+        if self._counted:
+            return
+        self._counted = True
+        route, method = route_of(scope), _method(scope)
+        REQUESTS.labels(method, route, str(self._status or HUNG_UP)).inc()
         SECONDS.labels(method, route).observe((self._began or time.perf_counter()) - self._started)
+        IN_FLIGHT.dec()
+
+    def done(self, scope: Scope, span: Span | None) -> None:
+        self.count(scope)
+        route, method, status = route_of(scope), _method(scope), self._status or HUNG_UP
         principal = scope.get("state", {}).get("principal")
         account = principal.name if principal else None
         if span is not None:
@@ -119,6 +134,10 @@ class _Seen:
             "token": principal.token if principal else None,
         }
         LOG.info("answered", extra={"facts": {**line, "trace": span.trace} if span else line})
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in METHODS else "?"
 
 
 def route_of(scope: Scope) -> str:

@@ -21,6 +21,7 @@ PLACES = {
 EXAMPLES: dict[str, dict[str, Any]] = {
     "push.missing": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
     "upload.begin": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
+    "upload.unknown": {"sketches": ["0" * 64]},
     "upload.finish": {"sent": [{"digest": "sha256:" + "0" * 64, "size": 702, "ticket": "0" * 32}]},
     "beside.compare": {"references": ["team/sql-lora@v4", "team/sql-lora@prod"]},
     "beside.samples": {"references": ["team/sql-lora@v4", "team/sql-lora@prod"], "metric": "gsm8k/exact_match"},
@@ -43,6 +44,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "promote.rollback": {"reason": "timeouts in production"},
     "request.approve": {"comment": "checked the samples by hand"},
     "request.decline": {"reason": "no license in the card"},
+    "stages.declare": {"declared": {"name": "qa", "sources": {"stages": ["staging"], "hotfix": ["dev"]}}},
     "standstill.freeze": {
         "begins": "2026-12-24T00:00",
         "ends": "2027-01-02T00:00",

@@ -40,7 +40,13 @@ _PLACES = [
     _place("adapter_name", "name of the adapter", "sql-lora"),
 ]
 _BLOB = [*_PLACES, _place("digest", "SHA-256 of the bytes, in hex", "0" * 64)]
+_AHEAD = [*_PLACES, _place("sketch", "what the bytes are announced by before their digest is known", "0" * 64)]
 _OFFSET = {"Upload-Offset": {"description": "how many bytes are there now", "schema": _SIZE}}
+_PROGRESS = [
+    _header("Upload-Offset", "the byte that the body begins at"),
+    _header("Upload-Length", "bytes of the whole file"),
+]
+_ARRIVED = _object(digest=_TEXT, size=_SIZE, received=_SIZE)
 
 OTHERS: dict[str, dict[str, Any]] = {
     "/api/v1/sign-in": {
@@ -122,14 +128,31 @@ OTHERS: dict[str, dict[str, Any]] = {
             "operationId": "blobs.append",
             "tags": ["push"],
             "summary": "Go on with an upload where it was cut off. Takes: push.",
-            "parameters": [
-                *_BLOB,
-                _header("Upload-Offset", "the byte that the body begins at"),
-                _header("Upload-Length", "bytes of the whole file"),
-            ],
+            "parameters": [*_BLOB, *_PROGRESS],
             "requestBody": {"required": True, "content": _BYTES},
             "responses": {
                 "200": {"description": "there now; stored, if that is all of it", "headers": _OFFSET},
+                "default": _REFUSED,
+            },
+        },
+    },
+    f"{_ADAPTER}/uploads/{{sketch}}": {
+        "head": {
+            "operationId": "uploads.offset",
+            "tags": ["push"],
+            "summary": "How much of an upload of one's own is there. Takes: push.",
+            "parameters": _AHEAD,
+            "responses": {"200": {"description": "there", "headers": _OFFSET}, "default": _REFUSED},
+        },
+        "patch": {
+            "operationId": "uploads.append",
+            "tags": ["push"],
+            "summary": "Send a file whose digest is not known yet, or go on where it was cut off. Takes: push.",
+            "parameters": [*_AHEAD, *_PROGRESS],
+            "requestBody": {"required": True, "content": _BYTES},
+            "responses": {
+                "200": {"description": "there now", "headers": _OFFSET},
+                "201": {"description": "all of it, stored under `digest`", "content": _json(_ARRIVED)},
                 "default": _REFUSED,
             },
         },

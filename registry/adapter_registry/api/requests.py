@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 import msgspec
@@ -19,11 +20,13 @@ from adapter_registry.api.changes import Changes
 from adapter_registry.api.metrics import RECEIVED
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
-from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.denial import Denials
+from adapter_registry.domain.digest import Digest, parse
 from adapter_registry.domain.errors import InvalidInput, TooLarge, Unauthorised
 from adapter_registry.domain.ports import Backend, Incoming
 from adapter_registry.domain.ports_identity import Identities
 from adapter_registry.domain.sign_in import Provider
+from adapter_registry.domain.sketch import Sketch
 from adapter_registry.domain.untrusted import has_nul
 from adapter_registry.services import push, upload
 from adapter_registry.upstream import Upstream
@@ -52,6 +55,7 @@ class Server:
         upstream: the hub that repositories which are not here are passed on from; None for none.
         identities: OpenID providers, reached over the network.
         provider: the one that people sign in by; None for passwords alone.
+        denials: which refusals for want of rights go on the record.
     """
 
     backend: Backend
@@ -61,6 +65,7 @@ class Server:
     identities: Identities
     upstream: Upstream | None = None
     provider: Provider | None = None
+    denials: Denials = field(default_factory=lambda: Denials(time.monotonic))
 
 
 def server_of(request: Request) -> Server:
@@ -147,26 +152,31 @@ async def receive(
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Which upload a request goes on with, at which byte, and how long the whole is; `name` is for errors."""
+    """Which upload a request goes on with, at which byte, and how long the whole is; `name` is for errors.
+
+    `of` is the file's Digest, or its Sketch where the sender does not know the digest yet.
+    """
 
     adapter: str
-    digest: Digest
+    of: Digest | Sketch
     name: str
     offset: int
     length: int
 
 
-async def append(request: Request, backend: Backend, to: Appended) -> int:
-    """Add the request's body to an upload, and store it when it is whole; bytes that are there now.
+async def append(request: Request, backend: Backend, to: Appended) -> tuple[int, Digest | None]:
+    """Add the request's body to an upload, and store it when it is whole; (bytes that are there now, digest if whole).
 
     What arrived before a connection broke stays, and is hashed once more when the upload goes on.
     """
-    taken = upload.taking_up(backend, adapter=to.adapter, digest=to.digest, name=to.name, offset=to.offset)
+    taken = upload.taking_up(backend, adapter=to.adapter, of=to.of, name=to.name, offset=to.offset)
     async with _in_thread(taken) as partial:
         there = to.offset + await _written(request, partial, most=to.length - to.offset)
-        if there == to.length:
-            await run_in_threadpool(partial.publish, to.digest)
-        return there
+        if there != to.length:
+            return there, None
+        digest = parse(to.of) if to.of.startswith("sha256:") else partial.digest
+        await run_in_threadpool(partial.publish, digest)
+        return there, digest
 
 
 @asynccontextmanager

@@ -19,20 +19,21 @@ EVERYTHING = "*"
 
 VERBS = (
     *("read", "push", "tag", "label", "score", "remove", "revoke", "base.add", "namespace.write"),
-    *("promote", "rollback", "approve", "policy.write", "audit", "maintain", "access", "webhook", "job.run"),
+    *("promote", "rollback", "approve", "override", "reverify", "policy.write"),
+    *("audit", "maintain", "access", "webhook", "job.run"),
 )
-"""Every verb; promote, rollback and approve may name a stage after a colon."""
-STAGED = ("promote", "rollback", "approve")
+"""Every verb; promote, rollback, approve, override and reverify may name a stage, or a lane of one, after a colon."""
+STAGED = ("promote", "rollback", "approve", "override", "reverify")
 
 _WRITES = ("read", "push", "tag", "label", "score", "base.add", "job.run", "promote:dev", "rollback:dev")
 ROLES: dict[str, tuple[str, ...]] = {
     "reader": ("read",),
     "writer": _WRITES,
-    "promoter": ("read", "promote", "rollback"),
+    "promoter": ("read", "promote", "rollback", "reverify"),
     "approver": ("read", "approve"),
     "maintainer": (
         *_WRITES,
-        *("promote", "rollback", "approve", "remove", "revoke", "namespace.write", "webhook"),
+        *("promote", "rollback", "approve", "reverify", "remove", "revoke", "namespace.write", "webhook"),
     ),
     "admin": (EVERYTHING,),
 }
@@ -44,7 +45,8 @@ class Grant:
 
     Attributes:
         scope: `*`, `namespace/*` or `namespace/name`.
-        verbs: each covers itself; `promote` covers every `promote:<stage>`; `*` covers all.
+        verbs: each covers itself; `promote` covers every `promote:<stage>`, and that one every lane of the stage,
+            `promote:<stage>.<lane>`; `*` covers all.
     """
 
     scope: str
@@ -129,11 +131,17 @@ def within(wanted: Iterable[Grant], limits: Iterable[Grant]) -> bool:
 
 
 def _verbs_within(grant: Grant, bound: Grant) -> bool:
-    return all(EVERYTHING in bound.verbs or {verb, verb.partition(":")[0]} & set(bound.verbs) for verb in grant.verbs)
+    return all(_covers(bound, verb) for verb in grant.verbs)
 
 
 def _covers(grant: Grant, verb: str) -> bool:
-    return any(held in (EVERYTHING, verb, verb.partition(":")[0]) for held in grant.verbs)
+    return any(held in (EVERYTHING, *_wider(verb)) for held in grant.verbs)
+
+
+def _wider(verb: str) -> tuple[str, ...]:
+    """What covers a verb, itself first: `promote:prod.canary`, `promote:prod`, `promote`."""
+    name, colon, place = verb.partition(":")
+    return (verb, f"{name}:{place.partition('.')[0]}", name) if colon else (verb,)
 
 
 def _covered(grants: Iterable[Grant], verb: str, adapter: str | None) -> bool:

@@ -99,6 +99,7 @@ class Version:
         stages: stages that point here now.
         revoked_because: why it was withdrawn; None while it may be served.
         lineage: what it was made of and how; None for what was uploaded.
+        revoked_ancestors: references of withdrawn versions that it was made of, directly or not.
     """
 
     adapter: str
@@ -117,6 +118,7 @@ class Version:
     stages: tuple[str, ...] = ()
     revoked_because: str | None = None
     lineage: Lineage | None = None
+    revoked_ancestors: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:

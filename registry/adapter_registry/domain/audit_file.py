@@ -56,6 +56,16 @@ def verified(text: str, *, head: str = "") -> Verified:
     return Verified(count, previous)
 
 
+def events_of(text: str) -> tuple[Event, ...]:
+    """The events of a file that `verified` found whole.
+
+    Raises:
+        BrokenChain: it is not.
+    """
+    verified(text)
+    return tuple(_events(text.splitlines()[:-1]))
+
+
 def _events(lines: Iterable[str]) -> Iterator[Event]:
     for number, line in enumerate(lines, 1):
         found = _object(line, number)

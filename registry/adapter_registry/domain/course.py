@@ -74,7 +74,8 @@ class Course:
         metrics: every metric of the newest versions, the one recorded last first.
         direction: which way is better; None when nobody said.
         points: oldest version first, one for each version that was measured.
-        reigns: of every stage, oldest first.
+        places: its stages and their lanes, lowest first.
+        reigns: of each place, oldest first.
         thresholds: of every stage's policy in force.
         whole: False where older versions were left out.
     """
@@ -84,6 +85,7 @@ class Course:
     metrics: tuple[str, ...]
     direction: Direction | None
     points: tuple[Milestone, ...]
+    places: tuple[str, ...]
     reigns: tuple[Reign, ...]
     thresholds: tuple[Threshold, ...]
     whole: bool
@@ -129,11 +131,11 @@ def reigns(moves: Sequence[Promotion]) -> tuple[Reign, ...]:
     return tuple(reversed(found))
 
 
-def thresholds(policies: Iterable[Policy], metric: str) -> tuple[Threshold, ...]:
-    """The limits that policies set on a metric."""
+def thresholds(policies: Iterable[tuple[str, Policy]], metric: str) -> tuple[Threshold, ...]:
+    """The limits on a metric that the policies of places set."""
     return tuple(
-        Threshold(policy.stage, value, floor, bound.shadow)
-        for policy in policies
+        Threshold(place, value, floor, bound.shadow)
+        for place, policy in policies
         for group in policy.evals.all_groups
         for bound in group.bounds
         if bound.metric == metric

@@ -101,7 +101,7 @@ def _whole_suite(demands: Demands, scores: Sequence[Score], subject: Subject) ->
     why = next((f" ({reason})" for reason in reasons if reason), "")
     listed = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else "")
     reason = f"{total - len(lacking):,} of {count(total, 'metric')} measured; missing: {listed}{why}"
-    return Finding(rule, Outcome.PENDING, reason, f"{score_it(subject)} --suite {suite.reference}")
+    return Finding(rule, Outcome.PENDING, reason, f"{score_it(subject, demands)} --suite {suite.reference}")
 
 
 def _measured_at_all(demands: Demands, scores: Sequence[Score], subject: Subject) -> Finding:
@@ -111,7 +111,7 @@ def _measured_at_all(demands: Demands, scores: Sequence[Score], subject: Subject
         last = subject.scores[-1] if subject.scores else None
         why = against(last, demands, subject) if last is not None else ""
         reason = f"no score counts; the last, {last.score.metric}, is {why}" if last and why else "never measured"
-        return Finding(rule, Outcome.PENDING, reason, score_it(subject))
+        return Finding(rule, Outcome.PENDING, reason, score_it(subject, demands))
     metrics = sorted({score.metric for score in scores if math.isfinite(score.value)})
     if not metrics:
         return Finding(rule, Outcome.FAIL, "no score it has is a number", NOT_A_NUMBER)
@@ -125,7 +125,7 @@ def _within(bound: Bound, scores: Sequence[Score], demands: Demands, subject: Su
     blank = Finding(rule, Outcome.PENDING, "", metric=bound.metric, bound=_only_limit(bound))
     if score is None:
         reason = unfit(subject.scores, bound.metric, demands, subject) or "never measured"
-        return replace(blank, reason=reason, fix=measure(subject, bound.metric))
+        return replace(blank, reason=reason, fix=measure(subject, bound.metric, demands))
     if contradiction := _wrong_way(bound, score):
         return replace(blank, outcome=Outcome.ERROR, reason=contradiction, fix="correct the rule in the stage's policy")
     if not math.isfinite(score.value):
@@ -196,12 +196,15 @@ def samples(score: Score) -> str:
     return f" (n={score.n:,})" if score.n is not None else ""
 
 
-def score_it(subject: Subject) -> str:
-    """The command that gives the Version scores."""
+def score_it(subject: Subject, demands: Demands) -> str:
+    """The command that gives the Version scores that count."""
+    if demands.verified:
+        # What somebody imports is claimed, and would not count.
+        return f"have this registry measure it: adapters score run {subject.reference} --data FILE"
     return f"adapters score import {subject.reference} FILE"
 
 
-def measure(subject: Subject, metric: str) -> str:
+def measure(subject: Subject, metric: str, demands: Demands) -> str:
     """The command that gives the Version a score of `metric`, and what it has under a similar name."""
     near = difflib.get_close_matches(metric, sorted({each.score.metric for each in subject.scores}), n=3)
-    return score_it(subject) + (f" (measured so far: {', '.join(near)})" if near else "")
+    return score_it(subject, demands) + (f" (measured so far: {', '.join(near)})" if near else "")

@@ -11,6 +11,7 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lock import Verdict
 from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.servable_rules import Facts
 from adapter_registry.domain.suite import Suite
 
 
@@ -19,10 +20,12 @@ class Outcome(StrEnum):
 
     `pending`: something is missing that can still arrive. `inconclusive`: there is evidence and it cannot decide.
     `incomparable`: the two sides were measured differently. `error`: the rule cannot be applied as it stands.
+    `overridden`: it said one of the others, and people took it upon them.
     """
 
     PASS = "pass"  # noqa: S105
     WAIVED = "waived"
+    OVERRIDDEN = "overridden"
     FAIL = "fail"
     PENDING = "pending"
     INCONCLUSIVE = "inconclusive"
@@ -74,8 +77,8 @@ class Finding:
 
     @property
     def passes(self) -> bool:
-        """Whether its rule is satisfied, or not asked for."""
-        return self.outcome in (Outcome.PASS, Outcome.WAIVED)
+        """Whether its rule is satisfied, not asked for, or passed over."""
+        return self.outcome in (Outcome.PASS, Outcome.WAIVED, Outcome.OVERRIDDEN)
 
     @property
     def blocks(self) -> bool:
@@ -99,7 +102,7 @@ def _none_kept(_digest: Digest) -> Outcomes | None:
 
 @dataclass(frozen=True, slots=True)
 class Incumbent:
-    """The Version that holds the stage now, and its scores in the order they were recorded."""
+    """A Version that another is compared with, and its scores in the order they were recorded."""
 
     reference: str
     digest: Digest
@@ -124,7 +127,11 @@ class Subject:
         base_scores: of its Base without any adapter, in the order they were recorded.
         at: the moment of judgement, ISO 8601 in UTC.
         suites: name -> its newest version, of the suites that the policy names without one; `name@version` -> that one.
+        parents: the Versions it was made of, where the policy compares with them.
+        revoked_ancestors: references of withdrawn versions that it was made of, directly or not.
+        files: paths of its files.
         outcomes: reads stored Outcomes by their digest; None when they are not there.
+        serving: what decides which stacks load it; None when no rule asks, or its config is not there.
     """
 
     reference: str
@@ -140,4 +147,8 @@ class Subject:
     base_scores: tuple[RecordedScore, ...] = ()
     at: str = ""
     suites: Mapping[str, Suite] = field(default_factory=dict)
+    parents: tuple[Incumbent, ...] = ()
+    revoked_ancestors: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     outcomes: Callable[[Digest], Outcomes | None] = _none_kept
+    serving: Facts | None = None

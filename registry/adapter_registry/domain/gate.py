@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapter_registry.domain import evidence, versus
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.figures import count
 from adapter_registry.domain.finding import Finding, Incumbent, Outcome, Subject
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.policy import Health, Matched, Policy
+from adapter_registry.domain.servable import Servable, parse, report
 
 __all__ = ["Finding", "Incumbent", "Outcome", "Subject", "judge"]
 
@@ -19,17 +21,38 @@ def judge(policy: Policy, subject: Subject) -> tuple[Finding, ...]:
 
 
 def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
+    if policy.integrity is not None and policy.integrity.safetensors:
+        yield _format(subject)
     if policy.verdicts:
         yield _compatibility(policy.verdicts, subject)
     if policy.health is not None:
         yield _health(policy.health, subject)
+    if subject.revoked_ancestors:
+        yield _ancestry(subject, warns=policy.revoked_ancestors_pass)
     for name in policy.metadata:
         yield _metadata(name, subject)
+    for stack in policy.serving:
+        yield _serving(stack, subject)
     groups = policy.evals.all_groups
     compared = versus.compared(groups, subject)
     for place, group in enumerate(groups):
         yield from evidence.own(group, subject)
         yield from compared.get(place, [])
+
+
+PROGRAMS = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".h5", ".keras", ".joblib", ".msgpack")
+"""Endings of files of weights whose loaders run what is in them, or may."""
+
+
+def _format(subject: Subject) -> Finding:
+    """Whether all weights are safetensors, whose values the intake read when they were pushed."""
+    rule, weights = "integrity format", [path for path in subject.files if path.endswith(".safetensors")]
+    if others := [path for path in subject.files if path.lower().endswith(PROGRAMS)]:
+        text = f"{', '.join(others[:3])} is no safetensors file"
+        return Finding(rule, Outcome.FAIL, text, "adapters convert FOLDER, and push the result")
+    if not weights:
+        return Finding(rule, Outcome.FAIL, "it has no safetensors file", "push a folder that PEFT saved as safetensors")
+    return Finding(rule, Outcome.PASS, f"safetensors: {', '.join(weights[:3])}")
 
 
 def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:
@@ -51,6 +74,15 @@ def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:
         reason + (f" and {more} more" if more > 0 else ""),
         "push it with the base it was trained on",
     )
+
+
+def _ancestry(subject: Subject, *, warns: bool) -> Finding:
+    """About versions it was made of that were withdrawn since: what was wrong with them may be wrong with it."""
+    listed = ", ".join(subject.revoked_ancestors)
+    text = f"made of {listed}, which {'was' if len(subject.revoked_ancestors) == 1 else 'were'} revoked"
+    first = subject.revoked_ancestors[0]
+    fix = f"make it anew without {listed}; why: adapters show {first}"
+    return Finding("ancestry", Outcome.FAIL, text, fix, shadow=warns)
 
 
 def _health(asked: Health, subject: Subject) -> Finding:
@@ -97,3 +129,22 @@ def _metadata(name: str, subject: Subject) -> Finding:
         first_line = said.splitlines()[0]
         return Finding(rule, Outcome.PASS, first_line if len(first_line) <= 80 else f"{first_line[:79]}…")
     return Finding(rule, Outcome.PENDING, "nothing says it", f"adapters label {subject.reference} {name}=...")
+
+
+def _serving(name: str, subject: Subject) -> Finding:
+    rule, version = f"serving {name}", subject.reference
+    try:
+        stack = parse(name)
+    except InvalidInput as unknown:
+        return Finding(rule, Outcome.ERROR, unknown.text, "name one of those in the stage's policy")
+    if subject.serving is None:
+        return Finding(rule, Outcome.ERROR, "its config is not in the store", f"restore it, or push {version} again")
+    found = report(stack, subject.serving)
+    said = "; ".join([str(found.verdict), *found.reasons])
+    if found.verdict.serves:
+        return Finding(rule, Outcome.PASS, f"{said}: {found.flags}" if found.flags else said)
+    if found.verdict is Servable.FLATTEN:
+        return Finding(rule, Outcome.FAIL, said, f"promote what `adapters export {version} --flatten --push` makes")
+    return Finding(
+        rule, Outcome.FAIL, said, f"train it without that, or serve it elsewhere: adapters servable {version}"
+    )

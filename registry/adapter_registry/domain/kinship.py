@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from adapter_registry.domain.adapter import Version
@@ -95,6 +94,7 @@ def node_of(version: Version, *, steps: int) -> Node:
         method=f"{lineage.method}:{lineage.dialect}".rstrip(":") if lineage else version.description.method,
         made=lineage is not None,
         revoked=version.revoked_because,
+        tainted=version.revoked_ancestors,
         steps=steps,
     )
 
@@ -102,29 +102,3 @@ def node_of(version: Version, *, steps: int) -> Node:
 def absent(parent: Parent, *, kind: Kin, steps: int) -> Node:
     """The node of a parent of which only the lineage tells."""
     return Node(parent.reference, kind, parent.reference, parent.adapter, parent.number, parent.digest, steps=steps)
-
-
-def tainted(nodes: Iterable[Node], parents: Mapping[str, Collection[str]], revoked: Collection[str]) -> list[Node]:
-    """The nodes, each with the revoked versions that went into it, at any distance.
-
-    Args:
-        nodes: of the graph.
-        parents: reference -> those of its parents, of all that is known of the ancestors.
-        revoked: references of versions that were withdrawn.
-    """
-    known: dict[str, frozenset[str]] = {}
-    return [replace(node, tainted=tuple(sorted(_ancestors(node.id, parents, known) & set(revoked)))) for node in nodes]
-
-
-def _ancestors(start: str, parents: Mapping[str, Collection[str]], known: dict[str, frozenset[str]]) -> frozenset[str]:
-    """Everything above a version. A loop, which no honest lineage has, ends the walk."""
-    if start not in known:
-        found: set[str] = set()
-        waiting = list(parents.get(start, ()))
-        while waiting:
-            each = waiting.pop()
-            if each not in found:
-                found.add(each)
-                waiting += parents.get(each, ())
-        known[start] = frozenset(found)
-    return known[start]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from adapter_registry.domain.errors import InvalidReference
 
@@ -10,12 +11,14 @@ _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}[A-Za-z0-9]|[A-Za-z0-9]")
 _VERSION_NUMBER = re.compile(r"v[1-9][0-9]*")
 _LOOKS_LIKE_NUMBER = re.compile(r"v?[0-9][0-9A-Za-z.+-]*")
 _HEX_ONLY = re.compile(r"[0-9a-f]{7,}", re.IGNORECASE)
+_STAGE = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 
 RESERVED = frozenset({"head", "main", "refs", "latest", "sha256", "draft"})
 ADDRESSES = frozenset({"api", "auth", "datasets", "health", "kernels", "metrics", "ready", "spaces", "ui", "xet"})
 """What addresses of the server begin with: files of a namespace of that name could not be reached."""
 STAGE_NAMES = ("dev", "staging", "prod")
+"""The stages of a registry that declared no others. No tag may bear these names, whatever was declared since."""
 DEFAULT_NAMESPACE = "default"
 
 
@@ -60,15 +63,38 @@ def check_base_name(text: str) -> str:
     return text
 
 
-def check_tag(text: str) -> str:
-    """A valid tag name, as given.
+def check_stage_name(text: str, kind: str = "a stage") -> str:
+    """A name that a stage or a lane of one may have, as given.
 
     Raises:
-        InvalidReference: also for stage names, version numbers, semantic versions, bare hex and reserved words,
-            so that a tag can never shadow what moves only by promotion or never.
+        InvalidReference: says which rule it breaks. It has no dot, because a dot stands between stage and lane.
+    """
+    if not _STAGE.fullmatch(text) or "--" in text:
+        raise InvalidReference(
+            f"{text!r} is not a name for {kind}: 1 to 32 of a-z, 0-9 and '-', the first a letter, the last no '-', "
+            "no '--'."
+        )
+    if text in RESERVED or _LOOKS_LIKE_NUMBER.fullmatch(text) or _HEX_ONLY.fullmatch(text):
+        raise InvalidReference(
+            f"{text!r} cannot be the name of {kind}: version numbers, hex digests and {', '.join(sorted(RESERVED))} "
+            "are reserved."
+        )
+    return text
+
+
+def check_tag(text: str, stages: Iterable[str] = ()) -> str:
+    """A valid tag name, as given.
+
+    Args:
+        text: the name.
+        stages: that the registry has declared, beside STAGE_NAMES.
+
+    Raises:
+        InvalidReference: also for stages and their lanes, version numbers, semantic versions, bare hex and reserved
+            words, so that a tag can never shadow what moves only by promotion or never.
     """
     _segment(text, "a tag")
-    if text in STAGE_NAMES:
+    if text.partition(".")[0] in (*STAGE_NAMES, *stages):
         raise InvalidReference(f"{text!r} is a stage, not a tag: it moves by `adapters promote`, never by tagging.")
     if text.lower() in RESERVED or _LOOKS_LIKE_NUMBER.fullmatch(text) or _HEX_ONLY.fullmatch(text):
         raise InvalidReference(

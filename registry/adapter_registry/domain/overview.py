@@ -69,10 +69,11 @@ class Overview:
     Attributes:
         adapter: `namespace/name`.
         latest: its newest version.
-        shown: the version that the card belongs to: what is in prod, else the newest.
+        shown: the version that the card belongs to: what is in the highest stage, else the newest.
         card: its README without the front matter; empty where it has none.
-        standings: of every stage, lowest first.
+        standings: of every stage and lane, lowest first.
         trend: see Trend; None before anything was scored.
+        top: its highest stage, `prod`; None while that points nowhere.
     """
 
     adapter: str
@@ -81,6 +82,7 @@ class Overview:
     card: str
     standings: tuple[Standing, ...]
     trend: Trend | None
+    top: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

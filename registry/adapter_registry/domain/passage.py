@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from adapter_registry.domain import override
 from adapter_registry.domain.finding import Finding, Outcome
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.process import Mode, Soak, Sources, span
 from adapter_registry.domain.promotion import Kind, Promotion
 from adapter_registry.domain.request import Person, Reckoning, Request
+from adapter_registry.domain.stage import of_place
 
 WAY_OUT_OF_HOLD = "a person promotes, or lifts it: adapters hold clear"
 
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_OF_WEEK = re.compile(rf"({'|'.join(DAYS)}) ([01][0-9]|2[0-3]):([0-5][0-9])")
+
+
+def week_minute(text: str) -> int | None:
+    """The minute of the week that `fri 16:00` is, from Monday 00:00; None for what is not of that form."""
+    found = _OF_WEEK.fullmatch(text)
+    return (DAYS.index(found[1]) * 24 + int(found[2])) * 60 + int(found[3]) if found else None
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time in which stages stand still.
+    """A time in which stages stand still: once, or every week.
 
     Attributes:
         id: 1, 2, ...
         scope: `*`, `namespace/*` or `namespace/name`.
-        stage: which one; None for all.
-        begins: local time in `zone`, `2026-12-24T00:00`.
-        ends: likewise.
+        stage: which one, all its lanes included, or which lane; None for all.
+        begins: local time in `zone`, `2026-12-24T00:00`; or a time of every week, `fri 16:00`.
+        ends: likewise, of the same kind; a week's window may reach into the next week.
         zone: of the IANA database, `Europe/Berlin`.
         reason: why.
         by: who declared it.
@@ -41,9 +54,31 @@ class Window:
     by: str
 
     def covers(self, adapter: str, stage: str, *, at: str) -> bool:
-        """Whether the stage of an adapter stands still at a moment."""
+        """Whether a stage of an adapter, or a lane of one, stands still at a moment."""
         inside = self.scope in ("*", adapter) or (self.scope.endswith("/*") and adapter.startswith(self.scope[:-1]))
-        return inside and self.stage in (None, stage) and self._moment(self.begins) <= at < self._moment(self.ends)
+        meant = self.stage in (None, stage, of_place(stage))
+        return inside and meant and (self._this_week(at) if self.weekly else self._once(at))
+
+    @property
+    def weekly(self) -> bool:
+        """Whether it comes again every week."""
+        return week_minute(self.begins) is not None
+
+    def __str__(self) -> str:
+        shown = [each[:16].replace("T", " ") for each in (self.begins, self.ends)]
+        return (
+            f"every week from {shown[0]} to {shown[1]} {self.zone}" if self.weekly else f"until {shown[1]} {self.zone}"
+        )
+
+    def _once(self, at: str) -> bool:
+        return self._moment(self.begins) <= at < self._moment(self.ends)
+
+    def _this_week(self, at: str) -> bool:
+        """By the clock on the wall: a window that begins at 16:00 begins at 16:00 in summer and in winter."""
+        local = datetime.fromisoformat(at).astimezone(ZoneInfo(self.zone))
+        now = (local.weekday() * 24 + local.hour) * 60 + local.minute
+        begins, ends = week_minute(self.begins) or 0, week_minute(self.ends) or 0
+        return begins <= now < ends if begins < ends else now >= begins or now < ends
 
     def _moment(self, local: str) -> str:
         moment = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(self.zone))
@@ -74,6 +109,8 @@ class Situation:
         reckoning: of the approvals; None where none are asked for.
         able: people who could still approve; None where there are no accounts.
         requester: what is known of who asked.
+        overriding: of the approvals of an override, beside the others; None where nothing is passed over.
+        able_to_override: people who could still give one of those.
     """
 
     request: Request
@@ -84,6 +121,8 @@ class Situation:
     reckoning: Reckoning | None = None
     able: tuple[Person, ...] | None = None
     requester: Person | None = None
+    overriding: Reckoning | None = None
+    able_to_override: tuple[Person, ...] | None = None
 
 
 def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
@@ -93,6 +132,8 @@ def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
     if at.requester and at.requester.unfit:
         text = f"{request.requester}, who asked, {at.requester.unfit}"
         yield Finding("requester", Outcome.FAIL, text, "ask again as somebody who may promote")
+    if request.auto and not process.auto:
+        yield Finding("auto_promote", Outcome.FAIL, "it was switched off since", "a person promotes")
     if process.sources:
         yield _from(process.sources, at)
     if process.soak:
@@ -104,7 +145,9 @@ def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
         where = f"{WAY_OUT_OF_HOLD} {request.adapter} {request.stage}"
         yield Finding("hold", Outcome.PENDING, text, where)
     if at.reckoning:
-        yield _approvals(at.reckoning, at)
+        yield _approvals("approvals", at.reckoning, at.able, at)
+    if request.override:
+        yield _overriding(at.overriding, request.override, at)
 
 
 def since(moves: Sequence[Promotion], number: int) -> str | None:
@@ -159,24 +202,35 @@ def _soak(soak: Soak, at: Situation, hotfix: bool) -> Finding:
 
 
 def _freeze(window: Window, hotfix: bool, *, way_out: bool) -> Finding:
-    text = f"until {window.ends[:16].replace('T', ' ')} {window.zone}: {window.reason}"
+    text = f"{window}: {window.reason}"
     if hotfix:
         return Finding("freeze", Outcome.WAIVED, f"{text}; a hotfix passes with one more approval")
-    return Finding("freeze", Outcome.PENDING, text, "wait" + (", or take the hotfix path: --hotfix" if way_out else ""))
+    fix = "nothing; it goes on by itself then, adapters freeze ls shows every window"
+    return Finding("freeze", Outcome.PENDING, text, fix + ("; or the hotfix path: --hotfix" if way_out else ""))
 
 
-def _approvals(reckoning: Reckoning, at: Situation) -> Finding:
+def _overriding(reckoning: Reckoning | None, asked: override.Override, at: Situation) -> Finding:
+    """Whether an override has the approvals it needs, with what it passes over and why."""
+    if reckoning is None:
+        text = f"the policy of {at.request.stage} declares none; asked for was {asked}"
+        return Finding(override.RULE, Outcome.FAIL, text, "promote without --override")
+    finding = _approvals(override.RULE, reckoning, at.able_to_override, at)
+    return replace(finding, reason=f"{finding.reason}; of {asked}")
+
+
+def _approvals(rule: str, reckoning: Reckoning, able: Sequence[Person] | None, at: Situation) -> Finding:
     who = f" by {', '.join(reckoning.counted)}" if reckoning.counted else ""
     text = f"{len(reckoning.counted)} of {reckoning.needed}{who}"
     text += "".join(f"; {by}'s does not count, {why}" for by, why in reckoning.void)
     if reckoning.enough:
-        return Finding("approvals", Outcome.PASS, text)
+        return Finding(rule, Outcome.PASS, text)
     for group in reckoning.missing:
-        text += f"; needs group {group}" + _can(at.able, group)
+        text += f"; needs group {group}" + _can(able, group)
     if not reckoning.missing:
-        text += _can(at.able)
+        text += _can(able)
     named = at.request.name if at.request.id else f"{at.request.reference} {at.request.stage}"
-    return Finding("approvals", Outcome.PENDING, text, f"one of them: adapters approve {named}")
+    asked = "" if at.request.id else "once it is asked for, "
+    return Finding(rule, Outcome.PENDING, text, f"{asked}one of them: adapters approve {named}")
 
 
 def _can(able: Sequence[Person] | None, group: str = "") -> str:

@@ -21,7 +21,7 @@ from adapter_registry.domain.policy_evals import Test as Test
 from adapter_registry.domain.policy_evals import WaiveIf as WaiveIf
 from adapter_registry.domain.policy_evals import is_amount as is_amount
 from adapter_registry.domain.process import Approvals, Duty, Process, Rollbacks, Soak, Sources, beside, required
-from adapter_registry.domain.stage import check_stage
+from adapter_registry.domain.stage import Ladder, Stage
 
 API_VERSION = "adapters/v1"
 KIND = "StagePolicy"
@@ -51,6 +51,17 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Integrity:
+    """What must be true of the files themselves.
+
+    Attributes:
+        safetensors: every file of weights is one, so that loading it runs nothing.
+    """
+
+    safetensors: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything one stage asks.
 
@@ -61,6 +72,9 @@ class Policy:
         metadata: labels that must be set; `description` is also satisfied by the version's message.
         evals: scores.
         process: the way in: from where, how long, who agrees.
+        revoked_ancestors_pass: whether what was made of withdrawn versions is only warned of.
+        integrity: of the files; None asks nothing.
+        serving: stacks that have to serve it as it is, `vllm:0.33`.
     """
 
     stage: str
@@ -69,6 +83,9 @@ class Policy:
     metadata: tuple[str, ...] = ()
     evals: Evals = field(default_factory=Evals)
     process: Process = field(default_factory=Process)
+    revoked_ancestors_pass: bool = False
+    integrity: Integrity | None = None
+    serving: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -79,12 +96,18 @@ class Policy:
 def document(policy: Policy) -> dict[str, Any]:
     """The policy as `policy_file.read_policy` reads it: JSON types only, what is not asked left out."""
     require: dict[str, Any] = {}
+    if policy.integrity is not None:
+        require["integrity"] = {"format": "safetensors"} if policy.integrity.safetensors else {}
     if policy.verdicts:
         require["compatibility"] = {"verdict": [str(level) for level in policy.verdicts]}
     if policy.health is not None:
         require["health"] = _health(policy.health)
+    if policy.revoked_ancestors_pass:
+        require["ancestry"] = {"revoked": "warn"}
     if policy.metadata:
         require["metadata"] = list(policy.metadata)
+    if policy.serving:
+        require["serving"] = list(policy.serving)
     if evals := documents(policy.evals):
         require["evals"] = evals
     require |= required(policy.process)
@@ -127,7 +150,6 @@ SOUND = Health(Matched.SOME, finite=True, nonzero=True)
 
 def solo(stage: str) -> Policy:
     """One person, productive at once: dev is free, staging and prod want a sound adapter that was measured."""
-    check_stage(stage)
     verdicts = (Level.EXACT, Level.EQUIVALENT)
     if stage == "dev":
         return Policy(stage, verdicts)
@@ -149,8 +171,10 @@ REGULATED = Process(
     Soak("staging", DAY),
     Approvals(2, ("ml-leads", "safety"), each_group=1),
     rollbacks=Rollbacks(5, reason_required=True),
+    reverify_seconds=90 * DAY,
 )
-"""A day in staging, two approvals of two groups, a hotfix path from dev, and reasons for going back."""
+"""A day in staging, two approvals of two groups, a hotfix path from dev, reasons for going back, and good again every
+ninety days."""
 
 
 def regulated(stage: str) -> Policy:
@@ -164,6 +188,7 @@ def regulated(stage: str) -> Policy:
     described = ("description", "license", "training_data_ref", "owner") if prod else ()
     return replace(
         asked,
+        integrity=Integrity(),
         health=Health(Matched.ALL, finite=True, nonzero=True),
         metadata=described,
         evals=Evals(groups=(group,)),
@@ -174,12 +199,22 @@ def regulated(stage: str) -> Policy:
 PRESETS: dict[str, Callable[[str], Policy]] = {"solo": solo, "team": team, "regulated": regulated}
 
 
-def preset(name: str, *, stage: str) -> Policy:
-    """The policy that a named preset has for a stage.
+def preset(name: str, *, stage: Stage | str) -> Policy:
+    """The policy that a named preset has for a stage: that of the stage it is like, by the way it was declared with.
+
+    Args:
+        name: `solo`, `team` or `regulated`.
+        stage: as it was declared, or one of a registry that declared none.
 
     Raises:
         InvalidReference: there is no such preset or stage.
     """
     if name not in PRESETS:
         raise InvalidReference(f"{name!r} is not a policy preset; there is {', '.join(sorted(PRESETS))}.")
-    return PRESETS[name](stage)
+    declared = stage if isinstance(stage, Stage) else Ladder().get(stage)
+    asked = PRESETS[name](declared.like)
+    process = asked.process
+    if declared.sources:
+        soak = replace(process.soak, stage=declared.sources.stages[0]) if process.soak else None
+        process = replace(process, sources=declared.sources, soak=soak)
+    return replace(asked, stage=declared.name, process=process)

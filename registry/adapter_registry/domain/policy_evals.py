@@ -61,10 +61,12 @@ class Against(StrEnum):
     """Whom a comparison is with.
 
     `incumbent`: the version that holds the stage now; the base's scores while nobody holds it. `base`: always the base.
+    `parents`: each version that it was made of.
     """
 
     INCUMBENT = "incumbent"
     BASE = "base"
+    PARENTS = "parents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,11 @@ class Evals:
     bounds: tuple[Bound, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     groups: tuple[EvalGroup, ...] = ()
+
+    @property
+    def against_parents(self) -> bool:
+        """Whether anything is compared with the versions that a version was made of."""
+        return any(rule.against is Against.PARENTS for group in self.all_groups for rule in group.comparisons)
 
     @property
     def all_groups(self) -> tuple[EvalGroup, ...]:

@@ -30,7 +30,7 @@ class Rule(Part):
     test: Literal["non-inferior", "superior"] | None = None
     margin: float | str | None = None
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    against: Literal["incumbent", "base"] = "incumbent"
+    against: Literal["incumbent", "base", "parents"] = "incumbent"
     waive_if: Literal["no-incumbent"] | None = None
 
     @field_validator("margin")
@@ -62,7 +62,7 @@ class Rule(Part):
             self.test == "non-inferior" and self.margin is None,
             "a margin: how much worse is still acceptable, e.g. 2%",
         )
-        yield self.against == "base" and self.waive_if is not None, "no waive_if in a comparison with the base"
+        yield self.against != "incumbent" and self.waive_if is not None, f"no waive_if against {self.against}"
 
     def bound(self, *, shadow: bool) -> Bound:
         """The bound that it is."""

@@ -5,28 +5,29 @@ Import it only where such text is handled: it brings pydantic and a YAML parser 
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from dataclasses import replace
+from typing import Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from adapter_registry.domain import policy as rules
 from adapter_registry.domain import process_file as way
 from adapter_registry.domain.document_file import LARGEST_TEXT as LARGEST_TEXT
 from adapter_registry.domain.document_file import Part, brief, parsed, problem, refused, told
-from adapter_registry.domain.errors import InvalidReference
+from adapter_registry.domain.errors import InvalidInput, InvalidReference
 from adapter_registry.domain.lock import Level
-from adapter_registry.domain.names import check_label
+from adapter_registry.domain.names import check_label, check_stage_name
 from adapter_registry.domain.policy import Health, Policy
 from adapter_registry.domain.policy_evals_file import Eval, Rule, evals
 from adapter_registry.domain.process import Process
-from adapter_registry.domain.stage import STAGES, check_stage
+from adapter_registry.domain.servable_rules import parse as parse_stack
 
 NOT_YET = frozenset(
     {
-        *("auto_promote", "calibration", "each_parent", "every_parent", "integrity", "lanes", "min_effect"),
-        *("override", "reverify_every", "signature", "scan", "stale_on"),
+        *("calibration", "min_effect"),
+        *("signature", "scan", "stale_on"),
     }
 )
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
@@ -75,10 +76,21 @@ class _Health(Part):
         return Health(matched, finite=self.finite, nonzero=self.nonzero)
 
 
+class _Integrity(Part):
+    format: Literal["safetensors"]
+
+
+class _Ancestry(Part):
+    revoked: Literal["block", "warn"] = "block"
+
+
 class _Require(Part):
+    integrity: _Integrity | None = None
     compatibility: _Compatibility | None = None
     health: _Health | None = None
+    ancestry: _Ancestry | None = None
     metadata: list[str] = Field(default=[])
+    serving: list[str] = Field(default=[], max_length=20)
     evals: list[Eval] = Field(default=[], max_length=1000)
     soak: way.Soak | None = None
     approvals: way.Approvals | None = None
@@ -94,6 +106,16 @@ class _Require(Part):
                 raise PydanticCustomError("label", "{text}", {"text": text}) from invalid
         return list(dict.fromkeys(metadata))
 
+    @field_validator("serving")
+    @classmethod
+    def _are_stacks(cls, serving: list[str]) -> list[str]:
+        for text in serving:
+            try:
+                parse_stack(text)
+            except InvalidInput as invalid:
+                raise PydanticCustomError("stack", "{text}", {"text": f"stacks: {invalid.text}"}) from invalid
+        return list(dict.fromkeys(serving))
+
 
 class _Document(Part):
     apiVersion: Literal["adapters/v1"]
@@ -103,36 +125,49 @@ class _Document(Part):
     require: _Require | None = None
     freeze: way.Freeze | None = None
     rollback: way.Rollback | None = None
+    reverify_every: str | None = None
+    auto_promote: bool = False
+    override: way.Override | None = None
 
     @field_validator("stage")
     @classmethod
     def _is_stage(cls, stage: str) -> str:
         try:
-            return check_stage(stage)
+            return check_stage_name(stage)
         except InvalidReference as invalid:
-            raise PydanticCustomError("stage", "{text}", {"text": " or ".join(STAGES)}) from invalid
+            raise PydanticCustomError("stage", "the name of a stage") from invalid
+
+    @field_validator("reverify_every")
+    @classmethod
+    def _is_span(cls, text: str | None) -> str | None:
+        if text is not None:
+            way.seconds(text)
+        return text
 
     def policy(self) -> Policy:
         asked = self.require or _Require()
         levels = asked.compatibility.verdict if asked.compatibility else []
         verdicts = tuple(level for level in Level if level in levels)
         health = asked.health.health() if asked.health else None
-        return Policy(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked))
+        warns = asked.ancestry is not None and asked.ancestry.revoked == "warn"
+        return Policy(
+            *(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked)),
+            revoked_ancestors_pass=warns,
+            integrity=rules.Integrity() if asked.integrity else None,
+            serving=tuple(asked.serving),
+        )
 
     def _process(self, asked: _Require) -> Process:
-        return way.process(
-            self.stage,
+        found = way.process(
             source=self.from_,
             soak=asked.soak,
             approvals=asked.approvals,
             freeze=self.freeze,
             rollback=self.rollback,
+            override=self.override,
         )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        self._process(self.require or _Require())
-        return self
+        every = way.seconds(self.reverify_every) if self.reverify_every else None
+        return replace(found, auto=self.auto_promote, reverify_seconds=every)
 
 
-_PARTS = (_Document, _Require, _Compatibility, _Health, Eval, Rule, *way.PARTS)
+_PARTS = (_Document, _Require, _Compatibility, _Health, _Integrity, _Ancestry, Eval, Rule, *way.PARTS)

@@ -20,6 +20,7 @@ from adapter_registry.domain.event import Entry, Event
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports_ancestry import AncestryRows
 from adapter_registry.domain.ports_blobs import BlobStore as BlobStore
 from adapter_registry.domain.ports_blobs import Incoming as Incoming
 from adapter_registry.domain.ports_blobs import Location as Location
@@ -31,7 +32,10 @@ from adapter_registry.domain.ports_scores import ScoreRows as ScoreRows
 from adapter_registry.domain.ports_webhooks import WebhookRows
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.recipe import Recipe
+from adapter_registry.domain.sketch import Sketch
+from adapter_registry.domain.stage import Ladder
 from adapter_registry.domain.stored_base import StoredBaseRows
+from adapter_registry.domain.verification import Verified
 
 
 class BaseRows(Protocol):
@@ -143,7 +147,25 @@ class StageRows(Protocol):
         """Newest first."""
 
     def newest(self, stage: str, *, limit: int) -> tuple[Promotion, ...]:
-        """The last promotions into a stage, of every adapter, newest first; rollbacks left out."""
+        """The last promotions into a stage and its lanes, of every adapter, newest first; rollbacks left out."""
+
+    def ladder(self) -> Ladder:
+        """The stages there are."""
+
+    def set_ladder(self, ladder: Ladder, *, by: str, at: str) -> None:
+        """Store what they are from now on, as a new revision."""
+
+    def standing(self, place: str) -> dict[str, int]:
+        """Adapter -> number of the Version that a stage, or a lane of one, points to."""
+
+    def verified(self, place: str, adapter: str | None = None) -> tuple[Verified, ...]:
+        """Since when what a stage, or a lane of one, points to counts as good: for every adapter, or for one."""
+
+    def verify(self, known: Verified) -> None:
+        """Note that it was found good again."""
+
+    def named(self, place: str) -> tuple[str, ...]:
+        """Adapters that have a tag or branch of this name, or one that would read as a lane of a stage so named."""
 
     def policy(self, stage: str) -> tuple[int, Policy] | None:
         """The policy in force and its revision; None when none was ever set."""
@@ -256,8 +278,14 @@ class BranchRows(Protocol):
 
     def remove(self, adapter: str, name: str) -> bool: ...
 
-    def own(self, namespace: str, digests: Iterable[Digest], *, at: str) -> None:
-        """Record that these bytes were received in a namespace, or asked for there again."""
+    def own(self, namespace: str, digests: Iterable[Digest], *, at: str, sketch: Sketch | None = None) -> None:
+        """Record that these bytes were received in a namespace, or asked for there again.
+
+        A sketch goes with one digest, and stays when the digest is recorded again without one.
+        """
+
+    def sketched(self, sketches: Iterable[Sketch]) -> dict[Digest, Sketch]:
+        """What was received with one of these sketches, in any namespace."""
 
     def owned(self, namespace: str, digests: Iterable[Digest]) -> dict[Digest, str]:
         """Those of `digests` that were received in the namespace, and when they were last asked for."""
@@ -315,6 +343,8 @@ class Transaction(Protocol):
 
     @property
     def requests(self) -> RequestRows: ...
+    @property
+    def ancestry(self) -> AncestryRows: ...
 
 
 class Catalog(Protocol):

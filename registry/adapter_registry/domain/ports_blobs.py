@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.sketch import Sketch
 from adapter_registry.domain.upload import Destination
 
 
@@ -21,6 +22,10 @@ class Location:
 
 class Incoming(Protocol):
     """Bytes on their way into a BlobStore: hashed as they are written, nothing until they are published."""
+
+    @property
+    def sketch(self) -> Sketch | None:
+        """Of what was written; None in a store that takes nothing whose digest is not known."""
 
     def write(self, *pieces: bytes | memoryview) -> None:
         """Add bytes at the end."""
@@ -46,6 +51,10 @@ class Partial(Incoming, Protocol):
     @property
     def received(self) -> int:
         """Bytes that are there."""
+
+    @property
+    def digest(self) -> Digest:
+        """Of what is there."""
 
 
 class BlobStore(Protocol):

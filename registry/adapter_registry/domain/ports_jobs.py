@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from adapter_registry.domain.digest import Digest
@@ -56,18 +56,24 @@ class Steps(Protocol):
     def once(self, name: str, do: Callable[[], Any]) -> Any:
         """What `do` answers, or what it answered when it was done before this worker began; JSON types only."""
 
-    def all_of(self, runs: Sequence[str]) -> list[Any]:
-        """What came of these runs, each carried out by whichever worker is free; in order."""
+    def all_of(self, parts: Mapping[str, str]) -> list[Any]:
+        """What came of these parts, each carried out by whichever worker is free; in order.
+
+        Args:
+            parts: run -> what the part is called.
+        """
 
 
 Work = Callable[[str, Steps], Any]
 """Carries out the run of a name."""
+PartWork = Callable[[str, str, Steps], Any]
+"""Carries out the run of a name, which is the part that is called by the second."""
 
 
 class Queue(Protocol):
     """The engine: gives each run to one worker at a time, and to another when that one is gone."""
 
-    def start(self, job: Work, part: Work) -> None:
+    def start(self, job: Work, part: PartWork) -> None:
         """Begin to take runs; `job` and `part` are called in threads of this process."""
 
     def add(self, run: str, *, queue: str, priority: int) -> None:

@@ -94,15 +94,56 @@ class Rollbacks:
     hold: bool = True
 
 
+NEVER = ("integrity", "compatibility", "revoked")
+"""Rules that no policy lets anybody pass over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overriding:
+    """How rules may be passed over, each by its name.
+
+    Attributes:
+        count: approvals beside those that the stage asks for anyway, each by another person.
+        groups: who may give them; empty for whoever has the verb `approve`.
+        ticket_required: whether it takes a ticket beside a reason.
+        seconds: how long after it was asked for it counts.
+        never: rules that cannot be passed over, by name or by its first word; NEVER is among them.
+    """
+
+    count: int
+    groups: tuple[str, ...] = ()
+    ticket_required: bool = True
+    seconds: int = DAY
+    never: tuple[str, ...] = NEVER
+
+    @property
+    def consent(self) -> Approvals:
+        """The approvals that it needs: never of the author, the requester or whoever recorded evidence."""
+        return Approvals(self.count, self.groups, expire_seconds=self.seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Everything a stage asks of the way into it; None and empty ask nothing."""
+    """Everything a stage asks of the way into it; None and empty ask nothing.
+
+    Attributes:
+        sources: where a version comes from.
+        soak: how long it was tried.
+        approvals: who agrees.
+        freezing: what freeze windows mean.
+        rollbacks: how the stage goes back.
+        auto: whether the registry itself promotes what comes from `sources`.
+        reverify_seconds: how long after a version was found good it has to be again; None for never.
+    """
 
     sources: Sources | None = None
     soak: Soak | None = None
     approvals: Approvals | None = None
     freezing: Freezing = Freezing()
     rollbacks: Rollbacks = Rollbacks()
+    auto: bool = False
+    reverify_seconds: int | None = None
+    overriding: Overriding | None = None
 
     @property
     def hotfixes(self) -> bool:
@@ -119,7 +160,8 @@ class Process:
     @property
     def groups(self) -> tuple[str, ...]:
         """Every group that it names."""
-        return self.approvals.groups if self.approvals else ()
+        approving = self.approvals.groups if self.approvals else ()
+        return tuple(dict.fromkeys((*approving, *(self.overriding.groups if self.overriding else ()))))
 
 
 def span(seconds: int) -> str:
@@ -150,7 +192,20 @@ def beside(process: Process) -> dict[str, Any]:
         window = {} if back.window is None else {"window": back.window}
         reason = "required" if back.reason_required else "optional"
         asked["rollback"] = {**window, "reason": reason, "hold": back.hold}
+    if process.reverify_seconds:
+        asked["reverify_every"] = span(process.reverify_seconds)
+    if process.auto:
+        asked["auto_promote"] = True
+    if over := process.overriding:
+        asked["override"] = _overriding(over)
     return asked
+
+
+def _overriding(over: Overriding) -> dict[str, Any]:
+    who = {"who": [GROUP + name for name in over.groups]} if over.groups else {}
+    ticket = "required" if over.ticket_required else "optional"
+    document = {"approvals": over.count, "reason": "required", "ticket": ticket, "ttl": span(over.seconds)}
+    return {**who, **document, "rules_named_one_by_one": True, "never": list(over.never)}
 
 
 def _approvals(asked: Approvals) -> dict[str, Any]:

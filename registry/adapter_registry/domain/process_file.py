@@ -11,15 +11,16 @@ from pydantic_core import PydanticCustomError
 from adapter_registry.domain import process as rules
 from adapter_registry.domain.document_file import Part
 from adapter_registry.domain.errors import InvalidReference
-from adapter_registry.domain.names import check_namespace
+from adapter_registry.domain.names import check_namespace, check_stage_name
 from adapter_registry.domain.process import Duty, Mode, Process
-from adapter_registry.domain.stage import below, check_stage
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
+MOST_GROUPS = 20
 _SECONDS = {"d": rules.DAY, "h": rules.HOUR, "m": 60}
 
 
-def _seconds(text: str) -> int:
+def seconds(text: str) -> int:
+    """A time span as a policy writes it; raises PydanticCustomError for anything else."""
     found = _SPAN.fullmatch(text)
     if found is None:
         raise PydanticCustomError("span", "a time span: 30m, 24h or 7d")
@@ -28,9 +29,9 @@ def _seconds(text: str) -> int:
 
 def _stage(text: str) -> str:
     try:
-        return check_stage(text)
+        return check_stage_name(text)
     except InvalidReference as invalid:
-        raise PydanticCustomError("stage", "a stage of the registry") from invalid
+        raise PydanticCustomError("stage", "the name of a stage") from invalid
 
 
 def _group(text: str) -> str:
@@ -65,7 +66,7 @@ class Soak(Part):
     @model_validator(mode="after")
     def _makes_sense(self) -> Soak:
         _stage(self.in_)
-        _seconds(self.min)
+        seconds(self.min)
         return self
 
 
@@ -73,7 +74,7 @@ class Approvals(Part):
     """`approvals`."""
 
     count: int = Field(ge=1, le=20)
-    from_: list[str] = Field(default=[], alias="from", max_length=20)
+    from_: list[str] = Field(default=[], alias="from", max_length=MOST_GROUPS)
     each_group: int = Field(default=0, ge=0, le=5)
     not_: list[Literal["author", "requester", "last-editor-of-evidence"]] = Field(
         default=["author", "requester", "last-editor-of-evidence"], alias="not"
@@ -85,7 +86,7 @@ class Approvals(Part):
     def _makes_sense(self) -> Approvals:
         for each in self.from_:
             _group(each)
-        _seconds(self.expire_after)
+        seconds(self.expire_after)
         if self.each_group * len(self.from_) > self.count or (self.each_group and not self.from_):
             raise PydanticCustomError("each", "a count that each_group approvals of every group in `from` fit into")
         return self
@@ -94,8 +95,8 @@ class Approvals(Part):
         """As the domain has it."""
         excluded = tuple(duty for duty in Duty if duty in self.not_)
         groups = tuple(dict.fromkeys(_group(each) for each in self.from_))
-        seconds = _seconds(self.expire_after)
-        return rules.Approvals(self.count, groups, self.each_group, excluded, self.decline_blocks, seconds)
+        expire = seconds(self.expire_after)
+        return rules.Approvals(self.count, groups, self.each_group, excluded, self.decline_blocks, expire)
 
 
 class Freeze(Part):
@@ -113,33 +114,60 @@ class Rollback(Part):
     hold: bool = True
 
 
-PARTS = (From, Soak, Approvals, Freeze, Rollback)
+class Override(Part):
+    """`override`."""
+
+    who: str | list[str] = Field(default=[])
+    approvals: int = Field(ge=0, le=20)
+    reason: Literal["required"] = "required"
+    ticket: Literal["required", "optional"] = "required"
+    ttl: str = "24h"
+    rules_named_one_by_one: Literal[True] = True
+    never: list[str] = Field(default=list(rules.NEVER), max_length=100)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Override:
+        seconds(self.ttl)
+        if len(self.groups) > MOST_GROUPS:
+            raise PydanticCustomError("who", "at most 20 groups")
+        for each in self.groups:
+            _group(each)
+        if lacking := [rule for rule in rules.NEVER if rule not in self.never]:
+            text = f"never to hold {', '.join(rules.NEVER)}, and {lacking[0]} is missing"
+            raise PydanticCustomError("never", "{text}", {"text": text})
+        return self
+
+    @property
+    def groups(self) -> list[str]:
+        """`who`, as a list."""
+        return [self.who] if isinstance(self.who, str) else self.who
+
+    def overriding(self) -> rules.Overriding:
+        """As the domain has it."""
+        groups = tuple(dict.fromkeys(_group(each) for each in self.groups))
+        never = tuple(dict.fromkeys((*rules.NEVER, *self.never)))
+        return rules.Overriding(self.approvals, groups, self.ticket == "required", seconds(self.ttl), never)
+
+
+PARTS = (From, Soak, Approvals, Freeze, Rollback, Override)
 
 
 def process(
-    stage: str,
     *,
     source: From | None,
     soak: Soak | None,
     approvals: Approvals | None,
     freeze: Freeze | None,
     rollback: Rollback | None,
+    override: Override | None = None,
 ) -> Process:
-    """The process that these parts of the document of `stage` describe.
-
-    Raises:
-        PydanticCustomError: a stage that is not below `stage`.
-    """
-    lower = below(stage)
-    named = [*(source.stages if source else ()), *(source.hotfix if source else ()), *([soak.in_] if soak else ())]
-    if wrong := [each for each in named if each not in lower]:
-        text = f"stages below {stage} in from and soak, and {wrong[0]} is none"
-        raise PydanticCustomError("order", "{text}", {"text": text})
+    """The process that these parts of a document describe."""
     frozen, back = freeze or Freeze(), rollback or Rollback()
     return Process(
         rules.Sources(tuple(source.stages), Mode(source.mode), tuple(source.hotfix)) if source else None,
-        rules.Soak(soak.in_, _seconds(soak.min)) if soak else None,
+        rules.Soak(soak.in_, seconds(soak.min)) if soak else None,
         approvals.approvals() if approvals else None,
         rules.Freezing(frozen.respect, frozen.rollback_exempt),
         rules.Rollbacks(back.window, back.reason == "required", back.hold),
+        overriding=override.overriding() if override else None,
     )

@@ -18,6 +18,7 @@ from adapter_registry.domain.errors import (
 )
 from adapter_registry.domain.evidence import is_old
 from adapter_registry.domain.finding import Finding, Outcome, Subject
+from adapter_registry.domain.override import Override
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.score import RecordedScore
 
@@ -87,6 +88,7 @@ class Promotion:
         policy_revision: its revision; 0 for a preset that was never set.
         decision: digest of the Decision.
         at: when, ISO 8601 in UTC.
+        override: the rules that were passed over, for good part of the record; None when every rule passed.
     """
 
     adapter: str
@@ -103,13 +105,14 @@ class Promotion:
     policy_revision: int
     decision: Digest
     at: str
+    override: Override | None = None
 
 
 def decide(findings: Sequence[Finding], *, digest: Digest) -> Decision:
     """What the findings add up to.
 
-    Every rule passes or is waived: promote. Any fails or cannot be applied: refused. Otherwise evidence is missing
-    (waiting) or cannot decide (undecided); with both, waiting, because what is missing has to come first.
+    Every rule passes, is waived or passed over: promote. Any fails or cannot be applied: refused. Otherwise evidence is
+    missing (waiting) or cannot decide (undecided); with both, waiting, because what is missing has to come first.
 
     Args:
         findings: what `gate.judge` said.
@@ -144,8 +147,16 @@ def inputs_digest(policy: Policy, subject: Subject) -> Digest:
             "base_scores": _evidence(subject.base_scores),
             "suites": {name: suite.digest for name, suite in sorted(subject.suites.items())},
             "old": _old(policy, subject),
+            **_ancestry(subject),
         }
     )
+
+
+def _ancestry(subject: Subject) -> dict[str, object]:
+    """What derived versions are judged by beside the rest; nothing for all others."""
+    parents = [[each.digest, _evidence(each.scores)] for each in subject.parents]
+    found = {"parents": parents, "revoked_ancestors": list(subject.revoked_ancestors)}
+    return {name: value for name, value in found.items() if value}
 
 
 def _evidence(scores: Sequence[RecordedScore]) -> list[list[str | int | bool | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -33,12 +34,30 @@ class Ingredient:
         return parse(self.reference).adapter
 
 
+def parse_ingredient(text: str) -> Ingredient:
+    """`name@v3=0.5` -> `name@v3`, 0.5; the weight is 1 where none is given.
+
+    Raises:
+        InvalidInput: the weight is no finite number.
+    """
+    reference, equals, weight = text.rpartition("=")
+    if not equals:
+        return Ingredient(text)
+    try:
+        value = float(weight)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InvalidInput(f"{text[:200]}: {weight[:40]!r} is no weight; write NAME@VERSION=0.7, a finite number.")
+    return Ingredient(reference, value)
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What a Job works on.
 
     Attributes:
-        kind: `merge`, `compose`, `diff`, `extract`, `evaluate`.
+        kind: `merge`, `compose`, `diff`, `extract`, `flatten`, `evaluate`.
         inputs: in the order they were given.
         base: digest of the Base that it is worked out on; None where the kind has it from its inputs.
         options: of the kind; JSON types only.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Conflict, InvalidReference
+from adapter_registry.domain.override import Override
 from adapter_registry.domain.process import Approvals
 
 
@@ -136,6 +137,8 @@ class Request:
         approvals: those given, the newest of each person.
         blockers: what stood in the way when it was last judged, a line each.
         ended: why it ended, in a sentence; empty while open.
+        auto: whether the registry itself asks, because the stage's policy has auto_promote.
+        override: the rules that it passes over.
     """
 
     id: int
@@ -153,6 +156,8 @@ class Request:
     approvals: tuple[Approval, ...] = ()
     blockers: tuple[str, ...] = ()
     ended: str = ""
+    auto: bool = False
+    override: Override | None = None
 
     @property
     def name(self) -> str:
@@ -245,7 +250,13 @@ def _void(asked: Approvals, each: Approval, binding: Binding, now: str, people: 
 
 
 def unfilled(places: Sequence[str], people: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
-    """The groups whose places stay empty when everybody takes at most one: a largest matching (Kuhn)."""
+    """The groups whose places stay empty when everybody takes at most one."""
+    taken = _seated(places, people).values()
+    return tuple(dict.fromkeys(group for place, group in enumerate(places) if place not in taken))
+
+
+def _seated(places: Sequence[str], people: Mapping[str, frozenset[str]]) -> dict[str, int]:
+    """Who takes which place, earlier places first: a largest matching (Kuhn)."""
     taken: dict[str, int] = {}
 
     def seat(place: int, tried: set[str]) -> bool:
@@ -257,4 +268,31 @@ def unfilled(places: Sequence[str], people: Mapping[str, frozenset[str]]) -> tup
                     return True
         return False
 
-    return tuple(dict.fromkeys(group for place, group in enumerate(places) if not seat(place, set())))
+    for place in range(len(places)):
+        seat(place, set())
+    return taken
+
+
+_ANY, _EXTRA = "any:", "extra:"
+
+
+def beside(extra: Reckoning, first: Reckoning, asked: Approvals, people: Mapping[str, Person]) -> Reckoning:
+    """The approvals that an override needs beside others, without the people whom those take: one each.
+
+    Args:
+        extra: the override's, on its own.
+        first: the stage's, on its own.
+        asked: what `first` was held against.
+        people: everybody who approved.
+    """
+    named = [group for group in asked.groups for _ in range(asked.each_group)]
+    places = [*named, *[_ANY] * (first.needed - len(named)), *[_EXTRA] * extra.needed]
+    fits = {
+        name: (person.groups | {_ANY} if name in first.counted else frozenset())
+        | ({_EXTRA} if name in extra.counted else frozenset())
+        for name, person in people.items()
+    }
+    seats = _seated(places, fits)
+    counted = tuple(name for name in extra.counted if name in seats and places[seats[name]] == _EXTRA)
+    busy = tuple((n, "it counts for the stage's own approvals") for n in extra.counted if n not in counted)
+    return replace(extra, counted=counted, void=(*extra.void, *(busy if len(counted) < extra.needed else ())))

@@ -21,7 +21,7 @@ _PREFIX = "samples_"
 
 @dataclass(frozen=True, slots=True)
 class SamplesFile:
-    """One `samples_TASK_DATE.jsonl` of lm-evaluation-harness.
+    """One `samples_TASK_DATE.jsonl` of lm-evaluation-harness, or `MODEL_TASK.jsonl` of its versions before 0.4.3.
 
     Attributes:
         name: the file's name, which is the only place that says its task.
@@ -41,22 +41,33 @@ def read_samples(data: bytes, *, name: str) -> SamplesFile:
     if len(data) > LARGEST_FILE:
         raise _refused(name, "size", f"at most {LARGEST_FILE:,} bytes", f"{len(data):,} bytes")
     found: dict[str, list[tuple[str, float]]] = {}
-    for place, line in enumerate(data.splitlines(), start=1):
-        if not line.strip():
-            continue
+    for place, (where, sample) in enumerate(_samples(data, name), start=1):
         if place > MOST_SAMPLES * 4:
-            raise _refused(name, "", f"at most {MOST_SAMPLES * 4:,} lines", "more")
-        sample = _sample(line, f"line {place}", name)
-        for metric, value in _values(sample):
+            raise _refused(name, "", f"at most {MOST_SAMPLES * 4:,} samples", "more")
+        for metric, value in _values(_checked(sample, where, name)):
             found.setdefault(metric, []).append((_key(sample), value))
     return SamplesFile(name, {metric: outcomes(metric, pairs) for metric, pairs in found.items()})
 
 
-def _sample(line: bytes, where: str, name: str) -> Mapping[str, Any]:
+def _samples(data: bytes, name: str) -> Iterator[tuple[str, Any]]:
+    """(where it stands, sample): a line each, or one array as versions 0.4.0 to 0.4.2 of the harness wrote it."""
+    if data.lstrip()[:1] == b"[":
+        for place, sample in enumerate(_parsed(data, "", name), start=1):
+            yield f"sample {place}", sample
+        return
+    for place, line in enumerate(data.splitlines(), start=1):
+        if line.strip():
+            yield f"line {place}", _parsed(line, f"line {place}", name)
+
+
+def _parsed(text: bytes, where: str, name: str) -> Any:
     try:
-        sample = json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _refused(name, where, "a JSON object", str(error)[:80]) from error
+        raise _refused(name, where, "JSON", str(error)[:80]) from error
+
+
+def _checked(sample: object, where: str, name: str) -> Mapping[str, Any]:
     if not isinstance(sample, dict) or "doc_id" not in sample:
         raise _refused(name, where, "a sample of lm-evaluation-harness with doc_id", "something else")
     return sample
@@ -109,9 +120,15 @@ def attached(results: ResultsFile, files: Sequence[SamplesFile]) -> tuple[list[O
 
 
 def _task_of(name: str, tasks: set[str]) -> str:
-    """The task in `samples_TASK_DATE.jsonl`: the longest that fits, because one task's name may begin another's."""
+    """The task in `samples_TASK_DATE.jsonl` or `MODEL_TASK.jsonl`: the longest that fits.
+
+    One task's name may begin or end another's.
+    """
     rest = name.removeprefix(_PREFIX).removesuffix(".jsonl")
-    fitting = [task for task in tasks if rest == task or rest.startswith(f"{task}_2")]
+    early = not name.startswith(_PREFIX)
+    fitting = [
+        task for task in tasks if rest == task or rest.startswith(f"{task}_2") or (early and rest.endswith(f"_{task}"))
+    ]
     return max(fitting, key=len, default="")
 
 

@@ -20,21 +20,25 @@ def unsatisfied(
     For each author there might be, those who may approve are counted without them. Where there are no accounts, only
     groups are looked at: whoever reaches the store goes by any name.
     """
-    asked = policy.process.approvals
-    if asked is None:
-        return ()
-    return (*_empty_groups(asked, groups), *(_too_few(policy, asked, accounts, groups) if accounts else ()))
+    process = policy.process
+    rules = {"approvals": process.approvals, "override": process.overriding.consent if process.overriding else None}
+    found: list[Advice] = []
+    for rule, asked in rules.items():
+        if asked is not None and asked.count:
+            found += _empty_groups(rule, asked, groups)
+            found += _too_few(rule, policy, asked, accounts, groups) if accounts else ()
+    return tuple(found)
 
 
-def _empty_groups(asked: Approvals, groups: Mapping[str, tuple[str, ...]]) -> Iterator[Advice]:
+def _empty_groups(rule: str, asked: Approvals, groups: Mapping[str, tuple[str, ...]]) -> Iterator[Advice]:
     for group in asked.groups:
         if not groups.get(group):
             text = f"group {group} has no members: adapters group add {group} ACCOUNT"
-            yield Advice("approvals", text, impossible=True)
+            yield Advice(rule, text, impossible=True)
 
 
 def _too_few(
-    policy: Policy, asked: Approvals, accounts: Sequence[Account], groups: Mapping[str, tuple[str, ...]]
+    rule: str, policy: Policy, asked: Approvals, accounts: Sequence[Account], groups: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Advice]:
     standing = [each for each in accounts if not each.disabled_at]
     fit = [each.name for each in standing if _may(each, f"approve:{policy.stage}")]
@@ -44,10 +48,10 @@ def _too_few(
     stuck = [author for author in authors or [""] if not _enough(asked, set(fit) - {author}, groups)]
     if stuck == (authors or [""]):
         text = f"{asked.count} wanted, and {len(fit)} accounts may give them ({', '.join(sorted(fit)) or 'none'})"
-        yield Advice("approvals", text, impossible=True)
+        yield Advice(rule, text, impossible=True)
     elif stuck:
         text = f"what {', '.join(sorted(stuck)[:5])} pushed could never be approved: too few others may"
-        yield Advice("approvals", text, impossible=False)
+        yield Advice(rule, text, impossible=False)
 
 
 def _enough(asked: Approvals, fit: set[str], groups: Mapping[str, tuple[str, ...]]) -> bool:

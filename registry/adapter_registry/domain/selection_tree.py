@@ -14,8 +14,6 @@ from typing import Any, TypeAlias
 import semver
 
 from adapter_registry.domain.digest import hex_of
-from adapter_registry.domain.errors import InvalidReference
-from adapter_registry.domain.stage import check_stage
 
 Value: TypeAlias = str | int | float | bool
 
@@ -93,13 +91,6 @@ def _digest(text: str) -> str:
     return hex_of(text)
 
 
-def _stage(text: str) -> str:
-    try:
-        return check_stage(text)
-    except InvalidReference as error:
-        raise ValueError(f"{error.text[0].upper()}{error.text[1:]}") from None
-
-
 def _flag(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError
@@ -134,7 +125,7 @@ _ORDERED = (*_SAME, "<", "<=", ">", ">=")
 
 TEXT = Kind("text", _WORDS, str, _as_is)
 WORD = Kind("a word", _WORDS, str, _any_case)
-STAGE = Kind("a stage", _WORDS, _stage, _as_is)
+STAGE = Kind("a stage", _WORDS, str, _as_is)
 NUMBER = Kind("a number, as in 16, 0.5 or 1e6", _ORDERED, _number, _as_is, quotable=False)
 SIZE = Kind("a size, as in 100MB, 1.5GiB or bytes", _ORDERED, _size, _as_is)
 TIME = Kind("a day or a time, as in 2026-01-01 or 2026-01-01T09:30Z", _ORDERED, _time, _to_its_precision)
@@ -280,6 +271,19 @@ class Or:
 
 
 Filter: TypeAlias = Compare | OneOf | Exists | Not | And | Or
+
+
+def asked_of(part: Filter, name: str) -> tuple[Value, ...]:
+    """The values that a filter holds a field against, `~` left out."""
+    if isinstance(part, And | Or):
+        return tuple(value for each in part.parts for value in asked_of(each, name))
+    if isinstance(part, Not):
+        return asked_of(part.part, name)
+    if part.field.name != name:
+        return ()
+    if isinstance(part, OneOf):
+        return part.values
+    return (part.value,) if isinstance(part, Compare) and part.operator != "~" else ()
 
 
 def _within(part: Filter, looser: Any) -> str:

@@ -69,14 +69,14 @@ class StoredBaseRows(Protocol):
         """Whether adapters or settings of the registry are in this namespace, in upper or lower case."""
 
 
-def check_served(name: str) -> str:
-    """A name that a base can be served under, as given.
+def check_served(name: str, stages: Iterable[str] = ()) -> str:
+    """A name that a base can be served under, as given; `stages` are those declared beside STAGE_NAMES.
 
     Raises:
         InvalidReference: no base's name, or one that reads as a stage of an adapter.
     """
     check_base_name(name)
-    if name.rpartition(".")[2] in STAGE_NAMES:
+    if name.rpartition(".")[2] in (*STAGE_NAMES, *stages):
         raise InvalidReference(f"{name!r} reads as a stage of an adapter: give the base another name.")
     return name
 

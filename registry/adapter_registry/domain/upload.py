@@ -1,10 +1,11 @@
-"""Where the bytes of a file are sent: to the server, or straight to the store behind it."""
+"""Where the bytes of a file are sent: to the server, or straight to the store behind it; which of them need be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.sketch import Sketch
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,16 @@ class Sent:
     digest: Digest
     size: int
     ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A file that may be sent before its digest is known, because its bytes are surely missing.
+
+    Attributes:
+        sketch: of the file.
+        received: bytes that the server has of it from an upload that was cut off.
+    """
+
+    sketch: Sketch
+    received: int

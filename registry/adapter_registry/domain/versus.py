@@ -110,23 +110,53 @@ def _allowed(each: _Weighed | Finding) -> float:
 
 
 def _of_rule(rule: Comparison, side: _Side, named: set[str]) -> Iterator[_Weighed | Finding]:
-    rival = _rival(rule, side)
-    if rival is None:
-        found: Iterator[_Weighed | Finding] = iter(
-            [Finding(_label(rule), Outcome.WAIVED, "no incumbent to compare with", metric=_exact(rule))]
-        )
+    rivals = _rivals(rule, side)
+    if not rivals:
+        of = "made of no other version" if rule.against is Against.PARENTS else "no incumbent to compare with"
+        found: list[_Weighed | Finding] = [Finding(_label(rule), Outcome.WAIVED, of, metric=_exact(rule))]
     else:
-        found = _every(rule, side, rival, named) if rule.is_pattern else iter([_one(rule, side, rival)])
+        found = [
+            each
+            for rival in rivals
+            for each in (_every(rule, side, rival, named) if rule.is_pattern else [_one(rule, side, rival)])
+        ]
     for each in found:
         yield replace(each, shadow=rule.shadow) if isinstance(each, Finding) else each
 
 
-def _label(rule: Comparison) -> str:
-    return f"{rule.metric} {rule.test}" + (" to the base" if rule.against is Against.BASE else "")
+def _label(rule: Comparison, rival: _Rival | None = None) -> str:
+    whom = {Against.BASE: " to the base", Against.PARENTS: f" to {rival.name if rival else 'its parents'}"}
+    return f"{rule.metric} {rule.test}" + whom.get(rule.against, "")
 
 
 def _exact(rule: Comparison) -> str:
     return "" if rule.is_pattern else rule.metric
+
+
+def _rivals(rule: Comparison, side: _Side) -> list[_Rival]:
+    """Whom a rule compares with: one other side, or each parent; empty when there is nobody."""
+    if rule.against is Against.PARENTS:
+        return [
+            _Rival(
+                each.reference,
+                _of(each.scores, side),
+                each.scores,
+                f"adapters score import {each.reference} FILE",
+                False,
+            )
+            for each in side.subject.parents
+        ]
+    found = _rival(rule, side)
+    return [found] if found else []
+
+
+def _import(what: str) -> str:
+    return f"adapters score import {what} FILE"
+
+
+def _of(recorded: tuple[RecordedScore, ...], side: _Side) -> tuple[Score, ...]:
+    """The other side's scores that count; age is not asked of them."""
+    return tuple(counted(recorded, side.demands, side.subject, aged=False))
 
 
 def _rival(rule: Comparison, side: _Side) -> _Rival | None:
@@ -136,12 +166,11 @@ def _rival(rule: Comparison, side: _Side) -> _Rival | None:
         return None
     if incumbent is not None and not is_base:
         name, recorded = incumbent.reference.rpartition("@")[2], incumbent.scores
-        command = f"adapters score import {incumbent.reference} FILE"
+        command = _import(incumbent.reference)
     else:
         name, recorded = f"the base {subject.base_reference}", subject.base_scores
-        command = f"adapters score import --base {subject.base_reference} FILE"
-    scores = tuple(counted(recorded, side.demands, subject, aged=False))
-    return _Rival(name, scores, recorded, command, is_base)
+        command = _import(f"--base {subject.base_reference}")
+    return _Rival(name, _of(recorded, side), recorded, command, is_base)
 
 
 def _every(rule: Comparison, side: _Side, rival: _Rival, named: set[str]) -> Iterator[_Weighed | Finding]:
@@ -157,11 +186,13 @@ def _every(rule: Comparison, side: _Side, rival: _Rival, named: set[str]) -> Ite
         outcome, fix = (
             (Outcome.WAIVED, "") if directed else (Outcome.PENDING, _say_direction(side.subject, undirected[0]))
         )
-        yield Finding(_label(rule), outcome, reason, fix)
+        yield Finding(_label(rule, rival), outcome, reason, fix)
     elif not covered and rival.is_base:
         yield _nothing_to_compare(rule, rival, side)
     elif not covered and not named:
-        yield Finding(_label(rule), Outcome.PENDING, f"{rival.name} has no score of such a metric", rival.score_it)
+        yield Finding(
+            _label(rule, rival), Outcome.PENDING, f"{rival.name} has no score of such a metric", rival.score_it
+        )
 
 
 def _covered(rule: Comparison, side: _Side, rival: _Rival, named: set[str]) -> list[str]:
@@ -192,13 +223,13 @@ def _one(rule: Comparison, side: _Side, rival: _Rival) -> _Weighed | Finding:
     subject = side.subject
     mine = [score for score in side.scores if score.metric == rule.metric]
     others = [score for score in rival.scores if score.metric == rule.metric]
-    blank = Finding(_label(rule), Outcome.PENDING, "", metric=rule.metric)
+    blank = Finding(_label(rule, rival), Outcome.PENDING, "", metric=rule.metric)
     if rival.is_base and not others:
         return _nothing_to_compare(rule, rival, side)
     if not mine:
         why = unfit(subject.scores, rule.metric, side.demands, subject) or "never measured"
         reason = f"{why}, but {rival.name} has {shown(others[-1].value)}" if others else why
-        return replace(blank, reason=reason, fix=measure(subject, rule.metric))
+        return replace(blank, reason=reason, fix=measure(subject, rule.metric, side.demands))
     if not others:
         why = _unfit(rule.metric, rival, side)
         reason = f"what {rival.name} has does not count: {why}" if why else f"{rival.name} was never measured on it"

@@ -23,10 +23,12 @@ TYPES: Mapping[tuple[str, Outcome], str] = {
     ("push", Outcome.REFUSED): "version.refused",
     ("remove", Outcome.DONE): "version.removed",
     ("revoke", Outcome.DONE): "version.revoked",
+    ("ancestor.revoke", Outcome.DONE): "version.ancestor_revoked",
     ("label", Outcome.DONE): "version.labelled",
     ("promote", Outcome.DONE): "stage.moved",
     ("rollback", Outcome.DONE): "stage.moved",
     ("promote", Outcome.REFUSED): "stage.refused",
+    ("override", Outcome.DONE): "stage.overridden",
     ("request.draft", Outcome.DONE): "request.opened",
     ("request.waiting", Outcome.DONE): "request.waiting",
     ("request.approve", Outcome.DONE): "request.approved",
@@ -67,6 +69,10 @@ _TOLD = (
     "kind",
     "request",
     "state",
+    "ancestor",
+    "severity",
+    "rules",
+    "ticket",
 )
 _BACKOFF_SECONDS = (5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600, 12 * 3_600)
 JITTER = 0.2

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.domain import errors
 from adapter_registry.domain.errors import JobFailed, RegistryError
 from adapter_registry.domain.job import Progress
@@ -29,14 +30,6 @@ PASSED = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "TZ")
 TICK_SECONDS = 0.2
 BLOCK = 1 << 16
 LONGEST_LINE = 8_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a child may take: bytes of memory that are its own, and seconds."""
-
-    memory: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,17 +173,10 @@ def _outcome(heard: dict[str, Any], code: int, limits: Limits) -> Any:
         return heard["outcome"]
     if "refused" in heard:
         raise _refusal(heard["refused"], heard["text"])
-    memory = f"{limits.memory / 1e9:.3g} GB"
     if "memory" in heard:
-        raise JobFailed(
-            f"it took more than the {memory} of memory that a job may (ADAPTERS_JOB_MEMORY_GB): {heard['memory']}. "
-            "Nothing was published."
-        )
+        raise JobFailed(f"{limits.over_memory(heard['memory'])} Nothing was published.")
     if "late" in heard or code == -signal.SIGXCPU:
-        raise JobFailed(
-            f"it took longer than the {limits.seconds:,.0f} s that a job may (ADAPTERS_JOB_SECONDS); it was ended and "
-            "nothing was published."
-        )
+        raise JobFailed(f"{limits.over_time()} Nothing was published.")
     if "failed" in heard:
         raise JobFailed(f"its computation failed: {heard['failed']}. Nothing was published; its log says more.")
     ending = f"by signal {-code}" if code < 0 else f"with {code}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.client import Registry
 from adapter_registry.domain.digest import parse
 from adapter_registry.domain.errors import RegistryError, StoreBusy, StoreUnavailable, Taken
@@ -19,7 +20,7 @@ from adapter_registry.domain.job import Progress
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.ports_jobs import Steps
 from adapter_registry.jobs.checking import kind_of
-from adapter_registry.jobs.computing import Ears, Limits, Task, computed
+from adapter_registry.jobs.computing import Ears, Task, computed
 from adapter_registry.jobs.kind import OUT, Divisible, Kind, Kinds
 from adapter_registry.jobs.scratch import Scratch
 from adapter_registry.services import running
@@ -136,8 +137,8 @@ class Carrier:
             patient(lambda: running.finish(self.backend, held, result=result, files=files))
             self._scratch(held).remove()
 
-    def part(self, run: str, steps: Steps) -> dict[str, Any] | None:
-        """One part of a job; what came of it, None when the job came to an end meanwhile."""
+    def part(self, run: str, name: str, steps: Steps) -> dict[str, Any] | None:
+        """The part `name` of a job; what came of it, None when the job came to an end meanwhile."""
         held = self._begun(run)
         if held is None:
             return None
@@ -146,7 +147,6 @@ class Carrier:
         with self._ending(held):
             with pulse.beating():
                 kind, scratch = kind_of(held.job.recipe, self.kinds), self._scratch(held)
-                name = steps.once("parts", lambda: self._parts(held, kind, scratch, pulse))[_index(run)]
                 outcome = steps.once("compute", lambda: self._part(held, kind, scratch, pulse, name))
                 pulse.report(Progress(1.0))
             patient(lambda: running.let_go(self.backend, held))
@@ -187,7 +187,7 @@ class Carrier:
 
     def _shared_out(self, held: Held, steps: Steps, pulse: Pulse, names: list[str]) -> dict[str, Any]:
         pulse.report(Progress(0.0, f"0 of {len(names)} parts", parts=len(names)))
-        found = steps.all_of([f"{held.run}.{index}" for index in range(len(names))])
+        found = steps.all_of({f"{held.run}.{index}": name for index, name in enumerate(names)})
         pulse.stopped()
         if None in found:
             raise Taken(f"job {held.job.id} came to an end while its parts were computed.")
@@ -243,7 +243,11 @@ class Carrier:
         asks = replace(self.backend.asks, name=job.submitted_by)
         fenced = FencedCatalog(self.backend.catalog, held)
         backend = replace(self.backend, catalog=fenced, actor=job.submitted_by, asks=asks, job=job.id)
-        return Registry(self.settings, backend)
+        settings = self.settings
+        if settings.base_sources is None and running.others_write(self.backend):
+            # A path that somebody wrote into the catalog is opened only where this machine's owner says so.
+            settings = replace(settings, base_sources=())
+        return Registry(settings, backend)
 
     def _scratch(self, held: Held) -> Scratch:
         return Scratch(self.settings.scratch / f"{held.job.id}.{held.job.round}")
@@ -267,7 +271,3 @@ class Carrier:
     def _failed(self, held: Held, error: str) -> None:
         if patient(lambda: running.fail(self.backend, held, error=error)):
             self._scratch(held).remove()
-
-
-def _index(run: str) -> int:
-    return int(run.rpartition(".")[2])

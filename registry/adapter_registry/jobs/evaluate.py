@@ -1,10 +1,17 @@
-"""Evaluate: the loss of a version, or of a base alone, on text it was not trained on; recorded as its scores."""
+"""Evaluate a version, or a base alone, and record its scores: the loss on text it was not trained on, or tasks.
+
+The files of the recipe tell which of the two: `data` is text; `NAME/task.yaml`, with its files in `NAME/data/`, is
+a task of lm-evaluation-harness.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +19,10 @@ from typing import Any
 from adapter_registry.client import Registry
 from adapter_registry.domain.digest import Digest, of_bytes, of_json
 from adapter_registry.domain.errors import DigestMismatch, InvalidInput, JobFailed
+from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, RecordedScore, Score
-from adapter_registry.jobs.kind import INPUTS, Report
+from adapter_registry.jobs.kind import INPUTS, OUT, Report
 
 DATA, BASE, ADAPTER = "data", "base", "adapter"
 DEFAULTS: dict[str, Any] = {
@@ -25,7 +33,18 @@ DEFAULTS: dict[str, Any] = {
     "max_length": 1024,
     "device": "cpu",
 }
-RANGES = {"batch": (1, 4_096), "max_length": (8, 1 << 20)}
+TASK_DEFAULTS: dict[str, Any] = {
+    "shots": None,
+    "limit": None,
+    "batch": 8,
+    "max_length": 1024,
+    "device": "cpu",
+    "suite": "",
+}
+RANGES = {"batch": (1, 4_096), "max_length": (8, 1 << 20), "shots": (0, 1_000), "limit": (1, 10_000_000)}
+TASKS, RESULTS = "tasks", "results.json"
+TASK_NAME = re.compile(r"(?P<task>[A-Za-z0-9][\w.-]*)/(task\.yaml|data(/[A-Za-z0-9_][\w.-]*)+)", re.ASCII)
+"""What the files of tasks are called in a recipe; no part begins with a dot."""
 FORMATS = ("text", "jsonl")
 DEVICES = ("cpu", "cuda")
 LONGEST_TASK = 100
@@ -36,11 +55,12 @@ class Evaluate:
     """See kind.Kind.
 
     Attributes:
-        data: where the text is, when it is here; None has it brought from the store.
+        local: where the recipe's files are, by their names there, when they are here; None has them brought from the
+            store.
         base_path: where whoever runs this says the base's files are; None: where they were registered from.
     """
 
-    data: Path | None = None
+    local: Mapping[str, Path] | None = None
     base_path: Path | None = None
     name = "evaluate"
     verb = "score"
@@ -49,13 +69,16 @@ class Evaluate:
         """See kind.Kind.check.
 
         Raises:
-            InvalidInput: no text, several versions, neither version nor base, or an option that there is not.
+            InvalidInput: neither text nor tasks, several versions, neither version nor base, or an option that there is
+                not.
+            NotFound: there is no such suite.
         """
-        if DATA not in recipe.files:
-            raise InvalidInput(f"evaluating takes a file of text, named {DATA!r}.")
         if len(recipe.inputs) > 1 or (not recipe.inputs and recipe.base is None):
             raise InvalidInput("evaluating takes one version, or a base alone.")
-        recipe = replace(recipe, options=_options(recipe.options))
+        if DATA in recipe.files:
+            recipe = replace(recipe, options=_options(recipe.options))
+        else:
+            recipe = replace(recipe, options=_task_options(registry, recipe))
         if not recipe.inputs:
             return replace(recipe, base=registry.base(recipe.base or "").base.digest)
         version = registry.resolve(recipe.inputs[0].reference)
@@ -71,34 +94,73 @@ class Evaluate:
         (inputs / BASE).symlink_to(folder.absolute())
         for each in recipe.inputs:
             registry.pull(each.reference, inputs / ADAPTER)
-        wanted = recipe.files[DATA]
-        if self.data is None:
-            registry.bring_file(wanted, inputs / DATA)
-            return
-        shutil.copyfile(self.data, inputs / DATA)
-        found = file_digest(inputs / DATA)
-        if found != wanted:
-            size = self.data.stat().st_size
-            raise DigestMismatch(str(self.data), declared=wanted, received=found, size=size)
+        for name, digest in recipe.files.items():
+            target = inputs / name if name == DATA else inputs / TASKS / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if self.local is None:
+                registry.bring_file(digest, target)
+                continue
+            shutil.copyfile(self.local[name], target)
+            if (found := file_digest(target)) != digest:
+                size = target.stat().st_size
+                raise DigestMismatch(str(self.local[name]), declared=digest, received=found, size=size)
 
     def compute(self, recipe: Recipe, scratch: Path, report: Report) -> dict[str, Any]:
         """See kind.Kind.compute."""
-        from adapter_registry.jobs.evaluate_loss import measured  # noqa: PLC0415  torch, in the child alone
+        inputs, options = scratch / INPUTS, recipe.options
+        base, adapter = inputs / BASE, inputs / ADAPTER if recipe.inputs else None
+        if DATA in recipe.files:
+            from adapter_registry.jobs.evaluate_loss import measured  # noqa: PLC0415  torch, in the child alone
 
-        adapter = scratch / INPUTS / ADAPTER if recipe.inputs else None
-        return measured(scratch / INPUTS / BASE, adapter, scratch / INPUTS / DATA, recipe.options, report)
+            return measured(base, adapter, inputs / DATA, options, report)
+        from adapter_registry.jobs import evaluate_tasks  # noqa: PLC0415  as above
 
-    def publish(self, registry: Registry, recipe: Recipe, scratch: Path, outcome: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002  all there is to it is in the outcome
+        places = {"tasks": inputs / TASKS, "out": scratch / OUT}
+        return evaluate_tasks.measured(base, adapter, options=options, seed=recipe.seed, report=report, **places)
+
+    def publish(self, registry: Registry, recipe: Recipe, scratch: Path, outcome: dict[str, Any]) -> dict[str, Any]:
         """See kind.Kind.publish; the same measurement again adds no score."""
-        if not math.isfinite(outcome["loss"]):
-            raise JobFailed(f"the loss is {outcome['loss']}, which is no measurement; no score was recorded.")
-        script = of_bytes(Path(__file__).with_name("evaluate_loss.py").read_bytes())
-        evidence = {"recipe": asdict(recipe), "script": script, "measured": outcome}
-        scores = _scores(recipe, outcome, of_json(evidence))
-        known = _known(registry, recipe, scores)
-        recorded = known or _record(registry, recipe, scores)
+        found = _loss(recipe, outcome) if DATA in recipe.files else _of_tasks(recipe, scratch / OUT, outcome)
+        recorded = _known(registry, recipe, found.scores) or _record(registry, recipe, found)
         values = {each.score.metric: each.score.value for each in recorded}
-        return {"subject": recorded[0].subject_name, "scores": values, "evidence": evidence}
+        result = {"subject": recorded[0].subject_name, "scores": values, "evidence": found.evidence}
+        return {**result, "notes": found.notes} if found.notes else result
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What there is to record; `evidence` is what the digest that scores carry is of."""
+
+    scores: tuple[Score, ...]
+    evidence: dict[str, Any]
+    outcomes: tuple[Outcomes, ...] = ()
+    suite: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def files_of_tasks(paths: Sequence[Path]) -> dict[str, Path]:
+    """The files of tasks by their names in a recipe: each task's YAML, and the data beside it.
+
+    Raises:
+        InvalidInput: a file that cannot be read, a task that jobs do not run, or two of one name.
+    """
+    from adapter_registry.domain.harness_task import read_task  # noqa: PLC0415  with what needs it
+
+    found: dict[str, Path] = {}
+    for path in paths:
+        try:
+            task = read_task(path.read_text(encoding="utf-8"), name=path.name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"{path} cannot be read ({error}).") from error
+        if f"{task.name}/task.yaml" in found:
+            raise InvalidInput(f"{path} and another file are both of a task {task.name}.")
+        found[f"{task.name}/task.yaml"] = path
+        for name in task.files:
+            data = path.parent / name
+            if not data.is_file():
+                raise InvalidInput(f"{path}: its data {data} is no file.")
+            found[f"{task.name}/data/{name}"] = data
+    return found
 
 
 def file_digest(path: Path) -> Digest:
@@ -108,22 +170,103 @@ def file_digest(path: Path) -> Digest:
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    unknown = sorted(given.keys() - DEFAULTS.keys())
-    if unknown:
-        raise InvalidInput(f"evaluating has no option {unknown[0][:60]!r}; it has {', '.join(DEFAULTS)}.")
-    options = {**DEFAULTS, **given}
-    for name, (least, most) in RANGES.items():
-        value = options[name]
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise InvalidInput(f"{name} is a whole number, {least:,} to {most:,}, not {str(value)[:40]!r}.")
-    for name, allowed in (("format", FORMATS), ("device", DEVICES)):
-        if options[name] not in allowed:
-            raise InvalidInput(f"{name} is one of {', '.join(allowed)}, not {str(options[name])[:40]!r}.")
+    options = _filled(given, DEFAULTS)
+    if options["format"] not in FORMATS:
+        raise InvalidInput(f"format is one of {', '.join(FORMATS)}, not {str(options['format'])[:40]!r}.")
     for name in ("task", "field"):
         text = options[name]
         if not isinstance(text, str) or not 0 < len(text) <= LONGEST_TASK or not text.isprintable():
             raise InvalidInput(f"{name} is a name of 1 to {LONGEST_TASK} printable characters.")
     return options
+
+
+def _task_options(registry: Registry, recipe: Recipe) -> dict[str, Any]:
+    """The options of tasks, with the suite by its version."""
+    matches = {name: TASK_NAME.fullmatch(name) for name in recipe.files}
+    wrong = [name for name, match in matches.items() if match is None]
+    tasks = {name.partition("/")[0] for name in recipe.files if name.endswith("/task.yaml")}
+    wrong += [name for name, match in matches.items() if match and match["task"] not in tasks]
+    if wrong or not tasks:
+        raise InvalidInput(
+            f"evaluating takes a file of text, named {DATA!r}, or tasks: NAME/task.yaml with its files in NAME/data/; "
+            f"not {wrong[0][:60]!r}."
+            if wrong
+            else f"evaluating takes a file of text, named {DATA!r}, or tasks, NAME/task.yaml."
+        )
+    options = _filled(recipe.options, TASK_DEFAULTS)
+    if not isinstance(options["suite"], str):
+        raise InvalidInput("suite is the name of one: core@3, or core for its newest version.")
+    if options["suite"]:
+        suite = registry.suite(options["suite"])
+        absent = sorted({each.metric.partition("/")[0] for each in suite.metrics} - tasks)
+        if absent:
+            raise InvalidInput(f"{suite.reference} also asks for the tasks {', '.join(absent[:5])}.")
+        options["suite"] = suite.reference
+    return options
+
+
+def _filled(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(given.keys() - defaults.keys())
+    if unknown:
+        raise InvalidInput(f"evaluating has no option {unknown[0][:60]!r}; it has {', '.join(defaults)}.")
+    options = {**defaults, **given}
+    for name in RANGES.keys() & options.keys():
+        (least, most), value = RANGES[name], options[name]
+        if value is None and defaults[name] is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise InvalidInput(f"{name} is a whole number, {least:,} to {most:,}, not {str(value)[:40]!r}.")
+    if options["device"] not in DEVICES:
+        raise InvalidInput(f"device is one of {', '.join(DEVICES)}, not {str(options['device'])[:40]!r}.")
+    return options
+
+
+def _loss(recipe: Recipe, outcome: dict[str, Any]) -> _Found:
+    if not math.isfinite(outcome["loss"]):
+        raise JobFailed(f"the loss is {outcome['loss']}, which is no measurement; no score was recorded.")
+    evidence = {"recipe": asdict(recipe), "script": _script("evaluate_loss.py"), "measured": outcome}
+    return _Found(_scores(recipe, outcome, of_json(evidence)), evidence)
+
+
+def _of_tasks(recipe: Recipe, out: Path, outcome: dict[str, Any]) -> _Found:
+    """The harness's results, read as those that somebody brings; their evidence says what they were measured with."""
+    from adapter_registry.domain.results import read_results  # noqa: PLC0415  with what needs it
+    from adapter_registry.domain.results_samples import attached, read_samples  # noqa: PLC0415
+
+    ours = {"recipe": asdict(recipe), "script": _script("evaluate_tasks.py")}
+    ours["measured"] = {name: outcome[name] for name in ("tokenizer", "versions", "device")}
+    evidence = {**outcome["document"], "adapter_registry": ours}
+    results = read_results(json.dumps(evidence).encode(), name=RESULTS)
+    files = [read_samples(path.read_bytes(), name=path.name) for path in sorted(out.glob("samples_*.jsonl"))]
+    outcomes, left_out = attached(results, files)
+    producer = ", ".join(f"{name} {version}" for name, version in sorted(outcome["versions"].items()))
+    scores = tuple(
+        replace(
+            score,
+            setting=dict(sorted({**score.setting, **_measured_on(recipe, score, outcome)}.items())),
+            producer=producer,
+            source="evaluate",
+            evidence=of_json(evidence),
+        )
+        for score in results.scores
+    )
+    notes = (*results.notices, *left_out)
+    return _Found(scores, evidence, tuple(outcomes), recipe.options["suite"], notes)
+
+
+def _measured_on(recipe: Recipe, score: Score, outcome: dict[str, Any]) -> dict[str, str]:
+    """What has to agree beside what the harness says, before two values may be compared."""
+    task = score.metric.partition("/")[0]
+    files = {name: digest for name, digest in recipe.files.items() if name.startswith(f"{task}/")}
+    return {
+        "data": of_json(files),
+        "max_length": str(recipe.options["max_length"]),
+        "tokenizer": outcome["tokenizer"],
+    }
+
+
+def _script(name: str) -> Digest:
+    return of_bytes(Path(__file__).with_name(name).read_bytes())
 
 
 def _scores(recipe: Recipe, outcome: dict[str, Any], evidence: Digest) -> tuple[Score, ...]:
@@ -160,7 +303,8 @@ def _known(registry: Registry, recipe: Recipe, scores: tuple[Score, ...]) -> tup
     return tuple(each for each in before if (each.score.metric, each.score.evidence) in wanted)
 
 
-def _record(registry: Registry, recipe: Recipe, scores: tuple[Score, ...]) -> tuple[RecordedScore, ...]:
+def _record(registry: Registry, recipe: Recipe, found: _Found) -> tuple[RecordedScore, ...]:
     if recipe.inputs:
-        return registry.add_scores(recipe.inputs[0].reference, scores)
-    return registry.add_base_scores(recipe.base or "", scores)
+        reference = recipe.inputs[0].reference
+        return registry.add_scores(reference, found.scores, outcomes=found.outcomes, suite=found.suite)
+    return registry.add_base_scores(recipe.base or "", found.scores, outcomes=found.outcomes, suite=found.suite)

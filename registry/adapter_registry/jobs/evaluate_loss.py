@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.job import Progress
 from adapter_registry.jobs.kind import Report
+from adapter_registry.tensors.devices import device_of
 
 VERSIONS = ("adapter-registry", "torch", "transformers", "peft")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -41,21 +42,16 @@ def measured(base: Path, adapter: Path | None, data: Path, options: dict[str, An
 
     Raises:
         InvalidInput: no tokenizer, no tokens to predict, or a file that is not what its format says.
+        Unsupported: there is no such device.
     """
     report(Progress(0.0, "loading"))
     device = options["device"]
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput("this machine has no CUDA device; evaluate on the queue and device cpu.")
-    tokenizer = _tokenizer(base, adapter)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    model, tokenizer, identity = loaded(base, adapter, device)
     longest = min(
         options["max_length"],
         getattr(model.config, "max_position_embeddings", None) or UNBOUNDED,
         tokenizer.model_max_length or UNBOUNDED,
     )
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
-    model = model.to(device).eval()
     documents = list(_documents(data, options))
     windows = [window for text in documents for window in _windows(tokenizer(text)["input_ids"], longest)]
     if not windows:
@@ -65,10 +61,25 @@ def measured(base: Path, adapter: Path | None, data: Path, options: dict[str, An
         **_summary(sums),
         "documents": len(documents),
         "max_length": longest,
-        "tokenizer": _identity(tokenizer),
+        "tokenizer": identity,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }
+
+
+def loaded(base: Path, adapter: Path | None, device: str) -> tuple[Any, Any, str]:
+    """(model in float32 on the device, tokenizer, what tells tokenizers apart) of a base with an adapter on it.
+
+    Raises:
+        InvalidInput: no tokenizer.
+        Unsupported: there is no such device.
+    """
+    device_of(device)
+    tokenizer = _tokenizer(base, adapter)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter)
+    return model.to(device).eval(), tokenizer, _identity(tokenizer)
 
 
 def _tokenizer(base: Path, adapter: Path | None) -> Any:

@@ -20,6 +20,7 @@ DEFAULTS: Mapping[str, Any] = {
     "tolerance": None,
     "dtype": "float32",
     "leave_out": False,
+    "device": "cpu",
 }
 METHOD = "truncated-svd:subspace-iteration"
 
@@ -42,9 +43,12 @@ class Extract:
         """See kind.Kind.check.
 
         Raises:
-            InvalidInput: no base, no checkpoint, or neither rank nor tolerance.
+            InvalidInput: no base, no checkpoint, no such device, or neither rank nor tolerance.
         """
+        from adapter_registry.tensors.devices import check_name  # noqa: PLC0415  numpy, where it is needed
+
         options = making.read_options(recipe.options, DEFAULTS, kind="extracting")
+        check_name(options["device"])
         if recipe.base is None or not isinstance(options["checkpoint"], str):
             raise InvalidInput("extracting takes a fine-tuned checkpoint and the base that it was trained from.")
         if options["rank"] is None:
@@ -69,12 +73,15 @@ class Extract:
         from adapter_registry.tensors.adapter_out import write_adapter  # noqa: PLC0415  numpy, where it is needed
         from adapter_registry.tensors.base_weights import base_weights  # noqa: PLC0415
         from adapter_registry.tensors.compose_module import Wanted  # noqa: PLC0415
+        from adapter_registry.tensors.devices import device_of, memory_explained  # noqa: PLC0415
         from adapter_registry.tensors.extract import extract  # noqa: PLC0415
 
         options, inputs = recipe.options, scratch / INPUTS
         rank = None if options["rank"] == "auto" else options["rank"]
         wanted = Wanted(rank, options["tolerance"], dtype=making.DTYPES[options["dtype"]])
-        with base_weights(inputs / TUNED) as tuned, base_weights(inputs / making.BASE_FILES) as base:
+        device = device_of(options.get("device", "cpu"))
+        there = base_weights(inputs / TUNED), base_weights(inputs / making.BASE_FILES)
+        with memory_explained(device), there[0] as tuned, there[1] as base:
             made = extract(
                 tuned,
                 base,
@@ -83,8 +90,9 @@ class Extract:
                 seed=recipe.seed,
                 leave_out=options["leave_out"],
                 tell=making.teller(report, "extracted"),
+                device=device,
             )
-            outcome = making.outcome_of(made.fits, made.notices, "cpu")
+            outcome = making.outcome_of(made.fits, made.notices, device.name)
             facts = {**making.told(recipe, DEFAULTS), "relative error of the whole": f"{outcome['error']:.3g}"}
             text = making.readme("Extracted adapter", facts, tuple(f"- {note}" for note in made.notices))
             write_adapter(scratch / OUT, replace(made.adapter, readme=text))

@@ -50,13 +50,12 @@ class Merge:
         """See kind.Kind.check.
 
         Raises:
-            InvalidInput: no versions, or an option that there is not.
+            InvalidInput: no versions, too many, or an option that there is not.
             IncompatibleBase: the versions are locked to different bases.
+            Unsupported: a version that changes no weights.
         """
         options_of(recipe.options)
-        if not recipe.inputs:
-            raise InvalidInput("merging takes versions: NAME@VERSION=WEIGHT, one or more.")
-        wanted = resolve(registry, [(each.reference, each.weight) for each in recipe.inputs])
+        wanted = resolve(registry, recipe.inputs)
         exact = tuple(
             Ingredient(f"{version.adapter}@{version.digest}", weight)
             for version, weight in zip(wanted.versions, wanted.weights, strict=True)
@@ -74,7 +73,7 @@ class Merge:
 
     def compute(self, recipe: Recipe, scratch: Path, report: Report) -> dict[str, Any]:
         """See kind.Kind.compute."""
-        from adapter_registry.tensors.merge import merge  # noqa: PLC0415  numba, in the child alone
+        from adapter_registry.tensors.merge import merge  # noqa: PLC0415  slow, in the child alone
 
         told, options = _teller(scratch, report), options_of(recipe.options)
         return _outcome(merge(*inputs_of(recipe, scratch), options=options, progress=told))
@@ -150,7 +149,7 @@ def options_of(given: Mapping[str, Any]) -> Options:
     Raises:
         InvalidInput: one that there is not, or a value that it does not have.
     """
-    from adapter_registry.tensors.merge import Options, check_options  # noqa: PLC0415  numba, where it is needed
+    from adapter_registry.tensors.merge import Options, check_options  # noqa: PLC0415  slow, where it is needed
 
     unknown = sorted(given.keys() - DEFAULTS.keys())
     if unknown:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.client import Registry
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Recipe, check_recipe
-from adapter_registry.jobs.computing import Ears, Limits, Task, computed
+from adapter_registry.jobs.computing import Ears, Task, computed
 from adapter_registry.jobs.kind import INPUTS, OUT, Kind
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -74,6 +75,7 @@ def grant(backend: Backend, *, account: str, scope: str, verbs: tuple[str, ...])
     """Give an account roles or verbs on a scope, in place of what it had on that scope; none takes it away."""
     with backend.catalog.writing() as tx:
         known = known_account(tx, account)
+        _check_places(tx, verbs)
         wanted = (grant_of(scope, verbs),) if verbs else ()
         exact = wanted[0].scope if wanted else grant_of(scope, ("read",)).scope
         grants = (*(g for g in known.grants if g.scope != exact), *wanted)
@@ -81,6 +83,15 @@ def grant(backend: Backend, *, account: str, scope: str, verbs: tuple[str, ...])
         detail = {"scope": exact, "verbs": list(wanted[0].verbs) if wanted else []}
         tx.events.append(_entry(backend, "account.grant", account, detail))
         return known_account(tx, account)
+
+
+def _check_places(tx: Transaction, verbs: Iterable[str]) -> None:
+    """Refuse a verb on a stage that there is not: it would give nothing."""
+    places = [verb.partition(":")[2] for verb in verbs if ":" in verb]
+    ladder = tx.stages.ladder() if places else None
+    for place in places:
+        if ladder is not None:
+            ladder.check(place)
 
 
 def disable(backend: Backend, *, account: str, disabled: bool = True) -> Account:
@@ -343,3 +354,9 @@ def _matches(hashed: str, password: str) -> bool:
         return PasswordHasher().verify(hashed, password.encode(errors=_ANY_TEXT))
     except (VerificationError, InvalidHashError):
         return False
+
+
+def denied(backend: Backend, action: str, subject: str, detail: dict[str, Any]) -> None:
+    """Record that somebody was refused for want of rights."""
+    with backend.catalog.writing() as tx:
+        tx.events.append(Entry(action, subject, Outcome.REFUSED, backend.actor, backend.clock(), detail))

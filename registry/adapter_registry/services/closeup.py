@@ -16,12 +16,13 @@ from adapter_registry.domain.policy import SOUND, Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.reference import parse
-from adapter_registry.domain.stage import STAGES
 from adapter_registry.services.beside import config
 from adapter_registry.services.references import version_of
 from adapter_registry.services.subject import gathered
 
 MOST_TENSORS = 500
+LOWEST = "dev"
+"""What is asked of a version's lock and health is what the lowest stage asks, whatever it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class TensorPage:
 
 def closeup(backend: Backend, *, reference: str) -> Closeup:
     """A Version, with what its lock and its health say, its config, and where it stood."""
-    asked = Policy(STAGES[0], (Level.EXACT, Level.EQUIVALENT), SOUND)
+    asked = Policy(LOWEST, (Level.EXACT, Level.EQUIVALENT), SOUND)
     with backend.catalog.reading() as tx:
         version = version_of(tx, parse(reference, namespace=backend.namespace))
         subject = gathered(backend, tx, version, None, policy=asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from adapter_registry.domain.digest import Digest, hex_of
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.event import Entry, Outcome, broken_link
 from adapter_registry.domain.ports import Backend, BlobStore, Transaction
+from adapter_registry.domain.replay import Replica, replayed
 
 GRACE_SECONDS = 2 * 3600.0
 """How long bytes that nothing refers to are safe: longer than any push takes between upload and commit."""
@@ -33,8 +34,8 @@ class Damage:
     """One thing wrong with the store.
 
     Attributes:
-        what: `missing`, `damaged` or `log`.
-        digest: of the blob concerned; None for the log.
+        what: `missing`, `damaged`, `log` or `pointer`.
+        digest: of the blob concerned; None for the log and for pointers.
         text: what it is and what to do.
         affected: what needs it: versions, `namespace/name@v3`, and stored bases, `base NAME`.
     """
@@ -74,7 +75,7 @@ class Collected:
 
 
 def check(backend: Backend, *, read_data: bool, progress: Callable[[int], None]) -> StoreReport:
-    """Every blob row has its bytes, and the audit log is an unbroken chain.
+    """Every blob row has its bytes, the audit log is an unbroken chain, and stages point where it says.
 
     Args:
         backend: the registry.
@@ -85,6 +86,7 @@ def check(backend: Backend, *, read_data: bool, progress: Callable[[int], None])
         rows = tx.blobs.each()
         events = tx.events.all()
         users = _users(tx)
+        lines = tx.versions.adapters()
     damage = []
     for digest, size in rows:
         what = _state(backend.blobs, digest, size, read_data=read_data)
@@ -95,7 +97,23 @@ def check(backend: Backend, *, read_data: bool, progress: Callable[[int], None])
     broken = broken_link(events)
     if broken is not None:
         damage.append(Damage("log", None, f"the audit log was changed at or before event {broken}", ()))
+    else:
+        pointers = {(line.adapter, stage): number for line in lines for stage, number in line.stages.items()}
+        damage += _moved(pointers, replayed(events))
     return StoreReport(len(rows), sum(size for _, size in rows), len(events), read_data, tuple(damage))
+
+
+def _moved(pointers: Mapping[tuple[str, str], int], log: Replica) -> Iterator[Damage]:
+    """Stages that point elsewhere than the log says: somebody changed the tables behind the registry's back."""
+    for place in sorted(pointers.keys() | log.pointers.keys()):
+        adapter, stage = place
+        here, told = pointers.get(place), log.pointers.get(place)
+        if told is None or here != told.number:
+            where = f"v{here}" if here is not None else "nothing"
+            said = f"v{told.number}" if told else "nothing"
+            text = f"{stage} of {adapter} points to {where}, and the audit log says {said}"
+            text += ": somebody changed the database; compare with a backup"
+            yield Damage("pointer", None, text, (f"{adapter}@{stage}",))
 
 
 def _users(tx: Transaction) -> dict[Digest, list[str]]:

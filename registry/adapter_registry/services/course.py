@@ -5,7 +5,6 @@ from __future__ import annotations
 from adapter_registry.domain.course import Course, milestones, reigns, thresholds
 from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.stage import STAGES
 from adapter_registry.services.judgement import in_force
 from adapter_registry.services.references import no_adapter
 
@@ -35,7 +34,8 @@ def course(backend: Backend, *, adapter: str, metric: str = "") -> Course:
             raise NotFound(f"no version of {adapter} was measured by {chosen[:100]!r}; there is {known}.")
         scored = tx.scores.course(adapter, metric=chosen, newest=NEWEST) if chosen else ()
         moves = tx.stages.history(adapter)
-        limits = thresholds([in_force(tx, stage).policy for stage in STAGES], chosen)
+        places = tx.stages.ladder().of(adapter)
+        limits = thresholds([(place, in_force(tx, place).policy) for place in places], chosen)
     direction = next((each.score.direction for _, _, each in reversed(scored) if each.score.direction), None)
     whole = latest.number <= NEWEST
-    return Course(adapter, chosen, metrics, direction, milestones(scored), reigns(moves), limits, whole)
+    return Course(adapter, chosen, metrics, direction, milestones(scored), places, reigns(moves), limits, whole)

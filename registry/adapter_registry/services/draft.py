@@ -240,8 +240,8 @@ def create_branch(backend: Backend, *, adapter: str, name: str, start: Version |
         InvalidReference: a name that a branch may not have: a stage's, a version's, a digest's.
         Conflict: a tag has that name.
     """
-    check_tag(name)
     with backend.catalog.writing() as tx:
+        check_tag(name, tx.stages.ladder().names)
         if tx.branches.get(adapter, name) is not None:
             return False
         if tx.versions.tagged(adapter, name) is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.kinship import Edge, Kin, Kinship, Node, absent, node_of, tainted
+from adapter_registry.domain.kinship import Edge, Kin, Kinship, Node, absent, node_of
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse
 from adapter_registry.services.references import version_of
@@ -15,8 +15,6 @@ from adapter_registry.services.references import version_of
 MOST_STEPS = 6
 MOST_VERSIONS = 150
 """Versions in a graph at most: beyond, nobody can read it."""
-MOST_ANCESTORS = 600
-"""How many ancestors are looked at for revoked ones."""
 
 
 def kinship(backend: Backend, *, reference: str, steps: int = 2) -> Kinship:
@@ -104,28 +102,13 @@ class _Graph:
     def marked(self) -> list[Node]:
         """Every node, with what taints it."""
         nodes = [node_of(each, steps=self.steps[name]) for name, each in self.versions.items()]
-        parents, revoked = self._ancestry()
-        found = tainted([*nodes, *self.missing.values()], parents, revoked)
         there = self.versions.keys() | self.missing.keys()
         beyond = {name for name, each in self.versions.items() if not _parents_of(each) <= there} | self.cut
-        found = [replace(node, more=node.id in beyond) for node in found]
+        found = [replace(node, more=node.id in beyond) for node in (*nodes, *self.missing.values())]
         bases = {each.base: each.base_name for each in self.versions.values()}
         found += [Node(digest, Kin.BASE, name, digest=digest) for digest, name in bases.items()]
         staged = [(each, stage) for each in self.versions.values() for stage in each.stages]
         return found + [Node(f"{each.adapter}:{stage}", Kin.STAGE, stage, each.adapter) for each, stage in staged]
-
-    def _ancestry(self) -> tuple[dict[str, frozenset[str]], set[str]]:
-        """(reference -> parents, revoked ones) of all ancestors, also those beyond the graph."""
-        known = dict(self.versions)
-        level = list(known.values())
-        while level and len(known) < MOST_ANCESTORS:
-            digests = [p.digest for each in level if each.lineage for p in each.lineage.parents]
-            found = _with_digests(self.tx, digests)
-            level = [each for each in found if each.reference not in known and self._sees(each)]
-            known |= {each.reference: each for each in level}
-        self.whole = self.whole and not level
-        revoked = {name for name, each in known.items() if each.revoked_because is not None}
-        return {name: _parents_of(each) for name, each in known.items()}, revoked
 
     def edges(self) -> Iterable[Edge]:
         """Between the nodes: base to what was trained on it, parent to child, version to stage."""

@@ -17,8 +17,8 @@ from adapter_registry.services.references import version_of
 
 def tag(backend: Backend, *, reference: str, name: str) -> tuple[Version, Version | None]:
     """Point the tag `name` at a version; (that version, the one it pointed at before)."""
-    check_tag(name)
     with backend.catalog.writing() as tx:
+        check_tag(name, tx.stages.ladder().names)
         version = version_of(tx, parse(reference, namespace=backend.namespace))
         if tx.branches.get(version.adapter, name) is not None:
             raise Conflict(f"{version.adapter} has a branch {name!r}; a tag cannot have the same name.")
@@ -89,6 +89,8 @@ def remove(backend: Backend, *, reference: str) -> Version:
 def revoke(backend: Backend, *, reference: str, because: str) -> Version:
     """Withdraw one exact version for good: it keeps its record, is never served again and enters no stage.
 
+    Everything that was made of it is marked (`Version.revoked_ancestors`) and stays where it is.
+
     Raises:
         InvalidInput: no reason.
         InUse: a stage points at it; the stage has to move first.
@@ -103,9 +105,15 @@ def revoke(backend: Backend, *, reference: str, because: str) -> Version:
         version = version_of(tx, parsed)
         outcome = Outcome.REFUSED if version.stages else Outcome.DONE
         detail = {"digest": version.digest, "because": reason, "stages": list(version.stages)}
+        derived: tuple[Version, ...] = ()
         if not version.stages:
             tx.versions.revoke(version, because=reason, by=backend.actor, at=backend.clock())
+            derived = tx.ancestry.mark(version)
         tx.events.append(Entry("revoke", version.reference, outcome, backend.actor, backend.clock(), detail))
+        for each in derived:
+            told = {"ancestor": version.reference, "because": reason, "stages": list(each.stages)}
+            entry = Entry("ancestor.revoke", each.reference, Outcome.DONE, backend.actor, backend.clock(), told)
+            tx.events.append(entry)
     if version.stages:
         raise InUse(
             f"{version.reference} is what {' and '.join(version.stages)} serves; nothing was revoked. Promote or roll "

@@ -21,7 +21,6 @@ from adapter_registry.domain.overview import (
 )
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.score import RecordedScore
-from adapter_registry.domain.stage import STAGES
 from adapter_registry.services.judgement import frozen
 from adapter_registry.services.references import no_adapter
 
@@ -44,17 +43,20 @@ def overview(backend: Backend, *, adapter: str) -> Overview:
     """
     with backend.catalog.reading() as tx:
         latest = _latest(tx, adapter)
-        shown = tx.versions.staged(adapter, STAGES[-1]) or latest
-        standings = tuple(_standing(backend, tx, adapter, stage) for stage in STAGES)
+        ladder = tx.stages.ladder()
+        top = ladder.top(adapter)
+        held = tx.versions.staged(adapter, top)
+        shown = held or latest
+        standings = tuple(_standing(backend, tx, adapter, place) for place in ladder.of(adapter))
         trend = trend_of(tx.scores.leading({adapter: latest.number}).get(adapter, ()))
-    return Overview(adapter, latest, shown, _card(backend, shown), standings, trend)
+    return Overview(adapter, latest, shown, _card(backend, shown), standings, trend, top if held else None)
 
 
 def stages(backend: Backend, *, adapter: str) -> tuple[Standing, ...]:
     """Where the stages of an adapter stand, lowest first."""
     with backend.catalog.reading() as tx:
         _latest(tx, adapter)
-        return tuple(_standing(backend, tx, adapter, stage) for stage in STAGES)
+        return tuple(_standing(backend, tx, adapter, place) for place in tx.stages.ladder().of(adapter))
 
 
 def versions(backend: Backend, *, adapter: str, before: int | None = None, limit: int = 50) -> VersionTable:
@@ -77,7 +79,9 @@ def versions(backend: Backend, *, adapter: str, before: int | None = None, limit
         found = tx.versions.all_of(adapter, before=before, limit=most + 1)
         trend = trend_of(tx.scores.leading({adapter: latest.number}).get(adapter, ()))
         metric = trend.metric if trend else ""
-        incumbent = next((held for stage in reversed(STAGES) if (held := tx.versions.staged(adapter, stage))), None)
+        ladder = tx.stages.ladder()
+        downwards = (ladder.top(adapter), *reversed(ladder.of(adapter)))
+        incumbent = next((held for place in downwards if (held := tx.versions.staged(adapter, place))), None)
         asked = [version.digest for version in (*found, *([incumbent] if incumbent else []))]
         scores = tx.scores.last(asked, metric=metric) if metric else {}
         verdicts = {base: _verdict(tx, base) for base in {version.base for version in found}}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 
-from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.pointer import Pointer, SignedPointer, expiring, public_key, signed
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.stage import check_stage
 from adapter_registry.services.access import server_secret
-from adapter_registry.services.references import no_adapter
+from adapter_registry.services.references import no_adapter, nothing_there
 
 LONGEST_WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.25
@@ -31,7 +29,8 @@ def pointer(
     Raises:
         NotFound: the stage points to nothing.
     """
-    check_stage(stage)
+    with backend.catalog.reading() as tx:
+        tx.stages.ladder().check(stage, adapter)
     deadline = time.monotonic() + min(wait_seconds, LONGEST_WAIT_SECONDS)
     while not moved(backend, adapter=adapter, stage=stage, after=after) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
@@ -59,7 +58,7 @@ def _pointer(backend: Backend, adapter: str, stage: str) -> Pointer:
         if current is None or version is None:
             if tx.versions.spelled(adapter) != adapter:
                 raise no_adapter(tx, adapter)
-            raise NotFound(f"{stage} of {adapter} points to nothing yet; `adapters promote` moves it.")
+            raise nothing_there(adapter, stage)
     now = backend.clock()
     return Pointer(
         adapter,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.finding import Outcome as Said
+from adapter_registry.domain.override import Override
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Kind, Promotion, Result
 from adapter_registry.domain.request import Request, State, Step, after
@@ -34,9 +36,8 @@ def advance(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
     if judged.already:
         ended = close(backend, tx, request, Step.SUPERSEDE, f"{judged.stage} points to v{request.number} already.")
         return replace(judged, request=ended)
-    if overdue(request, backend.clock()):
-        ended = close(backend, tx, request, Step.EXPIRE, f"it was open for {REQUEST_DAYS} days.")
-        return replace(judged, request=ended)
+    if why := overdue(request, backend.clock()):
+        return replace(judged, request=close(backend, tx, request, Step.EXPIRE, why))
     if request.state is State.WAITING and request.blockers == _blockers(judged) and not decision.promotes:
         return judged
     request = _step(backend, tx, request, Step.EVALUATE)
@@ -62,10 +63,12 @@ def failed(backend: Backend, tx: Transaction, request: Request, why: str) -> Req
     return close(backend, tx, _step(backend, tx, request, Step.EVALUATE), Step.FAIL, why)
 
 
-def overdue(request: Request, now: str) -> bool:
-    """Whether a request was open for too long."""
+def overdue(request: Request, now: str) -> str:
+    """Why a request was open for too long; empty when it was not."""
+    if request.override and now > request.override.expires_at:
+        return f"its override was good until {request.override.expires_at[:16].replace('T', ' ')} UTC."
     age = datetime.fromisoformat(now) - datetime.fromisoformat(request.opened_at)
-    return age > timedelta(days=REQUEST_DAYS)
+    return f"it was open for {REQUEST_DAYS} days." if age > timedelta(days=REQUEST_DAYS) else ""
 
 
 def moved(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
@@ -86,13 +89,40 @@ def moved(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
         policy_revision=judged.in_force.revision,
         decision=judged.decision.digest,
         at=backend.clock(),
+        override=_used(judged),
     )
     tx.stages.move(promotion)
     if not request.machine:
         tx.requests.lift_hold(promotion.adapter, promotion.stage)
     judged = replace(judged, promotion=promotion)
-    tx.events.append(attempt(backend, judged, Outcome.DONE))
+    event = attempt(backend, judged, Outcome.DONE)
+    tx.events.append(replace(event, detail={**event.detail, "lifts_hold": not request.machine}))
+    if promotion.override:
+        tx.events.append(_overridden(backend, judged, promotion.override))
     return judged
+
+
+def _used(judged: Judged) -> Override | None:
+    """The override that a promotion rests on, with the rules that it did pass over; None when it needed none."""
+    passed = tuple(each.rule for each in judged.decision.findings if each.outcome is Said.OVERRIDDEN)
+    override = judged.request.override
+    return replace(override, rules=tuple(dict.fromkeys(passed))) if override and passed else None
+
+
+def _overridden(backend: Backend, judged: Judged, override: Override) -> Entry:
+    """The event that rules were passed over, beside that of the promotion: of high severity."""
+    detail = {
+        "severity": "high",
+        "stage": judged.stage,
+        "digest": judged.version.digest,
+        "rules": list(override.rules),
+        "by": override.by,
+        "reason": override.reason,
+        "ticket": override.ticket,
+        "approved_by": [each.by for each in judged.request.approvals],
+        **({"request": judged.request.name} if judged.request.id else {}),
+    }
+    return Entry("override", judged.version.reference, Outcome.DONE, backend.actor, backend.clock(), detail)
 
 
 def attempt(backend: Backend, judged: Judged, outcome: Outcome) -> Entry:
@@ -106,10 +136,15 @@ def attempt(backend: Backend, judged: Judged, outcome: Outcome) -> Entry:
         "blockers": _blockers(judged),
         "reason": judged.request.reason,
         "policy_revision": judged.in_force.revision,
+        **_override_detail(judged.request),
         **({"request": judged.request.name} if judged.request.id else {}),
         **(move_detail(judged.promotion) if judged.promotion else {}),
     }
     return Entry("promote", judged.version.reference, outcome, backend.actor, backend.clock(), detail)
+
+
+def _override_detail(request: Request) -> dict[str, Any]:
+    return {"override": asdict(request.override)} if request.override else {}
 
 
 def move_detail(promotion: Promotion) -> dict[str, Any]:
@@ -121,6 +156,31 @@ def move_detail(promotion: Promotion) -> dict[str, Any]:
         "previous": promotion.previous,
         "by": promotion.actor,
     }
+
+
+def taken(backend: Backend, tx: Transaction, request: Request) -> Request:
+    """The request as stored, once a person has made a machine's theirs by asking for the same."""
+    before = tx.requests.get(request.id)
+    if before is None or before.requester == request.requester:
+        return request
+    told = {
+        "request": request.name,
+        "stage": request.stage,
+        "digest": request.version,
+        "taken_from": before.requester,
+        "requester": request.requester,
+        "reason": request.reason,
+    }
+    tx.events.append(Entry("request.take", request.reference, Outcome.DONE, backend.actor, backend.clock(), told))
+    return note(tx, request)
+
+
+def reworded(backend: Backend, tx: Transaction, request: Request, reason: str) -> Request:
+    """The request with another reason, by whoever asked for it."""
+    told = {"request": request.name, "stage": request.stage, "digest": request.version, "reason": reason}
+    noted = note(tx, replace(request, reason=reason))
+    tx.events.append(Entry("request.reason", request.reference, Outcome.DONE, backend.actor, backend.clock(), told))
+    return noted
 
 
 def note(tx: Transaction, request: Request) -> Request:
@@ -145,9 +205,14 @@ def _told(backend: Backend, tx: Transaction, request: Request, before: State | N
         "before": before and str(before),
         "state": str(request.state),
         "requester": request.requester,
+        "machine": request.machine,
         "hotfix": request.hotfix,
+        "auto": request.auto,
+        "opened_at": request.opened_at,
         "blockers": list(request.blockers),
         "reason": request.ended or request.reason,
+        "ended": request.ended,
+        **_override_detail(request),
     }
     refused = request.state in (State.REFUSED, State.DECLINED, State.EXPIRED, State.FAILED)
     outcome = Outcome.REFUSED if refused else Outcome.DONE

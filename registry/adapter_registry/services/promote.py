@@ -5,48 +5,83 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from adapter_registry.domain.access import EVERYTHING
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.errors import Conflict, InvalidInput, NotFound, PromotionRefused, Revoked
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.gate import judge
+from adapter_registry.domain.override import Asked, Override, check_asked, check_needed, named
 from adapter_registry.domain.passage import Hold
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_lint import Advice
+from adapter_registry.domain.policy_lint import Advice, misplaced, unfed
 from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.process import Overriding
 from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
-from adapter_registry.domain.reference import parse
-from adapter_registry.domain.request import Request
+from adapter_registry.domain.reference import Reference, parse
+from adapter_registry.domain.request import Request, State
 from adapter_registry.domain.satisfiable import unsatisfied
-from adapter_registry.domain.stage import check_stage
-from adapter_registry.services.judgement import Judged, PolicyInForce, frozen, in_force, judged
-from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened
+from adapter_registry.domain.webhook import later
+from adapter_registry.services.auto import following
+from adapter_registry.services.judgement import (
+    Judged,
+    PolicyInForce,
+    Weighed,
+    frozen,
+    in_force,
+    judged,
+    settled,
+    weighing,
+)
+from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened, reworded, taken
 from adapter_registry.services.pull import served
+from adapter_registry.services.recorded import of_version, recorded
 from adapter_registry.services.references import no_adapter, version_of
 from adapter_registry.services.subject import gathered
 
 
-def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = False) -> Judged:
-    """What `promote` would say now; nothing is written."""
-    check_stage(stage)
+def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = False, override: str = "") -> Judged:
+    """What `promote` would say now; nothing is written.
+
+    Args:
+        backend: the registry.
+        reference: which version.
+        stage: where to.
+        hotfix: by the hotfix path.
+        override: rules to pass over, one a line.
+    """
+    wish = Wish(stage, hotfix, override=Asked(tuple(override.splitlines())) if override else None)
     with backend.catalog.reading() as tx:
-        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
-        return judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix)))
+        version = _meant(tx, parse(reference, namespace=backend.namespace), stage)
+        request = _mine(tx, version, wish) or _draft(backend, tx, version, wish, trial=True)
+        if request.machine and not backend.asks.machine:
+            request = _as_person(backend, request, wish)
+        return _needed(judged(backend, tx, version, request))
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody wants of a version: the stage, by which path, and why."""
+    """What somebody wants of a version: the stage, by which path, why, and passing over which rules."""
 
     stage: str
     hotfix: bool = False
     reason: str = ""
+    override: Asked | None = None
 
 
-def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", hotfix: bool = False) -> Judged:
+def promote(
+    backend: Backend,
+    *,
+    reference: str,
+    stage: str,
+    reason: str = "",
+    hotfix: bool = False,
+    override: Asked | None = None,
+) -> Judged:
     """Move a stage to a Version if every gate of the stage passes; open a request where something can still arrive.
 
-    Version, stage, scores, policy and approvals are read and judged under the same lock under which the stage moves.
-    The attempt is recorded either way; the answer says whether it moved, and every blocker if not.
+    The gates are weighed first. Version, stage, scores, policy and approvals are then read and judged under the lock
+    under which the stage moves, and weighed again should the gates look at anything else by then. The attempt is
+    recorded either way; the answer says whether it moved, and every blocker if not.
 
     Args:
         backend: the registry.
@@ -54,46 +89,115 @@ def promote(backend: Backend, *, reference: str, stage: str, reason: str = "", h
         stage: where to.
         reason: why.
         hotfix: take the hotfix path: other stages to come from, no soak time, one more approval.
+        override: rules to pass over, by name; takes the verb `override` and what the policy says of it.
 
     Raises:
-        InvalidInput: a hotfix without a reason, or into a stage whose policy has no hotfix path.
+        InvalidInput: a hotfix without a reason, or into a stage whose policy has no hotfix path; an override that the
+            policy does not let anybody have, or of rules that do not stand in the way.
+        Forbidden: an override by somebody without the verb, or by a service account.
     """
-    check_stage(stage)
-    if hotfix and not reason.strip():
-        raise InvalidInput("a hotfix needs a reason; nothing was changed. Give one with --reason.")
-    with backend.catalog.writing() as tx:
-        version = served(version_of(tx, parse(reference, namespace=backend.namespace)))
-        tx.stages.hold(version.adapter, stage)
-        found = judged(backend, tx, version, _mine(backend, tx, version, Wish(stage, hotfix, reason)))
-        outcome = Outcome.DONE if found.decision.promotes else Outcome.REFUSED
-        if found.request.id:
-            found = advance(backend, tx, found)
-        elif found.decision.promotes and not found.already:
-            found = moved(backend, tx, found)
-        else:
-            if found.decision.outcome is Result.WAITING and not found.already:
-                found = opened(backend, tx, found)
-            tx.events.append(attempt(backend, found, outcome))
+    wish, meant = Wish(stage, hotfix, reason, override), parse(reference, namespace=backend.namespace)
+    _check_place(backend, stage, meant.adapter)
+    asked = {"rules": list(override.rules), "ticket": override.ticket} if override else {}
+    with recorded(backend, "promote", of_version(meant, stage=stage, reason=reason, **asked)):
+        found = settled(
+            lambda: weighing(backend, stage, lambda tx: version_of(tx, meant)),
+            lambda before: _promoted(backend, meant, wish, before),
+        )
+    if found.promotion:
+        following(backend, adapter=found.version.adapter)
     return found
 
 
-def _mine(backend: Backend, tx: Transaction, version: Version, wish: Wish) -> Request:
-    """The open request for this, or the draft of one."""
+def _check_place(backend: Backend, stage: str, adapter: str) -> None:
+    with backend.catalog.reading() as tx:
+        tx.stages.ladder().check(stage, adapter)
+
+
+def _meant(tx: Transaction, meant: Reference, stage: str) -> Version:
+    """The Version that a reference means, of an adapter that has the stage."""
+    tx.stages.ladder().check(stage, meant.adapter)
+    return served(version_of(tx, meant))
+
+
+def _promoted(backend: Backend, meant: Reference, wish: Wish, before: Weighed | None) -> Judged:
+    with backend.catalog.writing() as tx:
+        version = _meant(tx, meant, wish.stage)
+        tx.stages.hold(version.adapter, wish.stage)
+        there = _mine(tx, version, wish)
+        if there is None:
+            draft = _draft(backend, tx, version, wish)
+            return _asked(backend, tx, _needed(judged(backend, tx, version, draft, before=before)))
+        if there.machine and not backend.asks.machine:
+            there = taken(backend, tx, _as_person(backend, there, wish))
+        if wish.reason and wish.reason != there.reason and there.requester == backend.actor:
+            # Whoever asks again and says more is taken at the later word.
+            there = reworded(backend, tx, there, wish.reason)
+        found = advance(backend, tx, judged(backend, tx, version, there, before=before))
+        if found.promotion is None and found.request.state is not State.REFUSED:
+            tx.events.append(attempt(backend, found, Outcome.DONE if found.already else Outcome.REFUSED))
+        return found
+
+
+def _asked(backend: Backend, tx: Transaction, found: Judged) -> Judged:
+    """Carry out what was asked for the first time: move, or open a request where something can still arrive."""
+    if found.decision.promotes and not found.already:
+        return moved(backend, tx, found)
+    if found.decision.outcome is Result.WAITING and not found.already:
+        found = opened(backend, tx, found)
+    tx.events.append(attempt(backend, found, Outcome.DONE if found.decision.promotes else Outcome.REFUSED))
+    return found
+
+
+def _needed(found: Judged) -> Judged:
+    """The same; raises InvalidInput when its draft passes over what does not stand in the way."""
+    if found.request.override and not found.request.id:
+        check_needed(found.request.override.rules, found.decision.findings)
+    return found
+
+
+def _mine(tx: Transaction, version: Version, wish: Wish) -> Request | None:
+    """The open request for exactly this."""
     there = tx.requests.open_for(version.adapter, wish.stage)
-    who = backend.actor
-    if there and there.version == version.digest and there.hotfix == wish.hotfix:
-        # Whoever asks again and says more is taken at the later word.
-        return replace(there, reason=wish.reason) if wish.reason and there.requester == who else there
-    machine = backend.asks.machine
-    if wish.hotfix and not in_force(tx, wish.stage).policy.process.hotfixes:
+    if there is None or there.version != version.digest or there.hotfix != wish.hotfix:
+        return None
+    rules = named(wish.override.rules) if wish.override else ()
+    return there if rules == (there.override.rules if there.override else ()) else None
+
+
+def _as_person(backend: Backend, there: Request, wish: Wish) -> Request:
+    """The same, asked for by a person, so that no hold stops it."""
+    return replace(there, requester=backend.actor, machine=False, auto=False, reason=wish.reason)
+
+
+def _draft(backend: Backend, tx: Transaction, version: Version, wish: Wish, *, trial: bool = False) -> Request:
+    """The request that this would be; for a trial nobody has to be able to make it, or say why."""
+    process = in_force(tx, wish.stage).policy.process
+    if wish.hotfix and not process.hotfixes:
         raise InvalidInput(f"the policy of {wish.stage} declares no hotfix path; nothing was changed.")
+    if wish.hotfix and not trial and not wish.reason.strip():
+        raise InvalidInput("a hotfix needs a reason; nothing was changed. Give one with --reason.")
     return Request(
-        *(0, version.adapter, wish.stage, version.number, version.digest, who),
-        machine=machine,
+        *(0, version.adapter, wish.stage, version.number, version.digest, backend.actor),
+        machine=backend.asks.machine,
         hotfix=wish.hotfix,
         reason=wish.reason,
         opened_at=backend.clock(),
+        override=_override(backend, version, wish, process.overriding, trial=trial),
     )
+
+
+def _override(backend: Backend, version: Version, wish: Wish, by: Overriding | None, *, trial: bool) -> Override | None:
+    if wish.override is None:
+        return None
+    verb, who = f"override:{wish.stage}", backend.asks
+    if not trial and (who.machine or not who.may(verb, version.adapter)):
+        why = "is a service account" if who.machine else f"needs the verb {verb!r} on {version.adapter}"
+        raise Forbidden(f"{backend.actor} cannot override rules: it {why}. Nothing was changed.")
+    given = replace(wish.override, ticket=wish.override.ticket or "-") if trial else wish.override
+    asked = check_asked(given, wish.reason or "-" if trial else wish.reason, by, stage=wish.stage)
+    expires = later(backend.clock(), by.seconds if by else 0)
+    return Override(asked.rules, backend.actor, wish.reason.strip(), "" if trial else asked.ticket, expires)
 
 
 def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = None, reason: str = "") -> Promotion:
@@ -110,35 +214,36 @@ def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = Non
         NotFound: the stage never moved, `to` never held it, or the target was removed.
         Conflict: `to` holds it now, or nothing came before.
     """
-    check_stage(stage)
-    try:
-        with backend.catalog.writing() as tx:
-            sequence = tx.stages.hold(adapter, stage)
-            if tx.versions.spelled(adapter) != adapter:
-                raise no_adapter(tx, adapter)
-            target, version = _target(backend, tx, adapter, stage, to)
-            _check_rollback(backend, tx, version, stage, reason)
-            before = tx.stages.history(adapter, stage)[0].number
-            promotion = replace(
-                target,
-                sequence=sequence + 1,
-                previous=before,
-                kind=Kind.ROLLBACK,
-                actor=backend.actor,
-                reason=reason,
-                findings=(),
-                at=backend.clock(),
-            )
-            tx.stages.move(promotion)
-            if in_force(tx, stage).policy.process.rollbacks.hold:
-                tx.requests.set_hold(Hold(adapter, stage, backend.actor, promotion.at, reason))
-            detail = {**move_detail(promotion), "from": f"{adapter}@v{before}", "reason": reason}
-            tx.events.append(Entry("rollback", version.reference, Outcome.DONE, backend.actor, promotion.at, detail))
-    except (Conflict, InvalidInput, Revoked, PromotionRefused) as refused:
-        with backend.catalog.writing() as tx:
-            detail = {"stage": stage, "to": to, "reason": reason, "blockers": [refused.text]}
-            tx.events.append(Entry("rollback", adapter, Outcome.REFUSED, backend.actor, backend.clock(), detail))
-        raise
+    _check_place(backend, stage, adapter)
+    with recorded(backend, "rollback", lambda _: (adapter, {"stage": stage, "to": to, "reason": reason})):
+        return _gone_back(backend, adapter, stage, to, reason)
+
+
+def _gone_back(backend: Backend, adapter: str, stage: str, to: str | None, reason: str) -> Promotion:
+    with backend.catalog.writing() as tx:
+        sequence = tx.stages.hold(adapter, stage)
+        if tx.versions.spelled(adapter) != adapter:
+            raise no_adapter(tx, adapter)
+        target, version = _target(backend, tx, adapter, stage, to)
+        _check_rollback(backend, tx, version, stage, reason)
+        before = tx.stages.history(adapter, stage)[0].number
+        promotion = replace(
+            target,
+            sequence=sequence + 1,
+            previous=before,
+            kind=Kind.ROLLBACK,
+            actor=backend.actor,
+            reason=reason,
+            findings=(),
+            at=backend.clock(),
+            override=None,
+        )
+        tx.stages.move(promotion)
+        holds = in_force(tx, stage).policy.process.rollbacks.hold
+        if holds:
+            tx.requests.set_hold(Hold(adapter, stage, backend.actor, promotion.at, reason))
+        detail = {**move_detail(promotion), "from": f"{adapter}@v{before}", "reason": reason, "holds": holds}
+        tx.events.append(Entry("rollback", version.reference, Outcome.DONE, backend.actor, promotion.at, detail))
     return promotion
 
 
@@ -165,8 +270,8 @@ def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: 
         raise InvalidInput(f"going back in {stage} needs a reason; nothing moved. Give one with --reason.")
     windows = frozen(tx, version.adapter, stage, at=backend.clock())
     if windows and policy.process.freezing.respect and not policy.process.freezing.rollback_exempt:
-        raise Conflict(f"{stage} is frozen until {windows[0].ends} {windows[0].zone}, rollbacks too; nothing moved.")
-    asked = Policy(stage, policy.verdicts)
+        raise Conflict(f"{stage} is frozen {windows[0]}, rollbacks too; nothing moved.")
+    asked = Policy(stage, policy.verdicts, integrity=policy.integrity, revoked_ancestors_pass=True)
     decision = decide(judge(asked, gathered(backend, tx, version, None, policy=asked)), digest=version.digest)
     if refused := refusal(decision, reference=version.reference, stage=stage):
         raise refused
@@ -196,10 +301,10 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
         stage: only this stage.
         at: a moment; a date alone means the end of that day, in UTC.
     """
-    if stage is not None:
-        check_stage(stage)
     moment = _moment(at) if at else None
     with backend.catalog.reading() as tx:
+        if stage is not None:
+            tx.stages.ladder().check(stage)
         moves = tx.stages.history(adapter, stage)
         if not moves and tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
@@ -224,24 +329,26 @@ def _moment(text: str) -> str:
 def policy(backend: Backend, *, stage: str) -> PolicyInForce:
     """The policy a stage judges by."""
     with backend.catalog.reading() as tx:
-        return in_force(tx, check_stage(stage))
+        return in_force(tx, tx.stages.ladder().check(stage))
 
 
 def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce:
     """Give a stage a new revision of its policy; the same rules again change nothing.
 
     Raises:
-        InvalidInput: the document is for another stage, or asks for approvals that nobody could give.
+        InvalidInput: the document is for another stage, names a stage that is not below it, or asks for approvals
+            that nobody could give.
     """
-    check_stage(stage)
     if policy.stage != stage:
         raise InvalidInput(f"the document is a policy for {policy.stage!r}, not for {stage!r}; nothing was changed.")
     with backend.catalog.writing() as tx:
+        tx.stages.ladder().whole(stage)
         before = in_force(tx, stage)
-        impossible = [each for each in unsatisfied(policy, tx.accounts.all(), tx.requests.groups()) if each.impossible]
+        _require_admin(backend, before.policy, policy)
+        impossible = [each for each in _advice(tx, policy) if each.impossible]
         if impossible:
             told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)
-            raise InvalidInput(f"nobody could satisfy this policy, so nothing was changed: {told}.")
+            raise InvalidInput(f"nothing could satisfy this policy, so nothing was changed: {told}.")
         if before.policy.digest == policy.digest and before.revision:
             return before
         revision = tx.stages.set_policy(policy, by=backend.actor, at=backend.clock())
@@ -250,8 +357,26 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce
     return PolicyInForce(policy, revision)
 
 
+def _require_admin(backend: Backend, before: Policy, after: Policy) -> None:
+    """Refuse who may write policies and is no administrator wherever a stage promotes by itself, before or after.
+
+    A policy that such a stage judges by decides alone what enters it, so whoever may change that could promote.
+    """
+    if (before.process.auto or after.process.auto) and not backend.asks.may(EVERYTHING):
+        verb = "has" if before.process.auto else "would have"
+        raise Forbidden(
+            f"the policy of {after.stage} {verb} auto_promote, and only an administrator of the registry (role `admin` "
+            "on '*') switches it or changes such a policy; nothing was changed."
+        )
+
+
 def lint_policy(backend: Backend, *, stage: str, policy: Policy) -> tuple[Advice, ...]:
-    """What of a policy's approvals nobody could give, as accounts and groups are now."""
-    check_stage(stage)
+    """What of a policy's process nothing could satisfy, as stages, accounts and groups are now."""
     with backend.catalog.reading() as tx:
-        return unsatisfied(policy, tx.accounts.all(), tx.requests.groups())
+        tx.stages.ladder().whole(stage)
+        return _advice(tx, policy)
+
+
+def _advice(tx: Transaction, policy: Policy) -> tuple[Advice, ...]:
+    ladder = tx.stages.ladder()
+    return (*misplaced(policy, ladder), *unfed(policy), *unsatisfied(policy, tx.accounts.all(), tx.requests.groups()))

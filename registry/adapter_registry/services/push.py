@@ -20,6 +20,7 @@ from adapter_registry.domain.manifest import manifest
 from adapter_registry.domain.names import check_label
 from adapter_registry.domain.ports import Backend, BlobStore, Incoming, Transaction
 from adapter_registry.domain.reference import split_adapter
+from adapter_registry.domain.sketch import Sketch
 from adapter_registry.domain.versioning import Bump, next_semver
 from adapter_registry.services.base import KnownBase, find
 from adapter_registry.services.references import refuse_base_name
@@ -101,6 +102,11 @@ class Owned:
     adapter: str
     incoming: Incoming
 
+    @property
+    def sketch(self) -> Sketch | None:
+        """See ports.Incoming.sketch."""
+        return self.incoming.sketch
+
     def write(self, *pieces: bytes | memoryview) -> None:
         """See ports.Incoming.write."""
         self.incoming.write(*pieces)
@@ -113,7 +119,7 @@ class Owned:
         """See ports.Incoming.publish."""
         # They are the namespace's before they are stored: from then on no collection takes what was there already.
         self.incoming.check(digest)
-        received(self.backend, adapter=self.adapter, digests=(digest,))
+        received(self.backend, adapter=self.adapter, digests=(digest,), sketch=self.sketch)
         return self.incoming.publish(digest)
 
 
@@ -125,10 +131,10 @@ def receive(backend: Backend, *, adapter: str, file: File, source: BinaryIO) -> 
         return incoming.publish(file.digest)
 
 
-def received(backend: Backend, *, adapter: str, digests: Sequence[Digest]) -> None:
+def received(backend: Backend, *, adapter: str, digests: Sequence[Digest], sketch: Sketch | None = None) -> None:
     """Record that bytes which are in the store were received for an adapter, or are asked for again."""
     with backend.catalog.writing() as tx:
-        tx.branches.own(adapter.partition("/")[0], digests, at=backend.clock())
+        tx.branches.own(adapter.partition("/")[0], digests, at=backend.clock(), sketch=sketch)
 
 
 def commit(  # noqa: PLR0913  every fact of a push
@@ -235,6 +241,7 @@ def _made(backend: Backend, tx: Transaction, making: Making, after: Callable[[Tr
         lineage=wish.lineage,
     )
     tx.versions.add(version, manifest=document)
+    tx.ancestry.made(version)
     after(tx, version)
     detail = {"digest": digest, "base": base, "semver": version.semver, "size": version.size}
     tx.events.append(Entry("push", version.reference, Outcome.DONE, backend.actor, version.created_at, detail))

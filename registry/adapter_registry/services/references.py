@@ -86,6 +86,11 @@ def no_adapter(tx: Transaction, adapter: str) -> NotFound:
     return NotFound(f"there is no adapter {adapter}. {hint}")
 
 
+def nothing_there(adapter: str, stage: str) -> NotFound:
+    """The error for a stage that no version of an adapter is in."""
+    return NotFound(f"{stage} of {adapter} points to nothing yet; `adapters promote` moves it.")
+
+
 def base_of(tx: Transaction, text: str) -> RegisteredBase:
     """The registered Base that `name`, `name@<commit or digest prefix>` or a digest means, without its tensors.
 

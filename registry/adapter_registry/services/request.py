@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.request import Approval, Request, Step, request_id
-from adapter_registry.services.judgement import Judged, People, judged
+from adapter_registry.services.judgement import Judged, Moved, People, Weighed, judged, settled, weighing
 from adapter_registry.services.pointer import LONGEST_WAIT_SECONDS, POLL_SECONDS
 from adapter_registry.services.progress import advance, close, failed, note, overdue
+from adapter_registry.services.recorded import of_request, recorded
 
 MOST = 200
 LONGEST_COMMENT = 1000
@@ -69,23 +71,43 @@ def approve(
         Conflict: it is over, or no more what was `seen`.
         InvalidInput: the policy asks for no approvals.
     """
-    comment = comment.strip()[:LONGEST_COMMENT]
+    given = Approving(adapter, stage, request_id(request), seen, comment.strip()[:LONGEST_COMMENT])
+    with recorded(backend, "request.approve", lambda tx: of_request(tx, given.request, adapter, stage=stage)):
+        return settled(lambda: _weighing(backend, given.request), lambda before: _approved(backend, given, before))
+
+
+@dataclass(frozen=True, slots=True)
+class Approving:
+    """An approval under way; arguments as of `approve`."""
+
+    adapter: str
+    stage: str
+    request: int
+    seen: Digest | None
+    comment: str
+
+
+def _approved(backend: Backend, given: Approving, before: Weighed | None) -> Judged:
     with backend.catalog.writing() as tx:
-        found = _judged(backend, tx, adapter, stage, request)
-        asked = found.consent
-        if asked is None:
-            raise InvalidInput(f"the policy of {stage} asks for no approvals; nothing was changed.")
-        if seen is not None and seen != found.seen:
+        found = _judged(backend, tx, given.adapter, given.stage, given.request, before)
+        if not found.consents:
+            raise InvalidInput(f"the policy of {given.stage} asks for no approvals; nothing was changed.")
+        if given.seen is not None and given.seen != found.seen:
             raise Conflict(f"{found.request.name} is no longer what you saw; nothing was approved. Look at it again.")
-        unfit = People(tx, found.version, found.request, asked).named(backend.actor).unfit
-        if not unfit:
-            approval = Approval(backend.actor, backend.clock(), found.binding, comment)
-            others = tuple(each for each in found.request.approvals if each.by != backend.actor)
-            noted = note(tx, replace(found.request, approvals=(*others, approval)))
-            _recorded(backend, tx, noted, "request.approve", Outcome.DONE, {"comment": comment, "seen": found.seen})
-            return advance(backend, tx, judged(backend, tx, found.version, noted))
-        _recorded(backend, tx, found.request, "request.approve", Outcome.REFUSED, {"because": unfit})
-    raise Forbidden(f"{backend.actor} cannot approve {found.request.name}, {unfit}; nothing was approved.")
+        if unfit := _unfit(backend, tx, found):
+            raise Forbidden(f"{backend.actor} cannot approve {found.request.name}, {unfit}; nothing was approved.")
+        approval = Approval(backend.actor, backend.clock(), found.binding, given.comment)
+        others = tuple(each for each in found.request.approvals if each.by != backend.actor)
+        noted = note(tx, replace(found.request, approvals=(*others, approval)))
+        detail = {"comment": given.comment, "seen": found.seen, "at": approval.at, "binding": asdict(found.binding)}
+        _recorded(backend, tx, noted, "request.approve", detail)
+        return advance(backend, tx, judged(backend, tx, found.version, noted, before=before))
+
+
+def _unfit(backend: Backend, tx: Transaction, found: Judged) -> str:
+    """Why nothing that whoever asks says of a request counts; empty where it does, or nobody is asked."""
+    asked = [People(tx, found.version, found.request, each).named(backend.actor) for each in found.consents]
+    return asked[0].unfit if asked and all(each.unfit for each in asked) else ""
 
 
 def decline(backend: Backend, *, adapter: str, stage: str, request: str, reason: str) -> Request:
@@ -98,24 +120,33 @@ def decline(backend: Backend, *, adapter: str, stage: str, request: str, reason:
     """
     if not reason.strip():
         raise InvalidInput("declining needs a reason that the requester can act on: --reason TEXT.")
+    with recorded(backend, "request.decline", lambda tx: of_request(tx, request_id(request), adapter, stage=stage)):
+        return settled(
+            lambda: _weighing(backend, request_id(request)),
+            lambda before: _declined(backend, Approving(adapter, stage, request_id(request), None, reason), before),
+        )
+
+
+def _declined(backend: Backend, given: Approving, before: Weighed | None) -> Request:
     with backend.catalog.writing() as tx:
-        found = _judged(backend, tx, adapter, stage, request)
-        asked = found.consent
-        unfit = People(tx, found.version, found.request, asked).named(backend.actor).unfit if asked else ""
-        if not unfit:
-            _recorded(backend, tx, found.request, "request.decline", Outcome.DONE, {"reason": reason.strip()})
-            if asked is not None and not asked.decline_blocks:
-                return found.request
-            why = f"{backend.actor}: {reason.strip()}"[:LONGEST_COMMENT]
-            return close(backend, tx, found.request, Step.DECLINE, why)
-        _recorded(backend, tx, found.request, "request.decline", Outcome.REFUSED, {"because": unfit})
-    raise Forbidden(f"{backend.actor} cannot decline {found.request.name}, {unfit}; it stays open.")
+        found = _judged(backend, tx, given.adapter, given.stage, given.request, before)
+        if unfit := _unfit(backend, tx, found):
+            raise Forbidden(f"{backend.actor} cannot decline {found.request.name}, {unfit}; it stays open.")
+        reason = given.comment.strip()
+        _recorded(backend, tx, found.request, "request.decline", {"reason": reason})
+        if found.consents and not all(each.decline_blocks for each in found.consents):
+            return found.request
+        return close(backend, tx, found.request, Step.DECLINE, f"{backend.actor}: {reason}"[:LONGEST_COMMENT])
 
 
 def cancel(backend: Backend, *, adapter: str, stage: str, request: str) -> Request:
     """Take a request back: whoever may promote there may; raises Conflict when it is over."""
-    with backend.catalog.writing() as tx:
-        found = _open(tx, adapter, stage, request)
+    number = request_id(request)
+    with (
+        recorded(backend, "request.cancel", lambda tx: of_request(tx, number, adapter, stage=stage)),
+        backend.catalog.writing() as tx,
+    ):
+        found = _open(tx, adapter, stage, number)
         return close(backend, tx, found, Step.CANCEL, f"taken back by {backend.actor}.")
 
 
@@ -128,16 +159,24 @@ def sweep(backend: Backend) -> tuple[Request, ...]:
 
 def _moved_on(backend: Backend, request: Request) -> Request | None:
     """The request after it moved on; None when nothing changed, which takes no write."""
-    with backend.catalog.reading() as tx:
-        looked = _of(backend, tx, request)
+    before = _weighing(backend, request.id)
+    try:
+        with backend.catalog.reading() as tx:
+            looked = _of(backend, tx, request, before)
+    except Moved:
+        looked = None
     if looked is not None and not _would_change(backend, looked):
         return None
+    return settled(lambda: _weighing(backend, request.id), lambda before: _advanced(backend, request, before))
+
+
+def _advanced(backend: Backend, request: Request, before: Weighed | None) -> Request | None:
     with backend.catalog.writing() as tx:
         fresh = tx.requests.get(request.id)
         if fresh is None or not fresh.state.is_open:
             return fresh
         tx.stages.hold(request.adapter, request.stage)
-        looked = _of(backend, tx, fresh)
+        looked = _of(backend, tx, fresh, before)
         if looked is None:
             return failed(backend, tx, fresh, f"{fresh.reference} was removed or revoked.")
         return advance(backend, tx, looked).request
@@ -147,29 +186,40 @@ def _would_change(backend: Backend, looked: Judged) -> bool:
     """Whether it may end, or other rules stand in the way than before; how far soak time is changes nothing."""
     before = [line.partition(":")[0] for line in looked.request.blockers]
     now = [str(finding).partition(":")[0] for finding in looked.decision.blockers]
-    return looked.decision.promotes or looked.already or before != now or overdue(looked.request, backend.clock())
+    return looked.decision.promotes or looked.already or before != now or bool(overdue(looked.request, backend.clock()))
 
 
-def _of(backend: Backend, tx: Transaction, request: Request) -> Judged | None:
+def _weighing(backend: Backend, request: int) -> Weighed | None:
+    """What the gates say of the version of a request now; None when there is none to judge."""
+    with backend.catalog.reading() as tx:
+        found = tx.requests.get(request)
+    if found is None:
+        return None
+    return weighing(backend, found.stage, lambda tx: tx.versions.numbered(found.adapter, found.number))
+
+
+def _of(backend: Backend, tx: Transaction, request: Request, before: Weighed | None) -> Judged | None:
     version = tx.versions.numbered(request.adapter, request.number)
     if version is None or version.revoked_because is not None:
         return None
-    return judged(backend, tx, version, request)
+    return judged(backend, tx, version, request, before=before)
 
 
-def _judged(backend: Backend, tx: Transaction, adapter: str, stage: str, request: str) -> Judged:
+def _judged(
+    backend: Backend, tx: Transaction, adapter: str, stage: str, request: int, before: Weighed | None
+) -> Judged:
     found = _open(tx, adapter, stage, request)
     tx.stages.hold(adapter, stage)
-    looked = _of(backend, tx, found)
+    looked = _of(backend, tx, found, before)
     if looked is None:
         raise Conflict(f"{found.reference} was removed or revoked; {found.name} cannot go on. Cancel it.")
     return looked
 
 
-def _open(tx: Transaction, adapter: str, stage: str, request: str) -> Request:
-    found = tx.requests.get(request_id(request))
+def _open(tx: Transaction, adapter: str, stage: str, request: int) -> Request:
+    found = tx.requests.get(request)
     if found is None or (found.adapter, found.stage) != (adapter, stage):
-        raise NotFound(f"there is no request {request} for {stage} of {adapter}; `adapters requests` lists them.")
+        raise NotFound(f"there is no request P-{request} for {stage} of {adapter}; `adapters requests` lists them.")
     if not found.state.is_open:
         raise Conflict(f"{found.name} is {found.state}: {found.ended or 'it is over'} Nothing was changed.")
     return found
@@ -183,8 +233,6 @@ def _found(backend: Backend, request: str) -> Request:
     return found
 
 
-def _recorded(
-    backend: Backend, tx: Transaction, request: Request, action: str, outcome: Outcome, detail: dict[str, str]
-) -> None:
+def _recorded(backend: Backend, tx: Transaction, request: Request, action: str, detail: Mapping[str, object]) -> None:
     told = {"request": request.name, "stage": request.stage, "digest": request.version, **detail}
-    tx.events.append(Entry(action, request.reference, outcome, backend.actor, backend.clock(), told))
+    tx.events.append(Entry(action, request.reference, Outcome.DONE, backend.actor, backend.clock(), told))

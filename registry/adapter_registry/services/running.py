@@ -118,6 +118,12 @@ def kept(backend: Backend, *, digest: Digest) -> BinaryIO:
     return backend.blobs.open(digest)
 
 
+def others_write(backend: Backend) -> bool:
+    """Whether the store was ever served: others than who owns it may have written what it says."""
+    with backend.catalog.reading() as tx:
+        return bool(tx.accounts.all())
+
+
 def unsent(backend: Backend, *, queues: Sequence[str]) -> tuple[Job, ...]:
     """Jobs that the engine has to be told of."""
     with backend.catalog.reading() as tx:

@@ -10,6 +10,7 @@ from adapter_registry.domain.listing import AdapterLine, AdapterPage, EventPage,
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import Kind, parse
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.selection_tree import asked_of
 from adapter_registry.services import overview
 from adapter_registry.services.references import base_of, no_adapter, version_of
 
@@ -48,6 +49,7 @@ def adapters(  # noqa: PLR0913  every way to narrow and order it
     chosen = selection.parse(where) if where else None
     most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
+        _check_stages(tx, chosen, *([stage] if stage else []))
         digest = base_of(tx, base).base.digest if base else None
         wanted = Wanted(backend.asks.scopes, stage, digest, search, order)
         found: list[AdapterLine] = []
@@ -67,6 +69,15 @@ def adapters(  # noqa: PLR0913  every way to narrow and order it
 def _place(line: AdapterLine, order: Order) -> str:
     """Where a line stands in its list."""
     return line.adapter if order is Order.NAME else str(line.arrival)
+
+
+def _check_stages(tx: Transaction, chosen: selection.Filter | None, *others: str) -> None:
+    """Refuse what is asked of a stage that there is not."""
+    named = [str(value) for value in asked_of(chosen, "stage")] if chosen is not None else []
+    if named or others:
+        ladder = tx.stages.ladder()
+        for each in (*others, *named):
+            ladder.check(each)
 
 
 def _matches(tx: Transaction, chosen: selection.Filter, line: AdapterLine) -> bool:
@@ -89,6 +100,7 @@ def versions(
     chosen = selection.parse(where) if where else None
     most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
+        _check_stages(tx, chosen)
         if tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
         found: list[Version] = []
@@ -106,6 +118,13 @@ def resolve(backend: Backend, *, reference: str) -> Version:
     """The Version a reference selects now; see `references.version_of` for its errors."""
     with backend.catalog.reading() as tx:
         return version_of(tx, parse(reference, namespace=backend.namespace))
+
+
+def derived(backend: Backend, *, reference: str) -> tuple[Version, ...]:
+    """What was made of a Version, directly or not, as far as whoever asks may see it; by adapter and number."""
+    with backend.catalog.reading() as tx:
+        found = tx.ancestry.descendants(version_of(tx, parse(reference, namespace=backend.namespace)))
+    return tuple(each for each in found if backend.asks.sees(each.adapter))[:PAGE]
 
 
 def scores(backend: Backend, *, reference: str) -> tuple[RecordedScore, ...]:

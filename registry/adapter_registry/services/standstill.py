@@ -9,9 +9,8 @@ from adapter_registry.domain.access import check_scope
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import check_namespace
-from adapter_registry.domain.passage import Hold, Window
+from adapter_registry.domain.passage import Hold, Window, week_minute
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.stage import check_stage
 
 LONGEST_REASON = 500
 
@@ -36,37 +35,53 @@ def freeze(
 
     Args:
         backend: the registry.
-        begins: local time in `zone`, `2026-12-24T00:00`.
-        ends: likewise, later.
+        begins: local time in `zone`, `2026-12-24T00:00`; or a time of every week, `fri 16:00`.
+        ends: likewise, later; of a week, any other time: it may reach into the next one.
         reason: why.
         zone: of the IANA database.
         scope: `*`, `namespace/*` or `namespace/name`.
-        stage: only this one.
+        stage: only this one and its lanes, or only this lane.
 
     Raises:
         InvalidInput: a time, zone or reason that is none.
     """
-    if stage is not None:
-        check_stage(stage)
     if not reason.strip():
         raise InvalidInput("a freeze needs a reason that those who wait can read.")
-    try:
-        ZoneInfo(zone)
-        first, last = datetime.fromisoformat(begins), datetime.fromisoformat(ends)
-    except (ValueError, ZoneInfoNotFoundError, OSError) as error:
-        raise InvalidInput(f"{error}: write times as 2026-12-24T00:00 and a zone as Europe/Berlin.") from error
-    if first.tzinfo or last.tzinfo or first >= last:
-        raise InvalidInput("a freeze begins before it ends, and both are local times without an offset.")
+    first, last = _times(begins, ends, zone)
     window = Window(
-        *(0, check_scope(scope), stage, first.isoformat(), last.isoformat(), zone),
+        *(0, check_scope(scope), stage, first, last, zone),
         reason=reason.strip()[:LONGEST_REASON],
         by=backend.actor,
     )
     with backend.catalog.writing() as tx:
+        if stage is not None:
+            tx.stages.ladder().check(stage)
         stored = tx.requests.add_freeze(window)
-        detail = {"freeze": stored.id, "stage": stage, "begins": begins, "ends": ends, "zone": zone, "reason": reason}
+        when = {"begins": stored.begins, "ends": stored.ends, "zone": zone, "reason": stored.reason}
+        detail = {"freeze": stored.id, "stage": stage, **when}
         tx.events.append(Entry("freeze.add", stored.scope, Outcome.DONE, backend.actor, backend.clock(), detail))
     return stored
+
+
+def _times(begins: str, ends: str, zone: str) -> tuple[str, str]:
+    """Both times as a Window holds them."""
+    weekly = [" ".join(text.lower().split()) for text in (begins, ends)]
+    minutes = [week_minute(text) for text in weekly]
+    try:
+        ZoneInfo(zone)
+        if None not in minutes:
+            if minutes[0] == minutes[1]:
+                raise InvalidInput("a freeze of every week ends at another time than it begins.")
+            return weekly[0], weekly[1]
+        first, last = datetime.fromisoformat(begins), datetime.fromisoformat(ends)
+    except (ValueError, ZoneInfoNotFoundError, OSError) as error:
+        raise InvalidInput(
+            f"{error}: write both times as 2026-12-24T00:00, or, for every week, as 'fri 16:00' (mon to sun), and a "
+            "zone as Europe/Berlin."
+        ) from error
+    if first.tzinfo or last.tzinfo or first >= last:
+        raise InvalidInput("a freeze begins before it ends, and both are local times without an offset.")
+    return first.isoformat(), last.isoformat()
 
 
 def thaw(backend: Backend, *, freeze: int) -> None:
@@ -81,7 +96,7 @@ def thaw(backend: Backend, *, freeze: int) -> None:
 def hold(backend: Backend, *, adapter: str, stage: str) -> Hold | None:
     """The hold that a rollback set on a stage; None when there is none."""
     with backend.catalog.reading() as tx:
-        return tx.requests.hold(adapter, check_stage(stage))
+        return tx.requests.hold(adapter, tx.stages.ladder().check(stage, adapter))
 
 
 def lift(backend: Backend, *, adapter: str, stage: str) -> Hold:
@@ -94,7 +109,7 @@ def lift(backend: Backend, *, adapter: str, stage: str) -> Hold:
     if backend.asks.machine:
         raise Forbidden("a person lifts a hold: it is there to keep machines waiting.")
     with backend.catalog.writing() as tx:
-        found = tx.requests.hold(adapter, check_stage(stage))
+        found = tx.requests.hold(adapter, tx.stages.ladder().check(stage, adapter))
         if found is None:
             raise NotFound(f"nothing holds {stage} of {adapter}.")
         tx.requests.lift_hold(adapter, stage)

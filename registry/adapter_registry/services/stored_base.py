@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
 
 from adapter_registry.checkpoints.base_config import read_config
 from adapter_registry.checkpoints.base_files import Read, choose
@@ -69,7 +71,8 @@ def store(
         InvalidInput: the files are not the Base.
         Conflict: files that were not received, a name that an adapter has, or other files stored before.
     """
-    _require_names(backend, names)
+    with backend.catalog.reading() as tx:
+        _require_names(backend, names, tx.stages.ladder().names)
     if commit is not None and not _COMMIT.fullmatch(commit):
         raise InvalidReference(f"{commit[:60]!r} is no commit: 40 hex digits.")
     with backend.catalog.reading() as tx:
@@ -156,16 +159,31 @@ def stored(backend: Backend, *, base: str) -> tuple[StoredBase, ...]:
         return tx.stored_bases.of(base_of(tx, base).base.digest)
 
 
+def bytes_of(backend: Backend, *, stored: StoredBase, path: str) -> Path | BinaryIO:
+    """The bytes of a file of a stored base: where they lie on this machine, or a stream of them.
+
+    Raises:
+        NotFound: there is no such file, or the store lost its bytes.
+    """
+    file = next((each for each in stored.files if each.path == path), None)
+    if file is None:
+        raise NotFound(f"{stored.name} has no file {path[:200]!r}.")
+    location = backend.blobs.location(file.digest)
+    if location is not None and location.local:
+        return Path(location.address)
+    return backend.blobs.open(file.digest)
+
+
 def _means(stored: StoredBase, prefix: str) -> bool:
     wanted = hex_of(prefix)
     return hex_of(stored.base).startswith(wanted) or stored.commit.startswith(wanted)
 
 
-def _require_names(backend: Backend, names: Sequence[str]) -> None:
+def _require_names(backend: Backend, names: Sequence[str], stages: Sequence[str]) -> None:
     if not names:
         raise InvalidInput("a stored base needs a name to be served under.")
     for name in names:
-        check_served(name)
+        check_served(name, stages)
         _require_verb(backend, "push", name)
 
 

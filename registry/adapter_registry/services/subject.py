@@ -15,6 +15,7 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.suite import Suite, parse
+from adapter_registry.services.servable import facts
 
 
 def gathered(
@@ -27,7 +28,7 @@ def gathered(
         tx: what is read from.
         version: what is judged.
         incumbent: who holds the stage.
-        policy: which suites are needed.
+        policy: which suites are needed, and whether stacks are asked for.
         at: a moment in the past whose scores count, as they stood then; empty for now.
     """
     moment = at or backend.clock()
@@ -46,8 +47,18 @@ def gathered(
         base_scores=_scores(tx, version.base, at),
         at=moment,
         suites=_suites(tx, policy),
+        parents=_parents(tx, version, at) if policy.evals.against_parents else (),
+        revoked_ancestors=version.revoked_ancestors,
+        files=tuple(file.path for file in version.files),
         outcomes=lambda digest: outcomes_of(backend, digest),
+        serving=facts(backend, tx, version) if policy.serving else None,
     )
+
+
+def _parents(tx: Transaction, version: Version, at: str) -> tuple[Incumbent, ...]:
+    """Each version that it was made of, once; its scores count by its digest, whatever became of it."""
+    named = {each.digest: each for each in version.lineage.parents} if version.lineage else {}
+    return tuple(Incumbent(each.reference, digest, _scores(tx, digest, at)) for digest, each in named.items())
 
 
 def _scores(tx: Transaction, subject: Digest, at: str) -> tuple[RecordedScore, ...]:

@@ -16,8 +16,9 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.domain.ports import Backend, Partial
-from adapter_registry.domain.upload import Sent, Upload
-from adapter_registry.services.push import Owned, missing, named, received
+from adapter_registry.domain.sketch import Sketch, parsed
+from adapter_registry.domain.upload import Sent, Unknown, Upload
+from adapter_registry.services.push import Owned, claims_to, missing, named, received
 
 
 def begin(backend: Backend, *, adapter: str, files: Sequence[File]) -> tuple[Upload, ...]:
@@ -34,6 +35,22 @@ def begin(backend: Backend, *, adapter: str, files: Sequence[File]) -> tuple[Upl
     wanted = set(missing(backend, adapter=adapter, files=files))
     once = {file.digest: file for file in files if file.digest in wanted}
     return tuple(_upload(backend, named(backend, adapter), file) for file in once.values())
+
+
+def unknown(backend: Backend, *, adapter: str, sketches: Sequence[Sketch]) -> tuple[Unknown, ...]:
+    """Which of these sketches stand for files whose bytes are surely missing, as far as `push.missing` would tell.
+
+    Such a file may be sent before its digest is known, under its sketch. None are in a store that takes up no upload.
+
+    Raises:
+        InvalidReference: not a sketch.
+    """
+    wanted, name = {parsed(each) for each in sketches}, named(backend, adapter)
+    with backend.catalog.reading() as tx:
+        alike = tx.branches.sketched(wanted)
+        known = {alike[digest] for digest in claims_to(backend, tx, name, alike)}
+    there = {each: so_far(backend, adapter=adapter, of=each) for each in sorted(wanted - known)}
+    return tuple(Unknown(each, size) for each, size in there.items() if size is not None)
 
 
 def finish(backend: Backend, *, adapter: str, sent: Sequence[Sent]) -> tuple[Digest, ...]:
@@ -65,14 +82,19 @@ class OwnedPartial(Owned):
         """See ports.Partial.received."""
         return self.incoming.received
 
+    @property
+    def digest(self) -> Digest:
+        """See ports.Partial.digest."""
+        return self.incoming.digest
 
-def so_far(backend: Backend, *, adapter: str, digest: Digest) -> int | None:
+
+def so_far(backend: Backend, *, adapter: str, of: Digest | Sketch) -> int | None:
     """Bytes that are there of an upload that was cut off; None where an upload starts over."""
-    return backend.blobs.received(_session(backend, named(backend, adapter), digest))
+    return backend.blobs.received(_session(backend, named(backend, adapter), of))
 
 
 @contextmanager
-def taking_up(backend: Backend, *, adapter: str, digest: Digest, name: str, offset: int) -> Iterator[Partial]:
+def taking_up(backend: Backend, *, adapter: str, of: Digest | Sketch, name: str, offset: int) -> Iterator[Partial]:
     """Go on with an upload at `offset`; `publish` stores it and gives it to the adapter's namespace.
 
     Raises:
@@ -80,7 +102,7 @@ def taking_up(backend: Backend, *, adapter: str, digest: Digest, name: str, offs
         Unsupported: the store takes up no upload.
     """
     where = named(backend, adapter)
-    with backend.blobs.partial(_session(backend, where, digest), name=name) as partial:
+    with backend.blobs.partial(_session(backend, where, of), name=name) as partial:
         if partial.received != offset:
             raise Conflict(f"{name}: {partial.received:,} bytes are there, not {offset:,}; go on from there.")
         yield OwnedPartial(backend, where, partial)
@@ -91,7 +113,7 @@ def _upload(backend: Backend, adapter: str, file: File) -> Upload:
     direct = backend.blobs.destination(file.digest, file.size, proof=_proof(backend, adapter, ticket))
     if direct is not None:
         return Upload(file.digest, file.size, direct, ticket)
-    return Upload(file.digest, file.size, received=so_far(backend, adapter=adapter, digest=file.digest))
+    return Upload(file.digest, file.size, received=so_far(backend, adapter=adapter, of=file.digest))
 
 
 def _proof(backend: Backend, adapter: str, ticket: str) -> str:
@@ -99,8 +121,9 @@ def _proof(backend: Backend, adapter: str, ticket: str) -> str:
     return _named_by("ticket", ticket, backend.actor, adapter.partition("/")[0])
 
 
-def _session(backend: Backend, adapter: str, digest: Digest) -> str:
-    return _named_by("session", digest, backend.actor, adapter.partition("/")[0])
+def _session(backend: Backend, adapter: str, of: Digest | Sketch) -> str:
+    """Another one for another account or namespace; a Digest begins with `sha256:`, so it is never a Sketch."""
+    return _named_by("session", of, backend.actor, adapter.partition("/")[0])
 
 
 def _named_by(*parts: str) -> str:

@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,7 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
 )
 from adapter_registry.domain.ports import Location
+from adapter_registry.domain.sketch import Sketch, sketch_of
 from adapter_registry.storage.blobs_whole import BehindServer
 
 BLOCK = 1 << 20
@@ -182,6 +184,17 @@ class IncomingFile:
                 self._hasher.update(block)
                 self.received += len(block)
         self._begun = self.received
+
+    @property
+    def digest(self) -> Digest:
+        """See Partial.digest."""
+        return Digest(f"sha256:{self._hasher.hexdigest()}")
+
+    @property
+    def sketch(self) -> Sketch:
+        """See Incoming.sketch."""
+        with _explained(self._name):
+            return sketch_of(self.received, partial(os.pread, self._stream.fileno()))
 
     def write(self, *pieces: bytes | memoryview) -> None:
         """See Incoming.write."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from adapter_registry.domain.event import Entry
 from adapter_registry.storage.catalog_accounts import AccountTable
+from adapter_registry.storage.catalog_ancestry import AncestryTable
 from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_identities import IdentityTable
@@ -41,6 +42,7 @@ class SqlTransaction:
     identities: IdentityTable
     jobs: JobTable
     requests: RequestTable
+    ancestry: AncestryTable
 
 
 class SqlCatalog:
@@ -81,4 +83,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         identities=IdentityTable(connection),
         jobs=JobTable(connection),
         requests=RequestTable(connection),
+        ancestry=AncestryTable(connection),
     )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.draft import Branch, Draft
+from adapter_registry.domain.sketch import Sketch
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import adapters, branches, owned_blobs, staged_xorbs, version_files, versions
 from adapter_registry.storage.tables_people import namespaces
@@ -72,10 +73,16 @@ class BranchTable:
         gone = delete(branches).where(branches.c.adapter_id == self._adapter_id(adapter), branches.c.name == name)
         return self._connection.execute(gone).rowcount > 0
 
-    def own(self, namespace: str, digests: Iterable[Digest], *, at: str) -> None:
+    def own(self, namespace: str, digests: Iterable[Digest], *, at: str, sketch: Sketch | None = None) -> None:
         """See ports.BranchRows.own."""
+        known = {"sketch": sketch} if sketch else {}
         for digest in sorted(set(digests)):
-            upsert(self._connection, owned_blobs, {"namespace": namespace, "digest": digest, "at": at})
+            upsert(self._connection, owned_blobs, {"namespace": namespace, "digest": digest, "at": at, **known})
+
+    def sketched(self, sketches: Iterable[Sketch]) -> dict[Digest, Sketch]:
+        """See ports.BranchRows.sketched."""
+        query = select(owned_blobs.c.digest, owned_blobs.c.sketch).where(owned_blobs.c.sketch.in_(list(sketches)))
+        return {row.digest: row.sketch for row in self._connection.execute(query)}
 
     def owned(self, namespace: str, digests: Iterable[Digest]) -> dict[Digest, str]:
         """See ports.BranchRows.owned."""

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, union
 
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Kind, Promotion
+from adapter_registry.domain.stage import Ladder
+from adapter_registry.domain.verification import Verified
 from adapter_registry.storage.rows import from_text, to_text, upsert
-from adapter_registry.storage.tables import adapters, policies, promotions, stages, versions
+from adapter_registry.storage.tables import (
+    adapters,
+    branches,
+    ladders,
+    policies,
+    promotions,
+    stages,
+    tags,
+    verifications,
+    versions,
+)
 
 # Asked by everybody who waits for a stage to move.
 _CURRENT = (
@@ -20,6 +32,7 @@ _CURRENT = (
     .order_by(promotions.c.sequence.desc())
     .limit(1)
 )
+_LADDER = select(ladders.c.document).order_by(ladders.c.revision.desc()).limit(1)
 
 
 class StageTable:
@@ -67,7 +80,8 @@ class StageTable:
 
     def newest(self, stage: str, *, limit: int) -> tuple[Promotion, ...]:
         """See ports.StageRows.newest."""
-        query = select(promotions.c.document).where(promotions.c.stage == stage).order_by(promotions.c.id.desc())
+        here = or_(promotions.c.stage == stage, promotions.c.stage.startswith(f"{stage}.", autoescape=True))
+        query = select(promotions.c.document).where(here).order_by(promotions.c.id.desc())
         found: list[Promotion] = []
         for text in self._connection.execute(query).scalars():
             promotion = from_text(text, Promotion)
@@ -75,6 +89,64 @@ class StageTable:
             if len(found) == limit:
                 break
         return tuple(found)
+
+    def ladder(self) -> Ladder:
+        """See ports.StageRows.ladder."""
+        text = self._connection.execute(_LADDER).scalar()
+        return from_text(text, Ladder) if text else Ladder()
+
+    def set_ladder(self, ladder: Ladder, *, by: str, at: str) -> None:
+        """See ports.StageRows.set_ladder."""
+        newest = self._connection.execute(select(func.max(ladders.c.revision))).scalar() or 0
+        row = {"revision": newest + 1, "document": to_text(ladder), "set_by": by, "set_at": at}
+        self._connection.execute(insert(ladders), [row])
+
+    def standing(self, place: str) -> dict[str, int]:
+        """See ports.StageRows.standing."""
+        query = (
+            select(adapters.c.name, versions.c.number)
+            .select_from(stages)
+            .join(adapters, adapters.c.id == stages.c.adapter_id)
+            .join(versions, versions.c.id == stages.c.version_id)
+            .where(stages.c.stage == place)
+            .order_by(adapters.c.name)
+        )
+        return {name: number for name, number in self._connection.execute(query)}
+
+    def verified(self, place: str, adapter: str | None = None) -> tuple[Verified, ...]:
+        """See ports.StageRows.verified."""
+        same = and_(*(verifications.c[key] == stages.c[key] for key in ("adapter_id", "stage", "sequence")))
+        move = and_(*(promotions.c[key] == stages.c[key] for key in ("adapter_id", "stage", "sequence")))
+        good = func.coalesce(verifications.c.at, promotions.c.at)
+        query = (
+            select(adapters.c.name, stages.c.sequence, versions.c.number, good.label("at"))
+            .select_from(stages)
+            .join(adapters, adapters.c.id == stages.c.adapter_id)
+            .join(versions, versions.c.id == stages.c.version_id)
+            .join(promotions, move)
+            .outerjoin(verifications, same)
+            .where(stages.c.stage == place, *(() if adapter is None else (adapters.c.name == adapter,)))
+            .order_by(adapters.c.name)
+        )
+        return tuple(Verified(r.name, place, r.sequence, r.number, r.at) for r in self._connection.execute(query))
+
+    def verify(self, known: Verified) -> None:
+        """See ports.StageRows.verify."""
+        adapter_id, _ = self._ids(known.adapter, known.number)
+        row = {"adapter_id": adapter_id, "stage": known.place, "sequence": known.sequence, "at": known.at}
+        upsert(self._connection, verifications, row)
+
+    def named(self, place: str) -> tuple[str, ...]:
+        """See ports.StageRows.named."""
+        found = union(
+            *(
+                select(adapters.c.name)
+                .join(table, table.c.adapter_id == adapters.c.id)
+                .where(or_(table.c.name == place, table.c.name.startswith(f"{place}.", autoescape=True)))
+                for table in (tags, branches)
+            )
+        )
+        return tuple(sorted(self._connection.execute(found).scalars()))
 
     def policy(self, stage: str) -> tuple[int, Policy] | None:
         """See ports.StageRows.policy."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
-    CompoundSelect,
     Connection,
     Select,
     Table,
@@ -18,7 +15,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
     true,
@@ -27,11 +23,10 @@ from sqlalchemy import (
     update,
 )
 
-from adapter_registry.domain.adapter import Description, File, Version
+from adapter_registry.domain.adapter import Description, Version
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine, Order, Wanted
-from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
+from adapter_registry.storage.rows import batches, from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import (
     adapters,
     blobs,
@@ -42,8 +37,8 @@ from adapter_registry.storage.tables import (
     version_parents,
     versions,
 )
+from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, version_of
 
-T = TypeVar("T")
 MOST_POINTERS = 100
 
 _COLUMNS = (
@@ -71,27 +66,6 @@ _VERSIONS: Select[Any] = (
     .order_by(versions.c.number.desc())
 )
 _SPELLED = select(adapters.c.name).where(adapters.c.folded == bindparam("wanted_folded"))
-_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-
-
-def _around_those(wanted: Callable[[Table], ColumnElement[bool]]) -> CompoundSelect[Any]:
-    """(version id, `file`, `label`, `tag` or `stage`, name, value, size) of what belongs to versions, at once."""
-
-    def attached(table: Table, kind: str, name: ColumnElement[str], value: ColumnElement[str]) -> Select[Any]:
-        size = table.c.size if kind == "file" else literal(0)
-        return select(table.c.version_id, literal(kind), name, value, size).where(wanted(table))
-
-    return union_all(
-        attached(version_files, "file", version_files.c.path, version_files.c.digest),
-        attached(labels, "label", labels.c.key, labels.c.value),
-        attached(tags, "tag", tags.c.name, literal("")),
-        attached(stages, "stage", stages.c.stage, literal("")),
-    )
-
-
-_AROUND = _around_those(lambda table: table.c.version_id.in_(_IDS))
-AROUND_ONE = _around_those(lambda table: table.c.version_id == bindparam("id"))
-
 
 # One adapter's id first: a planner that has no statistics yet might begin with every tag of that name.
 _ADAPTER = select(adapters.c.id).where(adapters.c.name == bindparam("wanted_adapter")).scalar_subquery()
@@ -189,12 +163,13 @@ class VersionTable:
 
     def with_digests(self, digests: Sequence[Digest]) -> tuple[Version, ...]:
         """See ports.VersionRows.with_digests."""
-        found = (self._versions(versions.c.digest.in_(some)) for some in _batches(list(digests)))
+        found = (self._versions(versions.c.digest.in_(some)) for some in batches(list(digests)))
         return tuple(version for some in found for version in some)
 
     def made_from(self, digests: Sequence[Digest], *, limit: int) -> tuple[Version, ...]:
         """See ports.VersionRows.made_from."""
-        children = select(version_parents.c.version_id).where(version_parents.c.digest.in_(digests))
+        of = select(versions.c.id).where(versions.c.digest.in_(digests))
+        children = select(version_parents.c.version_id).where(version_parents.c.parent_id.in_(of))
         query = _VERSIONS.where(versions.c.id.in_(children)).order_by(None).order_by(versions.c.id.desc()).limit(limit)
         return self._whole(self._connection.execute(query).all())
 
@@ -270,10 +245,6 @@ class VersionTable:
         insert_missing(self._connection, blobs, [{"digest": f.digest, "size": f.size} for f in version.files])
         files = [{"version_id": version_id, "path": f.path, "size": f.size, "digest": f.digest} for f in version.files]
         self._connection.execute(insert(version_files), files)
-        parents = {parent.digest for parent in version.lineage.parents} if version.lineage else ()
-        insert_missing(
-            self._connection, version_parents, [{"version_id": version_id, "digest": digest} for digest in parents]
-        )
         self.set_labels(version, dict(version.labels))
 
     def remove(self, version: Version, *, by: str, at: str) -> None:
@@ -342,16 +313,16 @@ class VersionTable:
     def _whole(self, rows: Sequence[Any]) -> tuple[Version, ...]:
         """Versions with what belongs to them, fetched together for all of them."""
         around: defaultdict[int, list[Any]] = defaultdict(list)
-        for some in _batches([row.id for row in rows]):
+        for some in batches([row.id for row in rows]):
             one = len(some) == 1
-            query, given = (AROUND_ONE, {"id": some[0]}) if one else (_AROUND, {"ids": some})
+            query, given = (AROUND_ONE, {"id": some[0]}) if one else (AROUND, {"ids": some})
             for found in self._connection.execute(query, given):
                 around[found[0]].append(found)
         return tuple(version_of(row, around[row.id]) for row in rows)
 
     def _pointers(self, names: list[str]) -> defaultdict[str, dict[str, int]]:
         found: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for some in _batches(names):
+        for some in batches(names):
             query = (
                 select(adapters.c.name, stages.c.stage, versions.c.number)
                 .select_from(stages)
@@ -371,39 +342,6 @@ def _within(scopes: tuple[str, ...]) -> ColumnElement[bool]:
     exact = [scope for scope in scopes if not scope.endswith("/*")]
     spaces = [adapters.c.name.startswith(scope[:-1], autoescape=True) for scope in scopes if scope.endswith("/*")]
     return or_(adapters.c.name.in_(exact), *spaces)
-
-
-def _batches(ids: list[T]) -> Iterable[list[T]]:
-    return (ids[i : i + 500] for i in range(0, len(ids), 500))
-
-
-def version_of(row: Any, around: Iterable[Any]) -> Version:
-    """The Version of a row of versions and of the rows that AROUND_ONE gives for it."""
-    files: list[File] = []
-    marks: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for _, kind, name, value, size in around:
-        if kind == "file":
-            files.append(File(name, size, value))
-        else:
-            marks[kind][name] = value
-    return Version(
-        adapter=row.adapter,
-        number=row.number,
-        semver=row.semver,
-        digest=row.digest,
-        base=row.base,
-        base_name=row.base_name,
-        files=tuple(sorted(files, key=attrgetter("path"))),
-        description=from_text(row.description, Description),
-        message=row.message,
-        created_by=row.created_by,
-        created_at=row.created_at,
-        labels=marks["label"],
-        tags=tuple(sorted(marks["tag"])),
-        stages=tuple(sorted(marks["stage"])),
-        revoked_because=row.revoked_because,
-        lineage=from_text(row.lineage, Lineage) if row.lineage else None,
-    )
 
 
 def _line(row: Any, pointers: dict[str, int]) -> AdapterLine:

@@ -20,8 +20,9 @@ from sqlalchemy.sql import Executable
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import Version
 from adapter_registry.storage.catalog_accounts import PRINCIPAL, first_use_of_minute, principal_of
-from adapter_registry.storage.catalog_versions import AROUND_ONE, NAMED, version_of
+from adapter_registry.storage.catalog_versions import NAMED
 from adapter_registry.storage.database import unreachable
+from adapter_registry.storage.version_rows import AROUND_ONE, version_of
 
 CONNECTIONS = 4
 """Of one process: more questions at once wait for each other no longer than for the processor."""

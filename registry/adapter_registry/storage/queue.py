@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from dbos import DBOS, DBOSClient, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy import make_url
 
 from adapter_registry.domain.job import PRIORITIES, QUEUES
-from adapter_registry.domain.ports_jobs import Steps, Work
+from adapter_registry.domain.ports_jobs import PartWork, Steps, Work
 from adapter_registry.storage.presence import Presence
 
 APPLICATION = "adapter-registry"
-SHAPE = "1"
+SHAPE = "2"
 """The order of steps of the workflows below. DBOS goes on only with what began in the same: raise it with them."""
 SCHEMA = "adapter_jobs"
 LISTED = 1_000
@@ -73,7 +73,7 @@ class DbosQueue:
         self.worker = f"w{secrets.token_hex(6)}"
         self._client: DBOSClient | None = None
 
-    def start(self, job: Work, part: Work) -> None:
+    def start(self, job: Work, part: PartWork) -> None:
         """See ports_jobs.Queue.start."""
         logging.getLogger("dbos").setLevel(logging.ERROR)
         self._presence.show(self.worker)
@@ -87,7 +87,7 @@ class DbosQueue:
             "log_level": "ERROR",
         }
         DBOS(config=config)
-        self._part = DBOS.workflow(name="part")(_of(part, self))
+        self._part = DBOS.workflow(name="part")(_part_of(part, self))
         DBOS.workflow(name="job")(_of(job, self))
         DBOS.listen_queues([name for queue in self._engine.queues for name in (queue, _parts(queue))])
         DBOS.launch()
@@ -142,12 +142,12 @@ class DbosQueue:
         """See ports_jobs.Queue.lost."""
         return self._presence.lost()
 
-    def share_out(self, runs: Sequence[str], queue: str) -> list[Any]:
-        """What came of these runs, each a workflow of its own on the queue of parts."""
+    def share_out(self, parts: Mapping[str, str], queue: str) -> list[Any]:
+        """What came of these parts, each a workflow of its own on the queue of parts."""
         handles = []
-        for run in runs:
+        for run, name in parts.items():
             with SetWorkflowID(run), SetEnqueueOptions(app_version=SHAPE):
-                handles.append(DBOS.enqueue_workflow(_parts(queue), self._part, run, queue))
+                handles.append(DBOS.enqueue_workflow(_parts(queue), self._part, run, name, queue))
         return [handle.get_result() for handle in handles]
 
     @property
@@ -167,15 +167,23 @@ class DbosSteps:
         """See ports_jobs.Steps.once."""
         return DBOS.run_step({"name": name}, do)
 
-    def all_of(self, runs: Sequence[str]) -> list[Any]:
+    def all_of(self, parts: Mapping[str, str]) -> list[Any]:
         """See ports_jobs.Steps.all_of."""
-        return self.engine.share_out(runs, self.queue)
+        return self.engine.share_out(parts, self.queue)
 
 
 def _of(work: Work, engine: DbosQueue) -> Callable[[str, str], Any]:
     def workflow(run: str, queue: str) -> Any:
         steps: Steps = DbosSteps(engine, queue)
         return work(run, steps)
+
+    return workflow
+
+
+def _part_of(work: PartWork, engine: DbosQueue) -> Callable[[str, str, str], Any]:
+    def workflow(run: str, name: str, queue: str) -> Any:
+        steps: Steps = DbosSteps(engine, queue)
+        return work(run, name, steps)
 
     return workflow
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +19,11 @@ def to_text(value: object) -> str:
 def from_text(text: str, kind: type[Value]) -> Value:
     """The domain value of type `kind` in JSON that `to_text` wrote."""
     return msgspec.json.decode(text.encode(), type=kind)
+
+
+def batches(values: list[Value], size: int = 500) -> Iterator[list[Value]]:
+    """The values, as many at a time as one statement takes."""
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

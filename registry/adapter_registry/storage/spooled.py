@@ -29,6 +29,10 @@ class HashedAside:
         self._file, self._name = file, name
         self._hasher, self._size = hashlib.sha256(), 0
 
+    @property
+    def sketch(self) -> None:
+        """See Incoming.sketch."""
+
     def write(self, *pieces: bytes | memoryview) -> None:
         """See Incoming.write."""
         for piece in pieces:

@@ -93,14 +93,6 @@ Index("ix_versions_adapter_id_digest", versions.c.adapter_id, versions.c.digest)
 _THERE = versions.c.removed_at.is_(None)
 Index("ix_versions_there", versions.c.adapter_id, versions.c.id, sqlite_where=_THERE, postgresql_where=_THERE)
 
-# What a version was made from: its lineage says it too, and cannot be looked up by.
-version_parents = Table(
-    "version_parents",
-    metadata,
-    Column("version_id", ForeignKey("versions.id"), primary_key=True),
-    Column("digest", String(71), primary_key=True, index=True),
-)
-
 blobs = Table(
     "blobs",
     metadata,
@@ -149,6 +141,21 @@ labels = Table(
     Column("value", String(256), nullable=False),
 )
 
+version_parents = Table(
+    "version_parents",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("parent_id", ForeignKey("versions.id"), primary_key=True, index=True),
+)
+
+# Of each withdrawn version, all that was made of it: asked with every version, and changed once in a while.
+revoked_ancestors = Table(
+    "revoked_ancestors",
+    metadata,
+    Column("version_id", ForeignKey("versions.id"), primary_key=True),
+    Column("reference", String(210), primary_key=True),
+)
+
 tags = Table(
     "tags",
     metadata,
@@ -193,6 +200,16 @@ policies = Table(
     CheckConstraint("revision > 0", name="revision_positive"),
 )
 
+ladders = Table(
+    "ladders",
+    metadata,
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+    Column("set_by", String(200), nullable=False),
+    Column("set_at", String(32), nullable=False),
+    CheckConstraint("revision > 0", name="revision_positive"),
+)
+
 stages = Table(
     "stages",
     metadata,
@@ -200,6 +217,15 @@ stages = Table(
     Column("stage", String(96), primary_key=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
     Column("sequence", Integer, nullable=False),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("stage", String(96), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
 )
 
 promotions = Table(
@@ -241,6 +267,7 @@ owned_blobs = Table(
     Column("namespace", String(96), primary_key=True),
     Column("digest", String(71), primary_key=True),
     Column("at", String(32), nullable=False),
+    Column("sketch", String(64), index=True),
 )
 Index("ix_owned_blobs_digest", owned_blobs.c.digest)
 

@@ -10,10 +10,14 @@ from adapter_registry.domain.peft_fields import CONFIG
 from adapter_registry.tensors.loaded import Loaded
 
 OTHER_METHODS = "Convert it to a LoRA with PEFT first, or merge the adapters into the base one after another."
+MIXED = "An IA3 multiplies the base's weights and a LoRA adds to them: merge them into the base instead."
+COMPOSED = frozenset({"LORA", "IA3"})
 NO_WEIGHT_DELTA = {
     "alora": "it acts from an invocation's tokens on only: its delta is not the same for every token",
     "arrow": "it chooses among adapters token by token",
+    "bdlora": "its factors are the blocks of block-diagonal ones",
     "kasa": "it adds to a base whose smallest singular values are taken out",
+    "layer_replication": "several of its layers share one weight of the base and differ in what they add to it",
     "lora_bias": "its delta has a bias beside the factors",
     "monteclora": "its factors are drawn anew in each pass",
     "qalora": "its lora_A reads pooled groups of inputs",
@@ -42,21 +46,21 @@ def refuse(parts: Sequence[Part]) -> None:
 def _variants(parts: Sequence[Part]) -> Iterator[Problem]:
     for part in parts:
         config = part.adapter.config
-        if config.peft_type != "LORA":
+        if config.peft_type not in COMPOSED:
             yield _bad(part, "peft_type", "LORA", config.peft_type, OTHER_METHODS)
             continue
         for variant in config.variant:
             if variant in NO_WEIGHT_DELTA:
                 fix = f"Leave it out: {NO_WEIGHT_DELTA[variant]}."
                 yield _bad(part, variant, "a LoRA whose delta is scale · B · A", variant, fix)
-        if config.layer_replication:
-            fix = "Merge it instead: several of its layers share one weight of the base."
-            yield _bad(part, "layer_replication", "null", "ranges of layers", fix)
 
 
 def _disagreements(parts: Sequence[Part]) -> Iterator[Problem]:
     """Facts of a config that all of them have to share."""
     first = parts[0]
+    kinds = {part.adapter.config.peft_type for part in parts}
+    if len(kinds) > 1 and kinds <= COMPOSED:
+        yield _bad(first, "peft_type", "one method for all", ", ".join(sorted(kinds)), MIXED)
     tasks = {part.adapter.config.task_type for part in parts} - {None}
     if len(tasks) > 1:
         yield _bad(

@@ -8,14 +8,17 @@ is linear in the delta, or commutes with changes of basis, then has one implemen
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
 from adapter_registry.checkpoints.lora import Place
 from adapter_registry.domain.base import Tensor, size_of
 from adapter_registry.tensors.arrays import Float32
+
+REMEMBERED = 8
+"""Factors of experts that are stored one by one are asked for once for each expert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ class Pair:
     def shape(self) -> tuple[int, int]:
         """(rows, columns) of the delta."""
         return int(self.up.shape[0]), int(self.down.shape[1])
+
+    def rows(self, first: int, last: int) -> Pair:
+        """Some rows of the delta."""
+        return Pair(self.up[first:last], self.down, self.scale)
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,7 @@ class Layer:
 
         PEFT stacks experts slowest in `lora_A` (experts · r, in) and fastest in `lora_B` (out, r · experts).
         """
-        down, up = self.read("lora_A"), self.read("lora_B")
-        if down is None or up is None:
-            raise ValueError(f"{self.name} has one factor only; intake refuses that")
+        down, up = self.required("lora_A"), self.required("lora_B")
         if self.experts > 1:
             down = down.reshape(self.experts, -1, down.shape[-1])[expert]
             up = up.reshape(up.shape[0], -1, self.experts)[:, :, expert]
@@ -98,3 +103,20 @@ class Layer:
         if self.kind in ("transposed", "embedding", "experts-transposed"):
             return Pair(np.ascontiguousarray(down.T), np.ascontiguousarray(up.T), self.scale)
         return Pair(np.ascontiguousarray(up), np.ascontiguousarray(down), self.scale)
+
+    def required(self, part: str) -> Float32:
+        """One of its tensors that intake has seen to be there."""
+        found = self.read(part)
+        if found is None:
+            raise ValueError(f"{self.name} has no {part}; intake refuses that")
+        return found
+
+    def remembering(self) -> Layer:
+        """The layer, reading its factors once for all of its experts."""
+        return self if self.experts == 1 else replace(self, read=partial(_remembered, self.read))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _remembered(read: Callable[[str], Float32 | None], part: str) -> Float32 | None:
+    """Of the stacks that are worked on now: the factors of all layers would not fit in bounded memory."""
+    return read(part)

@@ -19,10 +19,12 @@ from tempfile import TemporaryDirectory
 
 from adapter_registry.checkpoints.base_files import INDEX
 from adapter_registry.checkpoints.base_folder import Opened, open_checkpoint
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.checkpoints.merged_from import LINEAGE, Input, Lineage, read_lineage
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_json
 from adapter_registry.domain.errors import InvalidInput, Notice, StoreFull
+from adapter_registry.tensors import merge_kernel
 from adapter_registry.tensors.dequantized import dequantized
 from adapter_registry.tensors.devices import check_name, device_of, memory_explained
 from adapter_registry.tensors.loaded import loaded
@@ -31,8 +33,10 @@ from adapter_registry.tensors.merge_config import config_changes
 from adapter_registry.tensors.merge_device import Lanes
 from adapter_registry.tensors.merge_layout import OutFile, copied, index_name, index_of, layout
 from adapter_registry.tensors.merge_methods import check_mergeable
-from adapter_registry.tensors.merge_plan import Decode, Plan, Weighed, plan_of, plan_of_peft
+from adapter_registry.tensors.merge_plan import Decode, Plan
+from adapter_registry.tensors.merge_planner import Weighed, plan_of
 from adapter_registry.tensors.merge_survival import Survived, kept_of, survived, warnings
+from adapter_registry.tensors.merge_through_peft import plan_of_peft
 from adapter_registry.tensors.merge_write import Written, aside, publish, write_files
 from adapter_registry.tensors.through_peft import merged
 
@@ -72,6 +76,7 @@ class Options:
         workers: threads; None for one on each core.
         device: of `devices.DEVICES`: what computes sums of low-rank products; all else is the processor's.
         onto: `dequantized` for the floats that a base quantised by bitsandbytes stands for; None for what is stored.
+        limits: of the child process that PEFT merges in; None leaves those of this process.
     """
 
     dtype: str | None = None
@@ -80,6 +85,7 @@ class Options:
     workers: int | None = None
     device: str = "cpu"
     onto: str | None = None
+    limits: Limits | None = None
 
     @property
     def threads(self) -> int:
@@ -150,7 +156,7 @@ def merge(
         dry: plan and estimate only.
 
     Raises:
-        Unsupported: something cannot be merged, with every reason.
+        Unsupported: something cannot be merged, with every reason; or numba is not installed.
         Conflict: `out` exists.
         StoreFull: there is not enough space; nothing was left behind.
     """
@@ -201,7 +207,7 @@ def _plan(
     if not check_mergeable(base, ingredients, options):
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix=".peft-", dir=out.absolute().parent)))
-        merged(_folder(opened), ingredients[0].folder, scratch / "merged")
+        merged(_folder(opened), ingredients[0].folder, scratch / "merged", limits=options.limits)
         return plan_of_peft(opened, open_checkpoint(scratch / "merged"), named[0])
     adapters = [
         Weighed(stack.enter_context(loaded(each.folder, base)), each.weight, name)
@@ -267,13 +273,14 @@ class Task:
         """What an interrupted merge must have been to be taken up again."""
         heads = [(file.name, of_json(file.head.hex())) for file in self.files]
         inputs = [(each.digest or _told(each.folder), each.weight) for each in self.ingredients]
-        told = asdict(self.options) | {"workers": None}
+        told = asdict(self.options) | {"workers": None, "limits": None}
         return of_json({"base": self.base.digest, "inputs": inputs, "options": told, "heads": heads})
 
     def run(
         self, out: Path, estimate: Estimate, progress: Progress, lanes: Lanes | None
     ) -> tuple[list[Written], dict[str, Tally]]:
         """Write everything."""
+        merge_kernel.load()
         out.parent.mkdir(parents=True, exist_ok=True)
         tallies = {name: Tally() for name in self.plan.edits}
         with aside(out, self.recipe()) as place:

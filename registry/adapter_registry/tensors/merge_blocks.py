@@ -14,11 +14,10 @@ from adapter_registry.tensors import merge_device
 from adapter_registry.tensors import merge_kernel as kernel
 from adapter_registry.tensors.arrays import as_float32, as_stored
 from adapter_registry.tensors.merge_device import Lanes
-from adapter_registry.tensors.merge_edits import Edit, Factors, Part, packed
+from adapter_registry.tensors.merge_edits import Edit, Part, packed
+from adapter_registry.tensors.merge_kernel import Factors
 
 Bytes = NDArray[np.uint8]
-Block = Callable[[Bytes], Bytes]
-"""Computes a block into the beginning of a buffer of `Work.largest` bytes; what it wrote."""
 
 BLOCK = 1 << 20
 """Bytes of a block of rows: it stays in a core's cache until it is hashed and written."""
@@ -26,6 +25,20 @@ TALLIED = 128
 """About how many rows of each matrix are looked at to tell what survived; all of them where it has fewer."""
 KINDS = {"F32": kernel.F32, "BF16": kernel.BF16, "F16": kernel.F16, "F64": kernel.F64}
 ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F64": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some rows of the result: how many bytes they have, and what computes them into an array of that size."""
+
+    size: int
+    compute: Callable[[Bytes], None]
+
+    def __call__(self, buffer: Bytes) -> Bytes:
+        """Into the beginning of a buffer of `Work.largest` bytes; what was written."""
+        target = buffer[: self.size]
+        self.compute(target)
+        return target
 
 
 @dataclass(slots=True)
@@ -115,12 +128,10 @@ class Work:
             yield self._conversion(first, min(first + step, total))
 
     def _conversion(self, first: int, last: int) -> Block:
-        def compute(buffer: Bytes) -> Bytes:
-            target = buffer[: (last - first) * ITEM[self.stored]]
+        def compute(target: Bytes) -> None:
             kernel.convert(self.bytes_of(first, last, 1), KINDS[self.dtype], target, KINDS[self.stored])
-            return target
 
-        return compute
+        return Block((last - first) * ITEM[self.stored], compute)
 
     def _plain(self, offset: int, rows: int, columns: int, parts: list[Part]) -> Iterator[Block]:
         step, factors = self.step(columns), self._factors(parts, rows, columns) if parts else None
@@ -139,20 +150,19 @@ class Work:
         rows, columns = size
         every = max(1, rows // TALLIED)
 
-        def compute(buffer: Bytes) -> Bytes:
-            target = buffer[: (last - first) * columns * ITEM[self.stored]]
+        def compute(target: Bytes) -> None:
             sums = np.zeros(kernel.SUMS)
             source = self.bytes_of(offset + first, offset + last, columns)
             if self.lanes is not None:
                 sums += self.lanes.merge_rows(source, target, (self.dtype, self.stored), factors, (first, every))
             else:
                 kinds = KINDS[self.dtype], KINDS[self.stored]
-                kernel.merge_rows(source, target, kinds, columns, factors, (first, every), sums)
+                place = first, every
+                kernel.merge_rows(source, target, kinds, factors, columns=columns, place=place, sums=sums)
             looked = len(range(-(-first // every) * every, last, every))
             self.tally.add(sums, looked * columns, (last - first) * columns)
-            return target
 
-        return compute
+        return Block((last - first) * columns * ITEM[self.stored], compute)
 
 
 class _General:
@@ -185,19 +195,17 @@ class _General:
         return as_float32(stored, self._work.dtype).reshape(last - first, self._columns)
 
     def _block(self, first: int, last: int, factors: Factors | None, changes: tuple[Any, ...]) -> Block:
-        def compute(buffer: Bytes) -> Bytes:
+        def compute(target: Bytes) -> None:
             before = self.start(first, last)
             after = self._changed(before, first, last, factors, changes).astype(np.float32)
             for rows in self._edit.rows:
                 _set_rows(after, rows.ids, rows.values(), first)
             stored = np.ascontiguousarray(as_stored(after, self._work.stored))
-            target = buffer[: stored.nbytes]
             target[:] = stored.reshape(-1).view(np.uint8)
             if self._parts or self._edit.scalings:
                 self._tally(before, after, stored, first)
-            return target
 
-        return compute
+        return Block((last - first) * self._columns * ITEM[self._work.stored], compute)
 
     def _changed(
         self, before: NDArray[np.float32], first: int, last: int, factors: Factors | None, changes: tuple[Any, ...]

@@ -6,15 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adapter_registry.domain.base import size_of
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.layers import Pair
-from adapter_registry.tensors.merge_kernel import STEP, TILE
-
-Factors = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
-"""What the kernel takes: see `merge_kernel.merge_rows`."""
+from adapter_registry.tensors.merge_kernel import STEP, TILE, Factors
 
 
 @dataclass(frozen=True, slots=True)

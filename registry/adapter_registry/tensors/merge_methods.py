@@ -31,7 +31,8 @@ NOT_MERGEABLE = {
     "alora": "an activated LoRA acts on tokens after its invocation only",
     "arrow": "Arrow routes each token among adapters",
     "qalora": "QALoRA pools the inputs of a quantised layer",
-    "layer_replication": "layer_replication makes layers that share weights, which differ after merging",
+    "layer_replication": "the layers that layer_replication makes share one weight of the base, and each adds its own "
+    "change to it, so that no checkpoint of this base holds the result",
 }
 """Variants of LoRA whose change is none of the weights."""
 
@@ -65,6 +66,12 @@ def check_mergeable(base: Base, ingredients: Sequence[Ingredient], options: Opti
         listed = "; ".join(map(str, problems[:4]))
         raise Unsupported(f"this cannot be merged: {listed} Nothing was written.", problems=problems)
     return ours
+
+
+def no_change_of_weights(peft_type: str, variant: Sequence[str]) -> list[str]:
+    """Why an adapter of this method and these variants of it has nothing that could be merged; empty when it has."""
+    reasons = [NOT_A_WEIGHT[peft_type]] if peft_type in NOT_A_WEIGHT else []
+    return reasons + [NOT_MERGEABLE[each] for each in variant if each in NOT_MERGEABLE]
 
 
 def config_of(ingredient: Ingredient) -> AdapterConfig:
@@ -102,9 +109,7 @@ def _base_problems(base: Base) -> Iterator[Problem]:
 
 
 def _problems(ingredient: Ingredient, config: AdapterConfig) -> Iterator[Problem]:
-    reasons = [NOT_A_WEIGHT[config.peft_type]] if config.peft_type in NOT_A_WEIGHT else []
-    reasons += [NOT_MERGEABLE[each] for each in config.variant if each in NOT_MERGEABLE]
-    for reason in reasons:
+    for reason in no_change_of_weights(config.peft_type, config.variant):
         found = f"{config.peft_type}: {reason}"
         yield Problem("cannot-merge", _name(ingredient), "", "a change of weights", found, "Load it beside its base.")
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adapter_registry.checkpoints.confined import Limits
 from adapter_registry.domain.errors import Unsupported
 from adapter_registry.tensors.merge import Ingredient
 from adapter_registry.tensors.through_peft import asked
@@ -43,10 +44,16 @@ class Verified:
         )
 
 
-def verify(base: Path, adapters: Sequence[Ingredient], merged: Path) -> Verified:
+def verify(base: Path, adapters: Sequence[Ingredient], merged: Path, *, limits: Limits | None = None) -> Verified:
     """Compare the logits of base and adapter, loaded by PEFT, with those of the merged checkpoint; in float32.
 
     Both models are loaded one after the other, in a child process: that takes 4 bytes of memory for each weight.
+
+    Args:
+        base: folder of the base.
+        adapters: what was merged.
+        merged: folder of the result.
+        limits: of the child process, see `through_peft.asked`.
 
     Raises:
         Unsupported: several adapters or a weight, which PEFT has no exact form of, or no model that tells logits.
@@ -57,7 +64,7 @@ def verify(base: Path, adapters: Sequence[Ingredient], merged: Path) -> Verified
         )
     prompts = _prompts(base)
     theirs, ours = (
-        _logits(folder, adapter, prompts) for folder, adapter in ((base, adapters[0].folder), (merged, None))
+        _logits(folder, adapter, prompts, limits) for folder, adapter in ((base, adapters[0].folder), (merged, None))
     )
     return Verified(
         largest=float(np.abs(theirs - ours).max()),
@@ -67,11 +74,12 @@ def verify(base: Path, adapters: Sequence[Ingredient], merged: Path) -> Verified
     )
 
 
-def _logits(folder: Path, adapter: Path | None, prompts: list[list[int]]) -> NDArray[np.float32]:
+def _logits(folder: Path, adapter: Path | None, prompts: list[list[int]], limits: Limits | None) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "logits.npy"
         named = str(adapter.resolve()) if adapter else None
-        asked({"do": "logits", "base": str(folder.resolve()), "adapter": named, "prompts": prompts, "out": str(out)})
+        question = {"do": "logits", "base": str(folder.resolve()), "adapter": named}
+        asked({**question, "prompts": prompts, "out": str(out)}, limits)
         found: NDArray[np.float32] = np.load(out)
     return found
 

@@ -1,8 +1,7 @@
 """Writing a merged checkpoint: aside, file by file, hashed in the same pass, resumed if interrupted, all or nothing.
 
 Files are made in a hidden folder beside the result and moved into place together. A journal there names each finished
-file with its digest; a merge with the same recipe takes those over once it has read them again. Workers share out the
-files; where there are fewer files than workers, blocks of a file are computed by several.
+file with its digest; a merge with the same recipe takes those over once it has read them again. A crew makes the files.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ import errno
 import fcntl
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,19 +22,14 @@ from typing import Any
 import numpy as np
 
 from adapter_registry.domain.errors import Conflict, StoreFull, StoreUnavailable
-from adapter_registry.tensors.merge_blocks import Block, Bytes, Tally, Work
+from adapter_registry.tensors.merge_crew import Crew, Progress
 from adapter_registry.tensors.merge_device import Lanes
-from adapter_registry.tensors.merge_layout import OutFile, OutTensor
+from adapter_registry.tensors.merge_layout import OutFile
+from adapter_registry.tensors.merge_pieces import Pieces, Tallies
 
 JOURNAL = ".journal"
-COPIED_AT_ONCE = 4 << 20
-"""Bytes that are copied and hashed by turns, so that both find them in cache."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
-_NO_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY, errno.EPERM)
-
-Progress = Callable[[int], None]
-Tallies = dict[str, Tally]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,155 +184,19 @@ def write_files(
     lanes: Lanes | None = None,
 ) -> list[Written]:
     """Write the files that are not there yet; their digests, in the order of `files`. `lanes`: see `Work`."""
-    done = finished(place, files, tallies)
-    lock, stop = threading.Lock(), threading.Event()
-    missing = [file for file in files if file.name not in done]
+    done, lock = finished(place, files, tallies), threading.Lock()
     for file in done.values():
         progress(file.size)
 
-    def write(file: OutFile) -> None:
-        with ExitStack() as stack:
-            writer = _Writer(place / file.name, stack, helpers=helpers, progress=counted, work=work, stop=stop)
-            digest = writer.write(file)
+    def begin(file: OutFile) -> Pieces:
+        return Pieces(place / file.name, file, tallies, lanes)
+
+    def finish(file: OutFile, digest: str) -> None:
         with lock, (place / JOURNAL).open("a") as journal:
             done[file.name] = Written(file.name, file.size, digest)
             _noted(journal.fileno(), line_of(done[file.name], file, tallies))
 
-    def work(tensor: OutTensor, source: Bytes) -> Work:
-        tally = tallies[tensor.name] if tensor.edit else Tally()
-        return Work(tensor.edit, source, tensor.origin.entry.dtype, tensor.shape, tensor.dtype, tally, lanes)
-
-    def counted(count: int) -> None:
-        with lock:
-            progress(count)
-
-    at_once = max(1, min(workers, len(missing)))
-    helpers = workers // at_once if workers > at_once else 0
-    # The largest first, so that no worker is left alone with it at the end.
-    with _explained(place, place), ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(write, file) for file in sorted(missing, key=lambda file: -file.size)]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-        for future in futures:
-            _raise_cause(future)
+    with _explained(place, place):
+        crew = Crew(workers, begin=begin, finish=finish, progress=progress)
+        crew.make([file for file in files if file.name not in done])
     return [done[file.name] for file in files]
-
-
-def _raise_cause(future: Future[None]) -> None:
-    error = None if future.cancelled() else future.exception()
-    if error is not None and not isinstance(error, _Stopped):
-        raise error
-
-
-class _Stopped(Exception):
-    """Another worker failed; its error is the one to tell."""
-
-
-class _Writer:
-    """Writes one file."""
-
-    def __init__(
-        self,
-        path: Path,
-        stack: ExitStack,
-        *,
-        helpers: int,
-        progress: Progress,
-        work: Callable[[OutTensor, Bytes], Work],
-        stop: threading.Event,
-    ) -> None:
-        self._target = stack.enter_context(path.open("wb", buffering=0))
-        self._stack, self._progress, self._work_of, self._stop = stack, progress, work, stop
-        self._pool = stack.enter_context(ThreadPoolExecutor(helpers)) if helpers > 1 else None
-        self._window = 2 * helpers if helpers > 1 else 0
-        self._hash: Any = None
-        self._sources: dict[Path, tuple[Any, Bytes]] = {}
-        self._buffers: list[Bytes] = []
-
-    def write(self, file: OutFile) -> str:
-        """Write it, flushed to the disk; its sha256."""
-        self._hash = hashlib.sha256() if file.known is None else None
-        self._put(memoryview(file.head))
-        pending: deque[tuple[Future[Bytes], Bytes]] = deque()
-        for tensor in file.tensors:
-            if tensor.untouched:
-                self._drain(pending, 0)
-                self._copy(tensor)
-            else:
-                work = self._work(tensor)
-                for block in work.blocks():
-                    self._compute(block, work, pending)
-        self._drain(pending, 0)
-        os.fsync(self._target.fileno())
-        return str(self._hash.hexdigest()) if self._hash else str(file.known)
-
-    def _compute(self, block: Block, work: Work, pending: deque[tuple[Future[Bytes], Bytes]]) -> None:
-        buffer = self._buffers.pop() if self._buffers else work.buffer()
-        if buffer.size < work.largest:
-            buffer = work.buffer()
-        if self._pool is None:
-            self._put(block(buffer).data)
-            self._buffers.append(buffer)
-            return
-        pending.append((self._pool.submit(block, buffer), buffer))
-        self._drain(pending, self._window)
-
-    def _drain(self, pending: deque[tuple[Future[Bytes], Bytes]], left: int) -> None:
-        while len(pending) > left:
-            future, buffer = pending.popleft()
-            self._put(future.result().data)
-            self._buffers.append(buffer)
-
-    def _put(self, data: memoryview) -> None:
-        if self._stop.is_set():
-            raise _Stopped
-        if self._hash is not None:
-            self._hash.update(data)
-        count = len(data)
-        while data:
-            data = data[self._target.write(data) :]
-        self._progress(count)
-
-    def _copy(self, tensor: OutTensor) -> None:
-        """Copy bytes in the kernel, which may share them where the file system can; hash them from the page cache."""
-        descriptor, whole = self._source(tensor.origin.path)
-        start, end = tensor.origin.entry.start, tensor.origin.entry.end
-        while start < end:
-            if self._stop.is_set():
-                raise _Stopped
-            count = min(COPIED_AT_ONCE, end - start)
-            copied = self._copied(descriptor, start, count)
-            if copied:
-                if self._hash is not None:
-                    self._hash.update(whole[start : start + copied])
-                self._progress(copied)
-            else:
-                self._put(whole[start : start + count].data)
-            start += copied or count
-
-    def _copied(self, descriptor: int, start: int, count: int) -> int:
-        try:
-            return os.copy_file_range(descriptor, self._target.fileno(), count, offset_src=start)
-        except OSError as error:
-            if error.errno not in _NO_COPY:
-                raise
-            return 0
-
-    def _source(self, path: Path) -> tuple[int, Bytes]:
-        if path not in self._sources:
-            stream = self._stack.enter_context(path.open("rb"))
-            self._sources[path] = (
-                stream.fileno(),
-                np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8),
-            )
-        return self._sources[path]
-
-    def _work(self, tensor: OutTensor) -> Work:
-        entry = tensor.origin.entry
-        if tensor.origin.decode is not None:
-            return self._work_of(tensor, tensor.origin.decode())
-        _, whole = self._source(tensor.origin.path)
-        return self._work_of(tensor, whole[entry.start : entry.end])

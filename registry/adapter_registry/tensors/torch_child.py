@@ -1,7 +1,7 @@
 """The child process that runs PEFT: merges by it, and computes logits to compare; the parent never imports torch.
 
 Run as `python -I -B torch_child.py` with one JSON question on standard input; it answers with one JSON line. The files
-it reads are ones that intake has examined, and it has no network.
+it reads are ones that intake has examined; it limits itself and cuts its network before it imports what reads them.
 """
 
 import json
@@ -55,8 +55,15 @@ def logits(question: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Answer the question."""
     question = json.loads(sys.stdin.read())
+    sys.path[:] = question["path"]
+    from adapter_registry.checkpoints import confined  # noqa: PLC0415  after the path is set
+
+    if question["limits"] is not None:
+        confined.limit(**question["limits"])
+    network = confined.cut_network()
+    confined.end_with(question["parent"])
     answer = {"merge": merge, "logits": logits}[question["do"]](question)
-    print(json.dumps(answer))
+    print(json.dumps({**answer, "network": network}))
 
 
 if __name__ == "__main__":

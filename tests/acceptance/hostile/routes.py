@@ -38,6 +38,7 @@ class Places:
             "rev": "main",
             "path": "README.md",
             "digest": "0" * 64,
+            "sketch": "0" * 64,
             "stage": "dev",
             "number": "1",
             "name": "good",
@@ -176,6 +177,7 @@ def _taking(operation: Operation) -> Body | None:
             "recipe": {"kind": "evaluate", "into": places("{repo}"), "inputs": [{"reference": places("{repo}@v1")}]}
         },
         "request.decline": lambda _: {"reason": "x"},
+        "stages.declare": lambda places: {"declared": {"name": places("{stage}")}},
         "standstill.freeze": lambda _: {"begins": "2030-01-01", "ends": "2030-01-02", "reason": "x"},
         "access.create-token": lambda _: {"account": "victor"},
         "access.set-password": lambda _: {"password": "a long enough one"},
@@ -190,6 +192,8 @@ NATIVE = [
     ),
     Route("files", "GET", f"{ADAPTER}/versions/{{selector}}/files/adapter_config.json"),
     Route("blobs", "PUT", f"{ADAPTER}/blobs/{{digest}}", lambda _: b"bytes"),
+    Route("blobs-ahead", "HEAD", f"{ADAPTER}/uploads/{{sketch}}"),
+    Route("blobs-ahead", "PATCH", f"{ADAPTER}/uploads/{{sketch}}", lambda _: b"bytes"),
 ]
 PAGES = [
     *(Route(f"page:{page.path}", "GET", f"/ui{page.path}") for page in pages.PAGES),

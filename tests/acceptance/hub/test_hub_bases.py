@@ -124,6 +124,15 @@ class TestServed:
         with pytest.raises(EntryNotFoundError):
             hf_hub_download(REPO, "pytorch_model.bin", endpoint=base_hub.url, token=base_hub.token, cache_dir=hf_home)
 
+    @pytest.mark.parametrize("kind", ["base_hub", "large_hub"])
+    def test_the_command_line_reads_it_from_the_server(self, request, tmp_path, kind):
+        hub, folder = request.getfixturevalue(kind), checkpoint(tmp_path / "other", seed=8)
+        stored(hub, "other", copied(folder, tmp_path / "gone"))
+        shutil.rmtree(tmp_path / "gone")
+        found = hub.registry.checkpoint("other")
+        assert {str(path.relative_to(found)) for path in found.rglob("*") if path.is_file()} == SAFE
+        assert all((found / name).read_bytes() == (folder / name).read_bytes() for name in SAFE)
+
     def test_tree_paths_and_tensors_are_told(self, base_hub, tiny):
         api = base_hub.api()
         assert {n.path for n in api.list_repo_tree(REPO, recursive=True)} == {*SAFE, "onnx"}

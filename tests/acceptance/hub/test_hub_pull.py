@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from adapter_registry.domain.process import Sources
+from adapter_registry.domain.stage import Stage
 from tests.acceptance.hub.conftest import hf
 
 REPO = "team/sql-lora"
@@ -70,6 +72,21 @@ class TestDownload:
     def test_a_channel_makes_main_mean_the_stage(self, hub, tmp_path):
         folder = snapshot_download(REPO, endpoint=f"{hub.url}/~prod", token=hub.token, cache_dir=tmp_path)
         assert folder.endswith(commit_of(hub, "v1"))
+
+    def test_a_declared_stage_is_a_revision_a_channel_and_part_of_an_id(self, hub, tmp_path):
+        hub.registry.declare_stage(Stage("beta", sources=Sources(("dev",)), like="dev", lanes=("eu",)))
+        for place in ("beta", "beta.eu"):
+            hub.registry.promote(f"{REPO}@v1", place)
+            for repo, given in ((REPO, {"revision": place}), (f"{REPO}.{place}", {})):
+                assert hub.api().model_info(repo, **given).sha == commit_of(hub, "v1")
+            channel = HfApi(endpoint=f"{hub.url}/~{place}", token=hub.token)
+            assert channel.model_info(REPO).sha == commit_of(hub, "v1")
+        assert "beta" in {ref.name for ref in hub.api().list_repo_refs(REPO).tags}
+        with pytest.raises(RepositoryNotFoundError):
+            HfApi(endpoint=f"{hub.url}/~bet", token=hub.token).model_info(REPO)
+        for make in (hub.api().create_tag, hub.api().create_branch):
+            with pytest.raises(HfHubHTTPError, match="is a stage"):
+                make(REPO, **({"tag": "beta"} if make.__name__ == "create_tag" else {"branch": "beta"}))
 
     def test_the_command_line_downloads(self, hub, tmp_path):
         hf(hub, "download", REPO, "--revision", "prod", "--local-dir", tmp_path / "out", home=tmp_path)

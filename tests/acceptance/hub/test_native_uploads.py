@@ -21,8 +21,10 @@ from adapter_registry import sending
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, of_bytes
-from adapter_registry.domain.errors import Conflict, DigestMismatch, ServerUnreachable
+from adapter_registry.domain.errors import Conflict, DigestMismatch, NotFound, PushRefused, ServerUnreachable
+from adapter_registry.domain.sketch import sketch_of
 from adapter_registry.domain.upload import Sent
+from adapter_registry.folders import Hashing
 from adapter_registry.remote import Remote
 from adapter_registry.services import push, upload
 from adapter_registry.settings import read_settings
@@ -146,17 +148,135 @@ class TestThroughTheServer:
         tmp_path,
         monkeypatch,
     ):
-        real = Remote.send_rest
+        real, hashed, files_of = Remote.send_rest, threading.Event(), Hashing.__call__
 
-        def changed(self, adapter, file, source, *, offset):
+        def then(self, sources):
+            files = files_of(self, sources)
+            hashed.set()
+            return files
+
+        def changed(self, where, source, *, offset, size):
+            assert hashed.wait(30)
             with (heavy / "train.log").open("r+b") as log:
                 log.write(b"other bytes")
-            return real(self, adapter, file, source, offset=offset)
+            return real(self, where, source, offset=offset, size=size)
 
+        monkeypatch.setattr(Hashing, "__call__", then)
         monkeypatch.setattr(Remote, "send_rest", changed)
         with pytest.raises(DigestMismatch, match="nothing was stored"):
             client(hub, tmp_path).push(heavy, base="org/llama", name="team/changed")
         assert len(list((hub.cli.home / "blobs" / "incoming").iterdir())) == 0
+
+
+class TestBeforeTheDigestIsKnown:
+    @pytest.fixture
+    def sent_to(self, monkeypatch) -> list[str]:
+        """The addresses that large files are sent to, in order."""
+        real, found = Remote.send_rest, []
+
+        def seen(self, where, source, *, offset, size):
+            found.append(where.split("/")[6])
+            return real(self, where, source, offset=offset, size=size)
+
+        monkeypatch.setattr(Remote, "send_rest", seen)
+        return found
+
+    def test_a_large_file_that_is_surely_missing_travels_by_its_sketch(self, hub, heavy, tmp_path, sent_to):
+        client(hub, tmp_path).push(heavy, base="org/llama", name="team/ahead")
+        assert sent_to == ["uploads"]
+        pulled(hub.registry, "team/ahead", heavy, tmp_path / "out")
+
+    def test_a_file_that_may_be_there_travels_by_its_digest(self, hub, heavy, tmp_path, sent_to):
+        client(hub, tmp_path).push(heavy, base="org/llama", name="team/alike")
+        with (heavy / "train.log").open("r+b") as log:
+            log.seek(MIB)
+            log.write(b"between the pieces")
+        client(hub, tmp_path).push(heavy, base="org/llama", name="team/alike-2")
+        assert sent_to == ["uploads", "blobs"]
+        pulled(hub.registry, "team/alike-2", heavy, tmp_path / "out")
+
+    def test_a_server_that_knows_no_sketches_gets_the_same_files(self, hub, heavy, tmp_path, sent_to, monkeypatch):
+        real = Remote.call
+
+        def older(self, function, given):
+            if function is upload.unknown:
+                raise NotFound("there is no such address.")
+            return real(self, function, given)
+
+        monkeypatch.setattr(Remote, "call", older)
+        client(hub, tmp_path).push(heavy, base="org/llama", name="team/older")
+        assert sent_to == ["blobs"]
+        pulled(hub.registry, "team/older", heavy, tmp_path / "out")
+
+    def test_nothing_of_a_refused_adapter_is_stored(self, hub, heavy, tmp_path, sent_to):
+        (heavy / "adapter_config.json").write_text("{}")
+        blobs = hub.cli.home / "blobs" / "sha256"
+        before = sorted(blobs.rglob("*"))
+        with pytest.raises(PushRefused):
+            client(hub, tmp_path).push(heavy, base="org/llama", name="team/refused")
+        assert sorted(blobs.rglob("*")) == before
+
+    def test_one_of_two_equal_files_travels(self, hub, heavy, tmp_path, sent_to):
+        (heavy / "train.txt").write_bytes((heavy / "train.log").read_bytes())
+        told: list[int] = []
+        client(hub, tmp_path).push(heavy, base="org/llama", name="team/equal", progress=told.append)
+        assert sent_to == ["uploads"]
+        assert sum(told) == sum(path.stat().st_size for path in heavy.iterdir())
+        pulled(hub.registry, "team/equal", heavy, tmp_path / "out")
+
+
+SKETCHED = "/api/v1/adapters/team/pieces/uploads/{sketch}"
+
+
+class TestPiecesOfASketch:
+    @pytest.fixture
+    def data(self) -> bytes:
+        return os.urandom(3 * MIB)
+
+    def append(self, hub, data, offset, piece, **more):
+        path = SKETCHED.format(sketch=sketch(data))
+        return ask(hub, "PATCH", path, piece, Upload_Offset=str(offset), Upload_Length=str(len(data)), **more)
+
+    def unknown(self, hub, adapter, data, **more):
+        body = json.dumps({"sketches": [sketch(data)]})
+        status, _, answer = ask(hub, "POST", f"/api/v1/adapters/{adapter}/uploads/unknown", body, **more)
+        assert status == 201, answer
+        return [each["received"] for each in json.loads(answer)]
+
+    def test_the_digest_is_answered_with_the_last_byte_and_the_file_is_unknown_no_more(self, hub, data):
+        assert self.unknown(hub, "team/pieces", data) == [0]
+        status, _, answer = self.append(hub, data, 0, data[:MIB])
+        assert (status, json.loads(answer)["digest"]) == (200, None)
+        assert self.unknown(hub, "team/pieces", data) == [MIB]
+        status, _, answer = self.append(hub, data, MIB, data[MIB:])
+        assert (status, json.loads(answer)["digest"]) == (201, of_bytes(data))
+        assert self.unknown(hub, "team/pieces", data) == []
+
+    def test_nobody_learns_of_bytes_that_are_neither_their_namespaces_nor_theirs_to_read(self, hub, data):
+        self.append(hub, data, 0, data)
+        elsewhere = hub.token_of(f"u-ahead-{of_bytes(data)[7:19]}", ("other/*", "writer"))
+        assert self.unknown(hub, "other/pieces", data, token=elsewhere) == [0]
+        files = json.dumps({"files": [{"path": "train.log", "size": len(data), "digest": of_bytes(data)}]})
+        missing = ask(hub, "POST", "/api/v1/adapters/other/pieces/missing", files, token=elsewhere)[2]
+        assert json.loads(missing) == [of_bytes(data)]
+
+    def test_nobody_goes_on_with_the_upload_of_another_account(self, hub, data):
+        self.append(hub, data, 0, data[:MIB])
+        colleague = hub.token_of(f"u-ahead-2-{of_bytes(data)[7:19]}", ("team/*", "writer"))
+        assert self.unknown(hub, "team/pieces", data, token=colleague) == [0]
+        assert self.append(hub, data, MIB, data[MIB:], token=colleague)[0] == 409
+
+    def test_readers_send_nothing(self, hub, data):
+        reader = hub.token_of(f"u-ahead-3-{of_bytes(data)[7:19]}", ("team/*", "reader"))
+        assert self.append(hub, data, 0, data, token=reader)[0] == 403
+
+    @pytest.mark.parametrize("text", ["sent", "0" * 63, "sha256:", "%2e%2e"])
+    def test_an_address_that_is_no_sketch_is_refused(self, hub, text):
+        path = SKETCHED.format(sketch=text)
+        assert ask(hub, "PATCH", path, b"x", Upload_Offset="0", Upload_Length="1")[0] in (404, 422)
+
+    def test_a_bucket_takes_none_before_its_digest_is_known(self, large_hub, data):
+        assert self.unknown(large_hub, "team/pieces", data) == []
 
 
 ADDRESS = "/api/v1/adapters/team/pieces/blobs/{digest}"
@@ -476,6 +596,10 @@ def test_a_server_does_not_start_on_a_bucket_that_it_cannot_use(cli, s3_server, 
     assert done.returncode == 1
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def sketch(data: bytes) -> str:
+    return sketch_of(len(data), lambda size, at: data[at : at + size])
 
 
 def file_of(data: bytes) -> File:

@@ -12,6 +12,7 @@ from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.policy import Bound, preset
 from adapter_registry.domain.promotion import Kind, Promotion
 from adapter_registry.domain.score import Direction, RecordedScore, Score
+from adapter_registry.domain.stage import Stage
 
 AT = "2026-01-01T00:00:00.000000Z"
 
@@ -60,11 +61,11 @@ class TestReigns:
 
 class TestThresholds:
     def test_they_are_the_limits_of_the_policies_on_this_metric_alone(self):
-        solo = preset("solo", stage="prod")
+        solo = preset("solo", stage=Stage("prod"))
         bounds = (Bound("x/loss", max=0.5), Bound("x/acc", min=0.1), Bound("x/loss", min=0.1, max=0.9, shadow=True))
         policy = replace(solo, evals=replace(solo.evals, bounds=bounds))
-        assert thresholds([preset("solo", stage="dev"), policy], "x/loss") == (
-            Threshold("prod", 0.5, floor=False, shadow=False),
-            Threshold("prod", 0.1, floor=True, shadow=True),
-            Threshold("prod", 0.9, floor=False, shadow=True),
+        assert thresholds([("dev", preset("solo", stage=Stage("dev"))), ("prod.eu", policy)], "x/loss") == (
+            Threshold("prod.eu", 0.5, floor=False, shadow=False),
+            Threshold("prod.eu", 0.1, floor=True, shadow=True),
+            Threshold("prod.eu", 0.9, floor=False, shadow=True),
         )

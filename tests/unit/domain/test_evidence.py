@@ -19,7 +19,7 @@ from adapter_registry.domain.policy_file import read_policy, to_yaml
 from adapter_registry.domain.policy_lint import lint
 from adapter_registry.domain.promotion import Result, decide, inputs_digest
 from adapter_registry.domain.results import read_results
-from adapter_registry.domain.results_samples import attached, read_samples
+from adapter_registry.domain.results_samples import _task_of, attached, read_samples
 from adapter_registry.domain.score import Direction, Invalidation, Score
 from adapter_registry.domain.suite import Suite, SuiteMetric, missing, parse
 from adapter_registry.domain.suite_file import read_suite
@@ -280,6 +280,21 @@ class TestSamplesFiles:
         assert "secret" not in repr(found)
         strict = read_samples(sample(0, 1.0, kept="strict-match"), name="x")
         assert strict.outcomes["acc@strict-match"].keys == ("doc 0",)
+
+    def test_the_array_that_versions_before_0_4_3_wrote(self):
+        """Shape: EleutherAI/lm-evaluation-harness, lm_eval/__main__.py, v0.4.0 to v0.4.2: no filter, digest or list."""
+        rows = [{"doc_id": n, "doc": {}, "target": n, "arguments": [], "resps": [], "acc": n / 2} for n in range(3)]
+        name = "pretrained__org__model_mmlu_law.jsonl"
+        found = read_samples(json.dumps(rows, indent=2).encode(), name=name)
+        assert found.outcomes["acc"] == Outcomes("acc", ("doc 0", "doc 1", "doc 2"), (0.0, 0.5, 1.0))
+        assert _task_of(name, {"law", "mmlu_law", "mmlu"}) == "mmlu_law"
+        with pytest.raises(InvalidInput, match="sample 2"):
+            read_samples(json.dumps([rows[0], 1]).encode(), name=name)
+
+    def test_what_a_sample_adds_to_a_whole_metric_is_no_value_of_it(self):
+        """Shape: a named-entity task's f1, which is computed over all pairs: [target, [answer]] for each sample."""
+        pairs = sample(0, 1.0, metrics=["f1"], f1=["DATE: today", ["DATE: today"]], target_hash="ef" * 32)
+        assert read_samples(pairs, name="samples_ner_2026-01-16T15-23-47.285735.jsonl").outcomes == {}
 
     @pytest.mark.parametrize("data", [b"[]", b"{", b'{"a": 1}', b"\xff"])
     def test_anything_else_is_refused_with_its_line(self, data):

@@ -94,6 +94,28 @@ class TestFreeze:
         window = replace(WINDOW, scope=scope, stage=stage)
         assert window.covers("t/a", "prod", at="2026-03-29T01:00:00.000000Z") is covers
 
+    @pytest.mark.parametrize(
+        ("at", "frozen"),
+        [
+            ("2026-03-27T14:59:59", False),  # Friday, 15:59:59 in Berlin's winter
+            ("2026-03-27T15:00:00", True),
+            ("2026-03-29T12:00:00", True),  # the Sunday on which summer time begins
+            ("2026-03-30T05:59:59", True),  # Monday, 07:59:59 in summer
+            ("2026-03-30T06:00:00", False),
+            ("2026-04-03T13:59:59", False),
+            ("2026-04-03T14:00:00", True),
+        ],
+    )
+    def test_a_window_of_every_week_begins_and_ends_by_the_clock_on_the_wall(self, at, frozen):
+        weekend = replace(WINDOW, begins="fri 16:00", ends="mon 08:00")
+        assert weekend.covers("t/a", "prod", at=f"{at}.000000Z") is frozen
+
+    def test_a_window_within_one_week(self):
+        noon = replace(WINDOW, begins="tue 12:00", ends="tue 13:00", zone="UTC")
+        found = [noon.covers("t/a", "prod.eu", at=f"2026-03-10T{at}:00.000000Z") for at in ("11:59", "12:00", "13:00")]
+        assert found == [False, True, False]
+        assert say(Process(), freezes=(noon,))[1] == "every week from tue 12:00 to tue 13:00 UTC: audit"
+
     def test_promotions_wait_hotfixes_pass_and_a_policy_may_not_care(self):
         assert say(Process(), freezes=(WINDOW,))[0] is Outcome.PENDING
         hotfix = Situation(replace(REQUEST, hotfix=True), NOW, {"staging": moves(2), "dev": moves(3)}, (WINDOW,))

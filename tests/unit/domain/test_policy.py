@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -6,13 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
+from adapter_registry.domain.gate import judge
 from adapter_registry.domain.lock import Level
+from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.policy import (
     PRESETS,
     Bound,
     Comparison,
     Evals,
     Health,
+    Integrity,
     Margin,
     Matched,
     Policy,
@@ -24,7 +28,7 @@ from adapter_registry.domain.policy import (
 )
 from adapter_registry.domain.policy_file import LARGEST_TEXT, NOT_YET, read_policy, to_yaml
 from adapter_registry.domain.policy_lint import lint
-from adapter_registry.domain.stage import STAGES
+from tests.unit.domain.test_gate import V3
 
 FULL = """
 # what prod asks
@@ -107,10 +111,10 @@ class TestReading:
 
 class TestProblems:
     def test_all_of_them_at_once_with_path_value_and_way_out(self):
-        text = changed(stage="production", require={"compatibility": {"verdict": ["structural"]}, "metadta": ["a"]})
+        text = changed(stage="Production", require={"compatibility": {"verdict": ["structural"]}, "metadta": ["a"]})
         found = problems(text)
         assert found == {
-            "stage": "prod.yaml: stage: expected dev or staging or prod, found 'production'. Correct it.",
+            "stage": "prod.yaml: stage: expected the name of a stage, found 'Production'. Correct it.",
             "require.compatibility.verdict.0": (
                 "prod.yaml: require.compatibility.verdict.0: expected 'exact' or 'equivalent', found 'structural'. "
                 "Correct it."
@@ -144,7 +148,7 @@ class TestProblems:
             ({"metric": "a/b", "test": "non-inferior", "margin": "2"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "non-inferior", "margin": "nan%"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "superior", "confidence": 95}, "less than 1"),
-            ({"metric": "a/b", "test": "superior", "against": "best"}, "expected 'incumbent' or 'base'"),
+            ({"metric": "a/b", "test": "superior", "against": "best"}, "expected 'incumbent', 'base' or 'parents'"),
             ({"metric": "a/b", "test": "superior", "waive_if": "friday"}, "expected 'no-incumbent'"),
         ],
     )
@@ -183,7 +187,7 @@ class TestProblems:
 
 class TestPresets:
     @pytest.mark.parametrize("name", sorted(PRESETS))
-    @pytest.mark.parametrize("stage", STAGES)
+    @pytest.mark.parametrize("stage", STAGE_NAMES)
     def test_each_stage_s_preset_reads_back_equal_and_nothing_in_it_is_impossible(self, name, stage):
         asked = preset(name, stage=stage)
         assert read_policy(to_yaml(asked)) == asked
@@ -215,3 +219,30 @@ def test_a_margin_is_absolute_or_a_share_of_the_other_side(margin, value, expect
 def test_the_document_is_canonical_json():
     assert to_json(PROD) == to_json(read_policy(FULL))
     assert json.loads(to_json(PROD)) == document(PROD)
+
+
+class TestIntegrity:
+    TEXT = "{apiVersion: adapters/v1, kind: StagePolicy, stage: prod, require: {integrity: {%s}}}"
+
+    def test_the_format_can_be_asked_for(self):
+        read = read_policy(self.TEXT % "format: safetensors")
+        assert read == Policy("prod", integrity=Integrity())
+        assert read_policy(to_yaml(read)) == read
+
+    @pytest.mark.parametrize("asked", ["signature: any-trusted-key", "scan: clean"])
+    def test_what_this_registry_cannot_know_is_refused_by_name(self, asked):
+        with pytest.raises(InvalidInput, match=f"{asked.partition(':')[0]}, not available in this release"):
+            read_policy(self.TEXT % f"format: safetensors, {asked}")
+
+    @pytest.mark.parametrize(
+        ("files", "passes"),
+        [
+            (("adapter_config.json", "adapter_model.safetensors"), True),
+            (("adapter_model.safetensors", "optimizer.PT"), False),
+            (("adapter_model.bin",), False),
+            (("adapter_config.json",), False),
+        ],
+    )
+    def test_nothing_that_a_loader_could_run_is_among_the_files(self, files, passes):
+        [finding] = judge(Policy("prod", integrity=Integrity()), replace(V3, files=files))
+        assert (finding.rule, finding.passes) == ("integrity format", passes)

@@ -12,11 +12,13 @@ from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.tensors import merge
 from adapter_registry.tensors.against_base import COMPARED, THRESHOLD, similarities_of, strongest
 from adapter_registry.tensors.arrays import as_float32, as_stored
+from adapter_registry.tensors.base_weights import base_weights
 from adapter_registry.tensors.compose_methods import METHODS, find_method
 from adapter_registry.tensors.compose_module import Wanted, composed, composed_rows
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_rows import ArrayRows, DoraRows, Moved, PairRows
 from adapter_registry.tensors.devices import CPU, Device, check_name, device_of, host, memory_explained
+from adapter_registry.tensors.extract import extract
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.lowrank import subspace_svd
 from adapter_registry.tensors.merge_blocks import Tally, Work
@@ -26,6 +28,7 @@ from adapter_registry.tensors.sparsify import at_random
 from benchmarks import gpu
 from tests.adapter_builders import adapter
 from tests.unit.tensors.merging import base_of, by_us
+from tests.unit.tensors.test_extract import noise, tuned
 
 torch = pytest.importorskip("torch")
 
@@ -57,7 +60,9 @@ def how_of(name, **options):
     method = find_method(name)[2]
     given = {"density": 0.4, "spread": 0.1, "normalise": True, "election": "frequency"}
     taken = {key: value for key, value in given.items() if key in method.takes}
-    weights = (0.5, 0.5, 0.5) if name in ("ties:paper", "della:paper", "sce:mergekit") else (0.7, -0.2, 0.4)
+    weights = (
+        (0.5, 0.5, 0.5) if name in ("ties:paper", "della:paper", "sce:paper", "sce:mergekit") else (0.7, -0.2, 0.4)
+    )
     return replace(How(weights, keys=(1, 2, 3), **taken), **options)
 
 
@@ -110,6 +115,19 @@ class TestElementWiseMethods:
         expected = composed_rows(deltas, method, how, Wanted(rank=8), name="q")
         found = composed_rows(deltas, method, how, Wanted(rank=8), name="q", device=Device(device))
         assert found.error == pytest.approx(expected.error, rel=TOLERANCE)
+
+
+@on_each_device
+@pytest.mark.parametrize("wanted", [Wanted(rank=3), Wanted(tolerance=0.3)])
+def test_a_device_extracts_what_the_processor_does(tmp_path, llama_folder, llama_base, wanted, device):
+    fine = tuned(llama_folder, tmp_path / "fine", noise(["q_proj", "norm"]))
+    with base_weights(fine) as new, base_weights(llama_folder) as old:
+        expected = extract(new, old, llama_base, wanted)
+        found = extract(new, old, llama_base, wanted, device=Device(device))
+    assert found.adapter.tensors.keys() == expected.adapter.tensors.keys()
+    assert found.adapter.ranks == expected.adapter.ranks
+    for one, other in zip(found.fits, expected.fits, strict=True):
+        assert one.error == pytest.approx(other.error, rel=TOLERANCE)
 
 
 @on_each_device

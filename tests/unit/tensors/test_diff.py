@@ -67,6 +67,20 @@ def times(factor: float, part: str):
     return lambda folder: changed_tensors(folder, change)
 
 
+def test_replicated_layers_are_compared_one_by_one_each_with_the_weight_that_they_share(tmp_path, base, base_folder):
+    one = lora(tmp_path / "one", base_folder, target_modules=["q_proj"], layer_replication=[[0, 2], [1, 2]])
+    other = copied(one, tmp_path / "other")
+    changed_tensors(other, lambda tensors: [t.mul_(3) for n, t in tensors.items() if "layers.2" in n and "lora_B" in n])
+    sides = Input("a", None, one, base, "base"), Input("b", None, other, base, "base")
+    with against(base_folder, cache=None, intruders=False) as finish:
+        found = {module.name: module for module in diff(*sides, finish=finish).modules}
+    first, second, third = (found[f"model.layers.{layer}.self_attn.q_proj"] for layer in range(3))
+    assert (first.state, second.state, third.state) == (State.SAME, State.SAME, State.CHANGED)
+    assert third.relative == pytest.approx(2)
+    # Both are held against the one weight that they share.
+    assert second.first_base.relative / second.norms[0] == pytest.approx(third.first_base.relative / third.norms[0])
+
+
 class TestVerdict:
     def test_equal_files_are_identical(self, compare):
         found = compare(lambda _: None)

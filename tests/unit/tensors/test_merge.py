@@ -144,6 +144,13 @@ class TestSeveral:
         assert all(torch.allclose(left[name], right[name], rtol=1e-6, atol=1e-7) for name in left)
         assert len(one.modules) == 6
 
+    def test_the_order_of_doras_does_not_matter_either(self, tmp_path, base):
+        doras = [adapter(tmp_path / str(r), base, lora(r=r, use_dora=True)) for r in (2, 4)]
+        by_us(base, tmp_path / "a", *doras, dtype="float32")
+        by_us(base, tmp_path / "b", *doras[::-1], dtype="float32")
+        left, right = tensors(tmp_path / "a"), tensors(tmp_path / "b")
+        assert all(torch.allclose(left[name], right[name], rtol=1e-6, atol=1e-7) for name in left)
+
     def test_an_adapter_of_weight_zero_changes_nothing(self, tmp_path, base, plain):
         by_us(base, tmp_path / "out", plain, weights=(0.0,))
         assert different(loaded(tmp_path / "out"), loaded(base)) == []
@@ -230,12 +237,11 @@ from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.tensors import merge_write
 from adapter_registry.tensors.merge import Ingredient, Options, merge
 base, adapter, out = map(Path, sys.argv[1:])
-def slowly(self, file, write=merge_write._Writer.write):
+def slowly(*told, begin=merge_write.Pieces):
     print("begins", flush=True)
-    digest = write(self, file)
     import time; time.sleep(0.15)
-    return digest
-merge_write._Writer.write = slowly
+    return begin(*told)
+merge_write.Pieces = slowly
 record = read_base(base, cache=None, progress=lambda _: None)
 merge(record, base, [Ingredient(adapter)], out, options=Options(workers=1))
 """
@@ -263,9 +269,9 @@ class TestInterrupted:
         process.communicate()
         assert not out.exists()
         written = []
-        write = merge_write._Writer.write
+        begin = merge_write.Pieces
         monkeypatch.setattr(
-            merge_write._Writer, "write", lambda self, file: written.append(file.name) or write(self, file)
+            merge_write, "Pieces", lambda path, file, *told: written.append(file.name) or begin(path, file, *told)
         )
         merged = by_us(base, out, plain)
         assert 0 < len(written) < len(merged.files)

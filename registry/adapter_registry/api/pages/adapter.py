@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from adapter_registry.api.pages.page import Answer, Ask, Page, Shown, Unchanged
 from adapter_registry.domain.digest import of_json
-from adapter_registry.domain.overview import Overview, Standing
-from adapter_registry.domain.stage import STAGES
+from adapter_registry.domain.overview import Standing
 from adapter_registry.operations import to_wire
 from adapter_registry.services import overview
 
@@ -20,7 +19,7 @@ def show(ask: Ask) -> Answer:
         "adapter": ask.adapter,
         "seen": seen,
         "table": table,
-        "snippets": snippets(ask.adapter, STAGES[-1] if _in_prod(seen) else "main", at=ask.address),
+        "snippets": snippets(ask.adapter, seen.top or "main", at=ask.address, stage=seen.top is not None),
         "first": ask.before() is None,
         **_strip(ask, seen.standings),
     }
@@ -38,20 +37,16 @@ def strip(ask: Ask) -> Answer:
 
 def _strip(ask: Ask, standings: tuple[Standing, ...]) -> dict[str, object]:
     mark = of_json(to_wire(standings).decode()).partition(":")[2][:16]
-    promotable = [stage for stage in STAGES if ask.may(f"promote:{stage}", ask.adapter)]
+    promotable = [each.stage for each in standings if ask.may(f"promote:{each.stage}", ask.adapter)]
     return {"standings": standings, "mark": mark, "promotable": promotable}
 
 
-def _in_prod(seen: Overview) -> bool:
-    return seen.standings[-1].move is not None
-
-
-def snippets(adapter: str, selector: str, *, at: str) -> tuple[tuple[str, str], ...]:
+def snippets(adapter: str, selector: str, *, at: str, stage: bool = False) -> tuple[tuple[str, str], ...]:
     """(tool, what to type) that get an adapter: what a stage points to, `v3`, or by `main` its newest version."""
     reference = adapter if selector == "main" else f"{adapter}@{selector}"
     folder = adapter.partition("/")[2]
     pull = f"adapters pull {reference} ./{folder}"
-    channel = f"/~{selector}" if selector in STAGES else ""
+    channel = f"/~{selector}" if stage else ""
     serve = f"vllm serve BASE --enable-lora --lora-modules {folder}="
     pinned = f"export ADAPTERS_URL={at}\n{pull}\n{serve}./{folder}"
     return (

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
-from adapter_registry.domain.errors import InvalidInput, RegistryError
+from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.listing import AdapterPage, Order
-from adapter_registry.domain.stage import STAGES
-from adapter_registry.services import base, show
+from adapter_registry.services import base, show, stages
 
 LINES = 50
 
@@ -18,8 +17,6 @@ def listing(ask: Ask) -> Answer:
     order = Order(query["sort"]) if query.get("sort") in set(Order) else Order.NEWEST
     found, error = AdapterPage((), None), None
     try:
-        if wanted["stage"] and wanted["stage"] not in STAGES:
-            raise InvalidInput(f"{wanted['stage'][:40]!r} is not a stage; choose one of {', '.join(STAGES)}.")
         found = ask.call(
             show.adapters,
             stage=wanted["stage"] or None,
@@ -42,6 +39,7 @@ def listing(ask: Ask) -> Answer:
         "narrowed": any(wanted.values()),
         "first": not query.get("after"),
         "bases": ask.call(base.known),
+        "places": ask.call(stages.stages).places,
     }
     return Shown("adapters.html", values, status=error.status if error else 200)
 

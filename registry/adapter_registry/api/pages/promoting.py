@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_adapter
 from adapter_registry.domain.promotion import refusal
-from adapter_registry.domain.stage import check_stage
 from adapter_registry.services import promote
 from adapter_registry.services.judgement import Judged
 
 
 def asked(ask: Ask) -> Answer:
     """What a promotion would say now, without doing it."""
-    stage = check_stage(ask.places["stage"])
+    stage = ask.places["stage"]
     judged = ask.call(promote.explain, reference=ask.reference, stage=stage, hotfix="hotfix" in ask.query)
     return Shown("promote.html", _values(ask, judged))
 
 
 def done(ask: Ask) -> Answer:
     """Promote it, if every rule still says so; the refusal is the command line's."""
-    stage = check_stage(ask.places["stage"])
+    stage = ask.places["stage"]
     hotfix = "hotfix" in ask.form
     judged = ask.call(
         promote.promote, reference=ask.reference, stage=stage, reason=ask.form.get("reason", "").strip(), hotfix=hotfix

@@ -16,7 +16,6 @@ from adapter_registry.api.pages import page
 from adapter_registry.api.pages.card import rendered
 from adapter_registry.domain.digest import hex_of, short
 from adapter_registry.domain.overview import Against
-from adapter_registry.domain.stage import STAGES
 from adapter_registry.settings import web_folder
 
 _STEPS = ((31_557_600, "y"), (2_629_800, "mo"), (604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "min"))
@@ -37,12 +36,7 @@ def environment() -> Environment:
     made.filters |= {"leaning": leaning, "rough": rough, "signed": signed}
     made.filters["json"] = as_json
     made.filters |= {"card": lambda text: Markup(rendered(text)), "points": points}  # noqa: S704
-    made.globals |= {
-        "of_adapter": page.of_adapter,
-        "of_version": page.of_version,
-        "with_query": page.with_query,
-        "STAGES": STAGES,
-    }
+    made.globals |= {"of_adapter": page.of_adapter, "of_version": page.of_version, "with_query": page.with_query}
     made.globals["static"] = asset
     return made
 

@@ -7,8 +7,8 @@ from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.event import Outcome
 from adapter_registry.domain.job import Job
-from adapter_registry.domain.stage import STAGES
 from adapter_registry.services import closeup, promote, show, submit
+from adapter_registry.services import overview as stages
 from adapter_registry.services.judgement import Judged
 
 LINES = 100
@@ -37,9 +37,17 @@ def overview(ask: Ask) -> Answer:
             **frame("", seen.version),
             "seen": seen,
             "snippets": snippets(ask.adapter, f"v{seen.version.number}", at=ask.address),
-            "promotable": [stage for stage in STAGES if ask.may(f"promote:{stage}", ask.adapter)],
+            "promotable": _promotable(ask, _places(ask)),
         },
     )
+
+
+def _places(ask: Ask) -> list[str]:
+    return [standing.stage for standing in ask.call(stages.stages, adapter=ask.adapter)]
+
+
+def _promotable(ask: Ask, places: list[str]) -> list[str]:
+    return [place for place in places if ask.may(f"promote:{place}", ask.adapter)]
 
 
 def scores(ask: Ask) -> Answer:
@@ -55,9 +63,10 @@ def scores(ask: Ask) -> Answer:
 def gates(ask: Ask) -> Answer:
     """What every stage would say of it now, and what was said when it was tried."""
     version = ask.call(show.resolve, reference=ask.reference)
+    places = _places(ask)
     judged: tuple[Judged, ...] = ()
     if version.revoked_because is None:
-        judged = tuple(ask.call(promote.explain, reference=ask.reference, stage=stage) for stage in STAGES)
+        judged = tuple(ask.call(promote.explain, reference=ask.reference, stage=stage) for stage in places)
     audited = ask.may("audit", ask.adapter)
     events = ask.call(show.events, reference=ask.reference).items if audited else ()
     refused = [e.entry for e in events if e.entry.action == "promote" and e.entry.outcome is Outcome.REFUSED]
@@ -65,7 +74,7 @@ def gates(ask: Ask) -> Answer:
         "judged": judged,
         "refused": list(reversed(refused))[:20],
         "audited": audited,
-        "promotable": [stage for stage in STAGES if ask.may(f"promote:{stage}", ask.adapter)],
+        "promotable": _promotable(ask, places),
     }
     return Shown("version-gates.html", {**frame("gates", version), **values})
 
