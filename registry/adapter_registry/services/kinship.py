@@ -105,7 +105,7 @@ class _Graph:
         there = self.versions.keys() | self.missing.keys()
         beyond = {name for name, each in self.versions.items() if not _parents_of(each) <= there} | self.cut
         found = [replace(node, more=node.id in beyond) for node in (*nodes, *self.missing.values())]
-        bases = {each.base: each.base_name for each in self.versions.values()}
+        bases = {each.base: each.base_name for each in self.versions.values() if not _parents_of(each)}
         found += [Node(digest, Kin.BASE, name, digest=digest) for digest, name in bases.items()]
         staged = [(each, stage) for each in self.versions.values() for stage in each.stages]
         return found + [Node(f"{each.adapter}:{stage}", Kin.STAGE, stage, each.adapter) for each, stage in staged]
