@@ -232,6 +232,7 @@ OPERATIONS: dict[str, Operation] = _table(
     ),
     Operation("webhook.replay", "POST", "/webhooks/{webhook}/replay", webhook.replay, "webhook", anywhere=True),
     Operation("job.submit", "POST", "/jobs", submit.submit, submit.VERB, anywhere=True),
+    Operation("job.check", "POST", "/jobs/check", submit.check, submit.VERB, anywhere=True, repeatable=True),
     Operation("job.jobs", "GET", "/jobs", submit.jobs, submit.VERB, anywhere=True),
     Operation("job.show", "GET", "/jobs/{job}", submit.show, submit.VERB, anywhere=True),
     Operation("job.log", "GET", "/jobs/{job}/log", submit.log, submit.VERB, anywhere=True),

@@ -89,6 +89,7 @@ MATRIX = {
     "webhook.deliveries": {"elsewhere", "admin"},
     "webhook.replay": {"elsewhere", "admin"},
     "job.submit": {"writer", "elsewhere", "admin"},
+    "job.check": {"writer", "elsewhere", "admin"},
     "job.jobs": {"writer", "elsewhere", "admin"},
     "job.show": {"writer", "elsewhere", "admin"},
     "job.log": {"writer", "elsewhere", "admin"},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, Score
 from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.test_life import retrained
@@ -49,6 +50,8 @@ class Site:
     """A running server, and who may come in: names with their passwords."""
 
     hub: HubServer
+    places: dict[str, str]
+    """What stands in addresses of things that have ids: `job`."""
 
     @property
     def url(self) -> str:
@@ -63,7 +66,7 @@ def site(tmp_path_factory, llama_folder, lora_folder) -> Iterator[Site]:
     """team/sql-lora with four versions, v3 in prod, v4 refused there; team/fresh alone; mallory/xss full of scripts."""
     with serving(tmp_path_factory.mktemp("site"), {}) as running:
         _fill(running, llama_folder, lora_folder)
-        yield Site(running)
+        yield Site(running, _operated(running))
 
 
 def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
@@ -93,6 +96,17 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
         registry.grant(name, "team/*", (role,))
     registry.create_account("eve", password=PASSWORD)
     registry.grant("eve", "mallory/*", ("maintainer",))
+
+
+def _operated(running: HubServer) -> dict[str, str]:
+    """A job that was done, and one that waits."""
+    registry = running.registry
+    inputs = tuple(Ingredient(f"team/sql-lora@v{number}") for number in (2, 3))
+    job = registry.submit(Recipe("diff", inputs, into="team/sql-lora"))
+    registry.submit(Recipe("diff", inputs, into="team/sql-lora"), queue="cuda", priority=5)
+    for _ in registry.watch_job(job.id):
+        pass
+    return {"job": job.id}
 
 
 def _hostile(running: HubServer, lora_folder: Path) -> None:

@@ -20,6 +20,11 @@ SCREENS_OF = {
     "adapter-fresh": ("/ui/adapters/team/fresh", "ann"),
     "adapter-hostile": ("/ui/adapters/mallory/xss", "eve"),
     "promote": ("/ui/adapters/team/sql-lora/versions/4/promote/prod", "ann"),
+    "jobs": ("/ui/jobs", "ann"),
+    "jobs-none": ("/ui/jobs?by=nobody", "ann"),
+    "job": ("/ui/jobs/{job}", "ann"),
+    "job-new": ("/ui/jobs/new?kind=compose&input-1=team/sql-lora@v1&input-2=team/fresh@v1&into=team/both", "ann"),
+    "job-new-extract": ("/ui/jobs/new?kind=extract", "ann"),
     "not-here": ("/ui/adapters/team/nothing", "ann"),
 }
 """Screen -> (address, who looks). A new screen is a line here."""
@@ -28,8 +33,10 @@ SCREENS_OF = {
 @pytest.mark.parametrize("width", [1280, 375])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("screen", SCREENS_OF)
-def test_a_screen_is_whole_in_both_themes_and_widths(visit, screen, theme, width):
+def test_a_screen_is_whole_in_both_themes_and_widths(visit, site, screen, theme, width):
     address, who = SCREENS_OF[screen]
+    for place, value in site.places.items():
+        address = address.replace(f"{{{place}}}", value)
     page = visit(address, as_=who, width=width, theme=theme)
     look(page, f"{screen}-{theme}-{width}")
 

@@ -176,6 +176,9 @@ def _taking(operation: Operation) -> Body | None:
         "job.submit": lambda places: {
             "recipe": {"kind": "evaluate", "into": places("{repo}"), "inputs": [{"reference": places("{repo}@v1")}]}
         },
+        "job.check": lambda places: {
+            "recipe": {"kind": "evaluate", "into": places("{repo}"), "inputs": [{"reference": places("{repo}@v1")}]}
+        },
         "request.decline": lambda _: {"reason": "x"},
         "stages.declare": lambda places: {"declared": {"name": places("{stage}")}},
         "standstill.freeze": lambda _: {"begins": "2030-01-01", "ends": "2030-01-02", "reason": "x"},

@@ -7,7 +7,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from adapter_registry.api import sessions
-from adapter_registry.api.pages import adapter, adapters, files, promoting, sign_in
+from adapter_registry.api.pages import (
+    adapter,
+    adapters,
+    files,
+    job_form,
+    jobs,
+    promoting,
+    sign_in,
+)
 from adapter_registry.api.pages.answering import routed
 from adapter_registry.api.pages.page import Page
 
@@ -15,6 +23,8 @@ PAGES: tuple[Page, ...] = (
     *adapters.PAGES,
     *adapter.PAGES,
     *promoting.PAGES,
+    *job_form.PAGES,
+    *jobs.PAGES,
 )
 
 

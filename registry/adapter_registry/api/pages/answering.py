@@ -33,7 +33,10 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
-NAVIGATION = (("Adapters", "/ui/adapters"),)
+NAVIGATION = (
+    ("Adapters", "/ui/adapters"),
+    ("Jobs", "/ui/jobs"),
+)
 
 
 def routed(page: Page) -> Callable[[Request], Awaitable[Response]]:
