@@ -51,7 +51,7 @@ class Site:
 
     hub: HubServer
     places: dict[str, str]
-    """What stands in addresses of things that have ids: `job`."""
+    """What stands in addresses of things that have ids: `job`, `webhook`, `delivery`, `digest` of the base."""
 
     @property
     def url(self) -> str:
@@ -99,14 +99,20 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
 
 
 def _operated(running: HubServer) -> dict[str, str]:
-    """A job that was done, and one that waits."""
+    """A job that was done and one that waits, a webhook that reaches nobody, an administrator."""
     registry = running.registry
     inputs = tuple(Ingredient(f"team/sql-lora@v{number}") for number in (2, 3))
     job = registry.submit(Recipe("diff", inputs, into="team/sql-lora"))
     registry.submit(Recipe("diff", inputs, into="team/sql-lora"), queue="cuda", priority=5)
     for _ in registry.watch_job(job.id):
         pass
-    return {"job": job.id}
+    registry.create_account("ada", password=PASSWORD)
+    registry.grant("ada", "*", ("admin",))
+    hook = registry.add_webhook("http://127.0.0.1:1/hook", scope="team/*").webhook
+    registry.tag("team/sql-lora@v2", "fallback")
+    [delivery] = registry.deliveries(hook.id)
+    digest = registry.base("org/llama").base.digest.removeprefix("sha256:")
+    return {"job": job.id, "webhook": hook.id, "delivery": delivery.id, "digest": digest}
 
 
 def _hostile(running: HubServer, lora_folder: Path) -> None:

@@ -25,6 +25,15 @@ SCREENS_OF = {
     "job": ("/ui/jobs/{job}", "ann"),
     "job-new": ("/ui/jobs/new?kind=compose&input-1=team/sql-lora@v1&input-2=team/fresh@v1&into=team/both", "ann"),
     "job-new-extract": ("/ui/jobs/new?kind=extract", "ann"),
+    "bases": ("/ui/bases", "ann"),
+    "base": ("/ui/bases/{digest}", "ann"),
+    "webhooks": ("/ui/webhooks", "ann"),
+    "webhook": ("/ui/webhooks/{webhook}", "ann"),
+    "webhook-message": ("/ui/webhooks/{webhook}/deliveries/{delivery}", "ann"),
+    "storage": ("/ui/storage", "ann"),
+    "storage-plan": ("/ui/storage?plan=1", "ada"),
+    "access": ("/ui/access", "ann"),
+    "access-all": ("/ui/access", "ada"),
     "not-here": ("/ui/adapters/team/nothing", "ann"),
 }
 """Screen -> (address, who looks). A new screen is a line here."""

@@ -45,6 +45,7 @@ class Places:
             "account": "victor",
             "token": "000000000000",
             "job": "000000000000",
+            "delivery": "msg_000000000000_1",
             "request": "P-1",
             "freeze": "999",
             "group": "leads",

@@ -10,11 +10,15 @@ from adapter_registry.api import sessions
 from adapter_registry.api.pages import (
     adapter,
     adapters,
+    bases,
     files,
     job_form,
     jobs,
+    members,
     promoting,
     sign_in,
+    storage,
+    webhooks,
 )
 from adapter_registry.api.pages.answering import routed
 from adapter_registry.api.pages.page import Page
@@ -25,6 +29,10 @@ PAGES: tuple[Page, ...] = (
     *promoting.PAGES,
     *job_form.PAGES,
     *jobs.PAGES,
+    *bases.PAGES,
+    *webhooks.PAGES,
+    *storage.PAGES,
+    *members.PAGES,
 )
 
 

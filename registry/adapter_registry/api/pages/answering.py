@@ -36,6 +36,10 @@ HEADERS = {
 NAVIGATION = (
     ("Adapters", "/ui/adapters"),
     ("Jobs", "/ui/jobs"),
+    ("Bases", "/ui/bases"),
+    ("Webhooks", "/ui/webhooks"),
+    ("Storage", "/ui/storage"),
+    ("Access", "/ui/access"),
 )
 
 

@@ -250,7 +250,7 @@ def _ingredient(given: Mapping[str, str], name: str, form: Form) -> Ingredient:
 
 def _value(field: Field, given: Mapping[str, str]) -> Any:
     """A field as an option of the recipe; None for one that was left empty."""
-    text = given.get(field.name, "").strip()
+    text = given.get(field.name, field.value).strip()
     if field.looks == "check":
         return True if text else None
     if not text:

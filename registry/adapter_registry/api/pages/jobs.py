@@ -104,7 +104,7 @@ def _log(ask: Ask, id: str) -> list[LogLine]:
 def _made(job: Job) -> tuple[str, str] | None:
     """(what, its page) of a result that has one."""
     if base := job.result.get("base"):
-        return str(base), with_query("/ui/bases/one", base=base)
+        return str(base), f"/ui/bases/{str(job.result.get('digest', '')).removeprefix('sha256:')}"
     if reference := job.result.get("reference"):
         return str(reference), f"/ui/adapters/{str(reference).partition('@')[0]}"
     if job.state is State.SUCCEEDED and job.recipe.kind == "evaluate" and job.recipe.inputs:
