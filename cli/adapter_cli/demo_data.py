@@ -64,10 +64,12 @@ class Passing:
         self.at = datetime.now(UTC) - timedelta(days=DAYS)
 
     def __call__(self) -> str:
+        """The time, a second after the one told before."""
         self.at += timedelta(seconds=1)
         return min(self.at, datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def step(self, hours: float) -> None:
+        """Let hours pass."""
         self.at += timedelta(hours=hours)
 
 
@@ -115,7 +117,10 @@ def _base(registry: Registry, folder: Path) -> None:
     folder.mkdir()
     random = np.random.default_rng(0)
     hidden, inner, words = SHAPE["hidden_size"], SHAPE["intermediate_size"], SHAPE["vocab_size"]
-    shapes = {"model.embed_tokens.weight": (words, hidden), "lm_head.weight": (words, hidden)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (words, hidden),
+        "lm_head.weight": (words, hidden),
+    }
     shapes["model.norm.weight"] = (hidden,)
     for layer in range(SHAPE["num_hidden_layers"]):
         at = f"model.layers.{layer}"

@@ -82,7 +82,7 @@ def test_a_token_is_shown_once_can_do_what_it_was_made_for_and_is_revoked(visit,
 
 def test_who_manages_access_makes_an_account_and_gives_it_a_role(visit, site):
     page = visit("/ui/access", as_="ada")
-    page.get_by_label("Name").fill("newcomer")
+    page.get_by_label("Name", exact=True).fill("newcomer")
     page.get_by_role("button", name="Make account").click()
     page.get_by_text("newcomer has an account").wait_for()
     page.get_by_label("Roles or verbs for newcomer").fill("reader")
