@@ -49,6 +49,6 @@ def test_its_history_is_two_months_long_and_in_order(filled):
 
 def test_a_store_that_holds_anything_is_refused(filled):
     before = len(filled.events())
-    with pytest.raises(Conflict, match="holds [0-9]+ events"):
+    with pytest.raises(Conflict, match=r"holds [0-9]+ events"):
         demo_data.check_empty(filled)
     assert len(filled.events()) == before
