@@ -34,6 +34,7 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
+from adapter_registry.domain.servable import Report
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.evidence_calls import EvidenceCalls
 from adapter_registry.folders import hashing, is_folder, name_of
@@ -44,7 +45,7 @@ from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.request_calls import RequestCalls
 from adapter_registry.services import base as base_service
-from adapter_registry.services import mark, score, show
+from adapter_registry.services import mark, score, servable, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
 from adapter_registry.services import push as pushing
@@ -198,6 +199,10 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
     def scores(self, text: str) -> tuple[RecordedScore, ...]:
         """The scores of a Version."""
         return self._ask(show.scores, reference=self.reference(text))
+
+    def servable(self, text: str, stacks: str = "") -> tuple[Report, ...]:
+        """What serving stacks do with a Version: `vllm:0.33,sglang`, or every one that rules are known for."""
+        return self._ask(servable.servable, reference=self.reference(text), stacks=stacks)
 
     def base_scores(self, base: str) -> tuple[RecordedScore, ...]:
         """The scores of a Base."""

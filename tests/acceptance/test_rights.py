@@ -45,6 +45,7 @@ MATRIX = {
     "mark.revoke": {"admin"},
     "show.derived": READERS,
     "show.scores": READERS,
+    "servable.servable": READERS,
     "score.add": WRITERS,
     "score.invalidate": WRITERS,
     "suites.suites": SIGNED_IN,

@@ -15,6 +15,7 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.suite import Suite, parse
+from adapter_registry.services.servable import facts
 
 
 def gathered(
@@ -27,7 +28,7 @@ def gathered(
         tx: what is read from.
         version: what is judged.
         incumbent: who holds the stage.
-        policy: which suites are needed.
+        policy: which suites are needed, and whether stacks are asked for.
         at: a moment in the past whose scores count, as they stood then; empty for now.
     """
     moment = at or backend.clock()
@@ -50,6 +51,7 @@ def gathered(
         revoked_ancestors=version.revoked_ancestors,
         files=tuple(file.path for file in version.files),
         outcomes=lambda digest: _outcomes(backend, digest),
+        serving=facts(backend, tx, version) if policy.serving else None,
     )
 
 
