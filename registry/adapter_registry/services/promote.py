@@ -301,7 +301,7 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
         stage: only this stage.
         at: a moment; a date alone means the end of that day, in UTC.
     """
-    moment = _moment(at) if at else None
+    moment = moment(at) if at else None
     with backend.catalog.reading() as tx:
         if stage is not None:
             tx.stages.ladder().check(stage)
@@ -313,7 +313,8 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
     return History(kept, moment, pointing)
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
+    """A moment as the catalog writes it; a date alone means the end of that day, in UTC."""
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:

@@ -7,7 +7,18 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from adapter_registry.api import sessions
-from adapter_registry.api.pages import adapter, adapters, files, promoting, sign_in
+from adapter_registry.api.pages import (
+    adapter,
+    adapters,
+    audit,
+    files,
+    marking,
+    policies,
+    promoting,
+    requests,
+    sign_in,
+    timeline,
+)
 from adapter_registry.api.pages.answering import routed
 from adapter_registry.api.pages.page import Page
 
@@ -15,6 +26,11 @@ PAGES: tuple[Page, ...] = (
     *adapters.PAGES,
     *adapter.PAGES,
     *promoting.PAGES,
+    *requests.PAGES,
+    *timeline.PAGES,
+    *policies.PAGES,
+    *marking.PAGES,
+    *audit.PAGES,
 )
 
 

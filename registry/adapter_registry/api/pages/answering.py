@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from adapter_registry.api import sessions
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, View
+from adapter_registry.api.pages.page import Answer, Ask, File, Moved, Page, Shown, Unchanged, View
 from adapter_registry.api.pages.rendering import render
 from adapter_registry.api.requests import asks, backend_of, base_url, body, server_of
 from adapter_registry.domain.errors import InvalidInput, RegistryError
@@ -33,7 +33,13 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
-NAVIGATION = (("Adapters", "/ui/adapters"),)
+NAVIGATION = (
+    ("Adapters", "/ui/adapters"),
+    ("Requests", "/ui/requests"),
+    ("Timeline", "/ui/timeline"),
+    ("Policies", "/ui/policies"),
+    ("Audit", "/ui/audit"),
+)
 
 
 def routed(page: Page) -> Callable[[Request], Awaitable[Response]]:
@@ -96,6 +102,9 @@ def response_to(request: Request, answer: Answer | HTMLResponse) -> Response:
         return answer
     if isinstance(answer, Unchanged):
         return Response(status_code=204, headers=HEADERS)
+    if isinstance(answer, File):
+        kept = {**HEADERS, "content-disposition": f'attachment; filename="{answer.name}"'}
+        return Response(answer.text, media_type="application/jsonl", headers=kept)
     if isinstance(answer, Shown):
         return html(request, answer.template, answer.values, status=answer.status)
     return _moved(request, answer)

@@ -108,7 +108,15 @@ class Unchanged:
     """Nothing new since what is shown already: the answer to a part that looks after itself."""
 
 
-Answer = Shown | Moved | Unchanged
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to keep: its name and what stands in it."""
+
+    name: str
+    text: str
+
+
+Answer = Shown | Moved | Unchanged | File
 View = Callable[[Ask], Answer]
 
 
