@@ -17,7 +17,7 @@ from tests.pages.conftest import PASSWORD, Site
 pytestmark = pytest.mark.xdist_group("pages")
 
 LIST = "/ui/adapters"
-PLACES = {"adapter_namespace": "team", "adapter_name": "sql-lora", "number": "3", "stage": "prod"}
+PLACES = {"adapter_namespace": "team", "adapter_name": "sql-lora", "number": "3", "stage": "prod", "request": "P-1"}
 PROMOTE = "/ui/adapters/team/sql-lora/versions/4/promote/staging"
 
 
@@ -30,6 +30,12 @@ def stranger(site: Site) -> Iterator[httpx2.Client]:
 @pytest.fixture
 def ann(stranger: httpx2.Client) -> httpx2.Client:
     assert come_in(stranger, name="ann", password=PASSWORD).status_code == 303
+    return stranger
+
+
+@pytest.fixture
+def administrator(stranger: httpx2.Client, site: Site) -> httpx2.Client:
+    assert come_in(stranger, token=site.hub.token).status_code == 303
     return stranger
 
 
@@ -139,8 +145,8 @@ class TestForms:
 
 class TestEveryPage:
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
-    def test_nothing_of_another_site_can_run_in_it_or_frame_it(self, ann, page):
-        answer = ann.get("/ui" + page.path.format(**PLACES))
+    def test_nothing_of_another_site_can_run_in_it_or_frame_it(self, administrator, page):
+        answer = administrator.get("/ui" + page.path.format(**PLACES))
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy

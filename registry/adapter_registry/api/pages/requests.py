@@ -98,17 +98,17 @@ def _decline_values(ask: Ask, found: Request) -> dict[str, object]:
 
 def _values(ask: Ask, found: Request) -> dict[str, object]:
     judged = _judged(ask, found)
-    stale = {each.by: each.binding.moved(judged.binding) for each in found.approvals} if judged else {}
+    moved = {each.by: each.binding.moved(judged.binding) for each in found.approvals} if judged else {}
+    stale = {by: changed for by, changed in moved.items() if changed}
     may = {verb: ask.may(f"{verb}:{found.stage}", found.adapter) for verb in ("approve", "promote")}
     mark = of_json(to_wire((found, judged)).decode()).partition(":")[2][:16]
     return {
         "asked": found,
         "judged": judged,
         "moved": _move(ask, found),
-        "stale": {by: changed for by, changed in stale.items() if changed},
+        "stale": stale,
         "may": may,
-        "mine": ask.who.name
-        in {each.by for each in found.approvals} - {by for by, changed in stale.items() if changed},
+        "mine": ask.who.name in moved.keys() - stale.keys(),
         "mark": mark,
         "bound": ask.query.get("bound") or (judged.seen if judged else ""),
         "address": address(found),

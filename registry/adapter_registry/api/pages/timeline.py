@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_adapter
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.overview import Standing
 from adapter_registry.domain.promotion import rollback_target
+from adapter_registry.domain.record import MovePage
 from adapter_registry.services import overview, promote, record, stages, standstill
 
 LINES = 50
@@ -15,7 +18,7 @@ MOST_TARGETS = 12
 def across(ask: Ask) -> Answer:
     """Moves of every adapter that whoever asks sees."""
     values = {"adapter": "", "standings": (), "pointing": {}, "at_page": "/ui/timeline"}
-    return _shown(ask, values, places=ask.call(stages.stages).places)
+    return _shown(ask, values, adapter="", places=ask.call(stages.stages).places)
 
 
 def of_one(ask: Ask) -> Answer:
@@ -30,17 +33,17 @@ def of_one(ask: Ask) -> Answer:
     rights = {each.stage: _rights(ask, each) for each in standings}
     here = of_adapter(ask.adapter, "timeline")
     values = {"adapter": ask.adapter, "standings": standings, "pointing": pointing, "rights": rights, "at_page": here}
-    return _shown(ask, values, places=tuple(each.stage for each in standings), error=error)
+    return _shown(ask, values, adapter=ask.adapter, places=tuple(each.stage for each in standings), error=error)
 
 
 def _shown(
-    ask: Ask, values: dict[str, object], *, places: tuple[str, ...], error: RegistryError | None = None
+    ask: Ask, values: Mapping[str, object], *, adapter: str, places: tuple[str, ...], error: RegistryError | None = None
 ) -> Answer:
-    stage, found = ask.query.get("stage", ""), record.MovePage((), None)
+    stage, found = ask.query.get("stage", ""), MovePage((), None)
     try:
         found = ask.call(
             record.moves,
-            adapter=values["adapter"] or None,
+            adapter=adapter or None,
             stage=stage or None,
             at=_at(ask) or None,
             before=ask.before(),
