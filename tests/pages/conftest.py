@@ -36,7 +36,9 @@ Trained on **8,000** pairs of questions and queries. See [the paper](https://exa
 model.generate(question)
 ```
 """
-RELEASE = """stage: release
+RELEASE = """apiVersion: adapters/v1
+kind: StagePolicy
+stage: release
 from: {stages: [dev]}
 require:
   compatibility: {verdict: [exact, equivalent]}

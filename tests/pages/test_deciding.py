@@ -165,7 +165,9 @@ class TestTimeline:
 class TestPolicies:
     def test_a_document_is_checked_tried_and_set(self, administrator, site):
         path, key = "/ui/policies/release", form_token(administrator)
-        text = "stage: release\nrequire:\n  evals:\n    - {metric: sql/acc, min: 0.95}\n    - {metric: sql/acc, max: 0.5}\n"
+        head = "apiVersion: adapters/v1\nkind: StagePolicy\nstage: release\n"
+        evals = "  evals:\n    - {metric: sql/acc, min: 0.95}\n    - {metric: sql/acc, max: 0.5}\n"
+        text = f"{head}require:\n{evals}"
 
         def send(do: str, document: str = text):
             return administrator.post(path, data={"csrf": key, "do": do, "document": document})
@@ -173,9 +175,9 @@ class TestPolicies:
         checked = send("check").text
         assert "impossible" in checked
         assert 'class="added"' in checked
-        assert "would" in send("try", text.replace("stage: release", "stage: release")).text
+        assert "would" in send("try").text
         before = site.hub.registry.policy("release")
-        wrong = send("set", "stage: release\nrequire: {evals: 3}\n")
+        wrong = send("set", f"{head}require: {{evals: 3}}\n")
         assert wrong.status_code == 422
         assert "evals: 3" in wrong.text, "what was typed is still there"
         assert site.hub.registry.policy("release").revision == before.revision
@@ -183,7 +185,7 @@ class TestPolicies:
             "stage: release\nfrom: {stages: [dev]}\nrequire:\n  approvals: {count: 1, not: [author]}\n  metadata: [x]\n"
         )
         try:
-            assert send("set", longer).status_code == 303
+            assert send("set", f"{head}{process}").status_code == 303
             [newest, older, *_] = site.hub.registry.revisions("release")
             assert (newest.revision, newest.by) == (before.revision + 1, "admin")
             assert older.policy == before.policy
