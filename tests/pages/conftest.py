@@ -101,7 +101,6 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
     registry.attempt("team/sql-lora@v4", "dev")
     registry.tag("team/sql-lora@v3", "stable")
     registry.push(retrained(lora_folder, running.folder / "fresh", 0.5), base="org/llama", name="team/fresh")
-    _decisions(running, lora_folder)
     _hostile(running, lora_folder)
     for name, role in (("ann", "maintainer"), ("rita", "reader")):
         registry.create_account(name, password=PASSWORD)
@@ -109,6 +108,7 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
         registry.grant(name, "gated/*", (role,))
     registry.create_account("eve", password=PASSWORD)
     registry.grant("eve", "mallory/*", ("maintainer",))
+    _decisions(running, lora_folder)
 
 
 def _decisions(running: HubServer, lora_folder: Path) -> None:

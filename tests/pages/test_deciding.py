@@ -181,9 +181,7 @@ class TestPolicies:
         assert wrong.status_code == 422
         assert "evals: 3" in wrong.text, "what was typed is still there"
         assert site.hub.registry.policy("release").revision == before.revision
-        longer = (
-            "stage: release\nfrom: {stages: [dev]}\nrequire:\n  approvals: {count: 1, not: [author]}\n  metadata: [x]\n"
-        )
+        process = "from: {stages: [dev]}\nrequire:\n  approvals: {count: 1, not: [author]}\n  metadata: [x]\n"
         try:
             assert send("set", f"{head}{process}").status_code == 303
             [newest, older, *_] = site.hub.registry.revisions("release")
