@@ -245,9 +245,9 @@ class TestAudit:
         assert {e.entry.actor for e in log(Sought(actor="admin")).items} == {"admin"}
         assert log(Sought(actor="adm")).items == ()
         assert {e.entry.outcome for e in log(Sought(outcome="refused")).items} <= {"refused"}
-        assert {e.entry.action for e in log(Sought(action="request")).items} <= {"request.open", "request.state"} | {
-            e.entry.action for e in log(Sought()).items if e.entry.action.startswith("request.")
-        }
+        of_requests = {e.entry.action for e in log(Sought(action="request")).items}
+        assert all(action.startswith("request.") for action in of_requests)
+        assert len(of_requests) > 1
         at = newest.entry.at
         assert newest in log(Sought(since=at, until=at)).items
         assert log(Sought(until="2020-01-01")).items == ()

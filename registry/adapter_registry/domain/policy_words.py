@@ -50,9 +50,9 @@ def _group(group: EvalGroup) -> Iterator[Rule]:
     if group.any:
         yield "scores", "At least one score, whatever it says."
     for bound in group.bounds:
-        yield "scores", _sentence(_shadow(bound, _bound(bound)))
+        yield "scores", _shadow(bound, _bound(bound)) + "."
     for comparison in group.comparisons:
-        yield "comparison", _sentence(_shadow(comparison, _comparison(comparison)))
+        yield "comparison", _shadow(comparison, _comparison(comparison)) + "."
 
 
 def _bound(bound: Bound) -> str:
@@ -67,11 +67,11 @@ def _comparison(rule: Comparison) -> str:
         Against.BASE: "the base",
         Against.PARENTS: "each version that it was made of",
     }[rule.against]
-    metric = "every metric" if rule.metric == "*" else rule.metric
+    metric = "Every metric" if rule.metric == "*" else rule.metric
     by = "" if rule.margin.amount == 0 else f" by more than {rule.margin}"
     worse = rule.test is Test.NON_INFERIOR
     waived = "; waived while the stage is empty" if rule.waive_if else ""
-    shown = f"{metric} is {'not worse' if worse else 'better'} than of {beside}{by}"
+    shown = f"{metric} is {'not worse' if worse else 'better'} than that of {beside}{by}"
     return f"{shown}, at {rule.confidence:.0%} confidence{waived}"
 
 
