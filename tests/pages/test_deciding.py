@@ -129,7 +129,7 @@ class TestTimeline:
         dialog.get_by_role("button", name="Roll back dev").click()
         page.get_by_text("dev went back to v1.").wait_for()
         assert site.hub.registry.resolve(f"{asked.adapter}@dev").number == 1
-        page.get_by_role("link", name="Lift the hold of dev").click()
+        page.get_by_role("link", name="Lift hold of dev").click()
         page.get_by_role("dialog").get_by_role("button", name="Lift the hold").click()
         page.get_by_text("Nothing holds dev any more.").wait_for()
         assert site.hub.registry.hold(asked.adapter, "dev") is None
@@ -163,7 +163,8 @@ class TestTimeline:
 
 
 class TestPolicies:
-    def test_a_document_is_checked_tried_and_set(self, administrator, site):
+    def test_a_document_is_checked_tried_and_set(self, administrator, registry_of, site, asked):
+        registry_of("ann").approve(asked)
         path, key = "/ui/policies/release", form_token(administrator)
         head = "apiVersion: adapters/v1\nkind: StagePolicy\nstage: release\n"
         evals = "  evals:\n    - {metric: sql/acc, min: 0.95}\n    - {metric: sql/acc, max: 0.5}\n"
@@ -175,7 +176,9 @@ class TestPolicies:
         checked = send("check").text
         assert "impossible" in checked
         assert 'class="added"' in checked
-        assert "would" in send("try").text
+        tried = send("try").text
+        assert "would not have passed" in tried
+        assert f"{asked.reference}</td>" in tried
         before = site.hub.registry.policy("release")
         wrong = send("set", f"{head}require: {{evals: 3}}\n")
         assert wrong.status_code == 422
