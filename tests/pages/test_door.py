@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from http.cookies import SimpleCookie
 from urllib.parse import quote, urlencode
 
@@ -143,6 +144,20 @@ class TestForms:
             assert 400 <= ann.post(PROMOTE, content=body).status_code < 500
 
 
+class Tags(HTMLParser):
+    """Collects what the policy of a page would have to allow: scripts, handlers and styles that stand in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = {name for name, _ in attrs}
+        if tag == "style" or (tag == "script" and "src" not in names):
+            self.wrong.append(tag)
+        self.wrong += [name for name in names if name == "style" or name.startswith("on")]
+
+
 class TestEveryPage:
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
     def test_nothing_of_another_site_can_run_in_it_or_frame_it(self, administrator, page):
@@ -153,7 +168,12 @@ class TestEveryPage:
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
         assert answer.headers["cache-control"] == "no-store"
-        assert not re.search(r"<script(?![^>]*\ssrc=)|\sstyle=|\son\w+=|<style", answer.text)
+        if not answer.headers["content-type"].startswith("text/html"):
+            assert answer.headers["content-disposition"].startswith("attachment")
+            return
+        read = Tags()
+        read.feed(answer.text)
+        assert read.wrong == []
 
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
     def test_another_tenants_adapter_is_one_that_does_not_exist(self, stranger, page):

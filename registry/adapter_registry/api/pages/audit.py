@@ -58,8 +58,9 @@ def export(ask: Ask) -> Answer:
 
 
 def told(event: Event) -> tuple[tuple[str, str], ...]:
-    """What an event says beside who, what and when, as pairs of texts."""
-    return tuple((name, _text(value)) for name, value in event.entry.detail.items() if value not in (None, "", [], {}))
+    """What an event says beside who, what and when, as pairs of texts, those with digests last."""
+    pairs = [(name, _text(value)) for name, value in event.entry.detail.items() if value not in (None, "", [], {})]
+    return tuple(sorted(pairs, key=lambda pair: "sha256:" in pair[1]))
 
 
 def _text(value: object) -> str:
