@@ -181,9 +181,8 @@ def _run(
     registry: Registry, kind: Kind, recipe: Recipe, *, out: Path | None, dry_run: bool, as_json: bool, quiet: bool
 ) -> None:
     """Carry a recipe out here: the same steps that a worker takes."""
-    if out is not None and out.exists() and any(out.iterdir()):
-        raise Conflict(f"{out} is not empty; nothing was written. Choose another folder.")
-    with _scratch(out) as scratch, steps_bar("gathering") as progress:
+    refuse_occupied(out)
+    with scratch_for(out) as scratch, steps_bar("gathering") as progress:
         exact = kind.check(registry, check_recipe(recipe))
         kind.gather(registry, exact, scratch)
         outcome = kind.compute(exact, scratch, progress)
@@ -202,8 +201,18 @@ def _run(
         _print_made(stored, outcome, out=None if dry_run else out)
 
 
+def refuse_occupied(out: Path | None) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        Conflict: it does.
+    """
+    if out is not None and (out.is_file() or (out.exists() and any(out.iterdir()))):
+        raise Conflict(f"{out} is not empty; nothing was written. Choose another folder.")
+
+
 @contextmanager
-def _scratch(out: Path | None) -> Iterator[Path]:
+def scratch_for(out: Path | None) -> Iterator[Path]:
     """A folder to work in, beside `out` so that moving the result there is one step."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

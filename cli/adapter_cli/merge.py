@@ -23,13 +23,12 @@ from adapter_cli.output import (
 )
 from adapter_cli.submitting import check_device, device_option, refuse_local, submit_options, submitted
 from adapter_registry.checkpoints.confined import Limits
-from adapter_registry.client import Registered, connect
+from adapter_registry.client import Registered, Registry, connect
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.recipe import Ingredient, Recipe, parse_ingredient
 from adapter_registry.merging import Wanted, bring, resolve
 
 if TYPE_CHECKING:
-    from adapter_registry.client import Registry
     from adapter_registry.domain.base import Base
     from adapter_registry.tensors.merge import Ingredient as Part
     from adapter_registry.tensors.merge import Merged, Options
@@ -115,7 +114,7 @@ def merge(
     registry = connect()
     limits = Limits(registry.settings.job_memory, registry.settings.job_seconds)
     options = Options(dtype, shard, accumulate, workers, device, onto, limits)
-    made = _make(registry, references, options, _Asked(out, base_path, original, verify, dry_run))
+    made = _make(registry, references, options=options, asked=_Asked(out, base_path, original, verify, dry_run))
     made.tell(out, as_json=as_json, quiet=quiet)
     if name and not dry_run:
         _register(name, out, store=store, quiet=quiet or as_json)
@@ -153,7 +152,7 @@ class _Made:
             _print_apart(self.apart)
 
 
-def _make(registry: Registry, references: tuple[str, ...], options: Options, asked: _Asked) -> _Made:
+def _make(registry: Registry, references: tuple[str, ...], *, options: Options, asked: _Asked) -> _Made:
     """Bring everything here, merge and compare it."""
     from adapter_registry.tensors.merge import merge as run  # noqa: PLC0415  slow to import
 

@@ -34,6 +34,7 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion, refusal
 from adapter_registry.domain.score import RecordedScore, Score
+from adapter_registry.domain.servable import Report
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.evidence_calls import EvidenceCalls
 from adapter_registry.folders import hashing, is_folder, name_of
@@ -44,7 +45,7 @@ from adapter_registry.pointer_calls import PointerCalls
 from adapter_registry.pulled import Pulled, place, require
 from adapter_registry.request_calls import RequestCalls
 from adapter_registry.services import base as base_service
-from adapter_registry.services import mark, score, show
+from adapter_registry.services import mark, score, servable, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
 from adapter_registry.services import push as pushing
@@ -57,6 +58,7 @@ from adapter_registry.services.stored_base import Storing
 from adapter_registry.services.trial import Replayed
 from adapter_registry.settings import Settings, read_settings
 from adapter_registry.store_calls import StoreCalls
+from adapter_registry.version_calls import VersionCalls
 
 Progress = Callable[[int], None]
 
@@ -74,7 +76,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, RequestCalls, StoreCalls):
+class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, RequestCalls, StoreCalls, VersionCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
@@ -198,6 +200,10 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
     def scores(self, text: str) -> tuple[RecordedScore, ...]:
         """The scores of a Version."""
         return self._ask(show.scores, reference=self.reference(text))
+
+    def servable(self, text: str, stacks: str = "") -> tuple[Report, ...]:
+        """What serving stacks do with a Version: `vllm:0.33,sglang`, or every one that rules are known for."""
+        return self._ask(servable.servable, reference=self.reference(text), stacks=stacks)
 
     def base_scores(self, base: str) -> tuple[RecordedScore, ...]:
         """The scores of a Base."""

@@ -87,6 +87,9 @@ def place(
         _write(version, aside, read, 0o444 if keep else 0o644)
         _swap(aside, folder)
     except OSError as error:
+        if _lock_in(folder).get("digest") == version.digest and _intact(version, folder):
+            # Another process that shares the folder was quicker.
+            return Pulled(version, folder, verdict, fetched=False)
         raise StoreUnavailable(f"{folder} cannot be written ({error.strerror}); nothing was left behind.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -152,6 +155,7 @@ def _write(version: Version, aside: Path, read: Callable[[File], BinaryIO], mode
             os.fchmod(sink.fileno(), mode)
     with (aside / LOCK_FILE).open("x") as sink:
         json.dump(lock_of(version), sink, indent=2)
+        os.fchmod(sink.fileno(), mode)
         sink.flush()
         os.fsync(sink.fileno())
 
@@ -177,6 +181,7 @@ def _swap(aside: Path, folder: Path) -> None:
     old = aside.with_suffix(".old")
     folder.rename(old)
     aside.rename(folder)
+    old.chmod(0o755)  # kept folders may be read-only
     shutil.rmtree(old)
 
 

@@ -34,6 +34,23 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """What the plugins of serving stacks do, in the process of the stack.
+
+    Attributes:
+        follow: `NAME=NAMESPACE/ADAPTER@STAGE`, as written (ADAPTERS_FOLLOW, comma-separated).
+        adapters: patterns of adapters that requests may name (ADAPTERS_SERVING_ADAPTERS); empty for all.
+        base: folder of the checkpoint that runs (ADAPTERS_SERVING_BASE); None: where the stack's model is found.
+        check: how it is held against locks, `spot` or `full` (ADAPTERS_SERVING_CHECK).
+    """
+
+    follow: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+    base: Path | None = None
+    check: str = "spot"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Where things are, and who asks.
 
@@ -70,6 +87,7 @@ class Settings:
         login: the file that holds the server and token of `adapters login`.
         provider: the OpenID provider that people sign in by (ADAPTERS_OIDC_ISSUER, ...); None for passwords alone.
         oidc_loopback: whether providers may be asked over http on this machine (ADAPTERS_OIDC_LOOPBACK).
+        serving: what the plugins of serving stacks do.
     """
 
     home: Path
@@ -114,6 +132,7 @@ class Settings:
     login: Path = Path("login.json")
     provider: Provider | None = None
     oidc_loopback: bool = False
+    serving: Serving = Serving()
 
     @property
     def database(self) -> Path:
@@ -178,7 +197,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         public_url=given.get("ADAPTERS_PUBLIC_URL") or None,
         upstream_hub=given.get("ADAPTERS_UPSTREAM_HUB") or None,
         upstream_token=given.get("ADAPTERS_UPSTREAM_TOKEN") or None,
-        hosts=tuple(host.strip() for host in given.get("ADAPTERS_HOSTS", "").split(",") if host.strip()),
+        hosts=_listed(given, "ADAPTERS_HOSTS"),
         drain_seconds=_seconds(given, "ADAPTERS_DRAIN_SECONDS", 0),
         grace_seconds=_seconds(given, "ADAPTERS_GRACE_SECONDS", 30),
         scratch=_folder(given, "ADAPTERS_SCRATCH", lambda _: _folder(given, "ADAPTERS_HOME", _data) / "jobs"),
@@ -190,6 +209,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         traced=any(given.get(name) for name in _SPANS_GO_TO) and given.get("OTEL_TRACES_EXPORTER") != "none",
         provider=_provider(given),
         oidc_loopback=_on(given, "ADAPTERS_OIDC_LOOPBACK"),
+        serving=_serving(given),
     )
 
 
@@ -249,6 +269,22 @@ def _provider(given: Mapping[str, str]) -> Provider | None:
         rules=rules_of(given.get("ADAPTERS_OIDC_GRANTS", "")),
         domains=tuple(domain.strip().removeprefix("@") for domain in domains if domain.strip()),
     )
+
+
+def _serving(given: Mapping[str, str]) -> Serving:
+    check, base = given.get("ADAPTERS_SERVING_CHECK") or "spot", given.get("ADAPTERS_SERVING_BASE")
+    if check not in ("spot", "full"):
+        raise InvalidInput(f"ADAPTERS_SERVING_CHECK is {check[:40]!r}: expected spot or full.")
+    return Serving(
+        follow=_listed(given, "ADAPTERS_FOLLOW"),
+        adapters=_listed(given, "ADAPTERS_SERVING_ADAPTERS"),
+        base=Path(base).expanduser().absolute() if base else None,
+        check=check,
+    )
+
+
+def _listed(given: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(text.strip() for text in given.get(name, "").split(",") if text.strip())
 
 
 def _sources(given: Mapping[str, str]) -> tuple[str, ...] | None:

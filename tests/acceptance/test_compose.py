@@ -24,6 +24,12 @@ def lora(folder, base, **options):
     return adapter(folder, base, LoraConfig(**{"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, **options}))
 
 
+def ia3():
+    from peft import IA3Config
+
+    return IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"])
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, llama_folder):
     """Adapters of one base."""
@@ -31,6 +37,7 @@ def folders(tmp_path_factory, llama_folder):
     return {
         "sql": lora(made / "sql", llama_folder, target_modules=["q_proj", "v_proj"]),
         "chat": lora(made / "chat", llama_folder, target_modules=["q_proj"], r=2, use_rslora=True),
+        "ia3": adapter(made / "ia3", llama_folder, ia3()),
         "dora": lora(made / "dora", llama_folder, target_modules=["q_proj"], use_dora=True),
     }
 
@@ -95,6 +102,11 @@ class TestCompose:
         made = registry("compose", "dora@v1=0.5", "sql@v1", "--method", "linear", "--name", "of-dora", "--json").json
         assert made["error"] > 0
 
+    def test_versions_of_ia3_are_composed_without_an_error(self, registry):
+        made = registry("compose", "ia3@v1=0.5", "ia3@v1=0.25", "--method", "linear", "--name", "calm", "--json").json
+        assert (made["reference"], made["error"]) == ("default/calm@v1", 0)
+        assert registry("show", "calm@v1", "--json").json["version"]["description"]["peft_type"] == "IA3"
+
     def test_a_dry_run_tells_the_error_and_stores_nothing(self, registry):
         told = registry("compose", "sql@v1", "chat@v1", "--method", "svd", "--rank", "1", "--dry-run").out
         assert "of the exact delta's norm" in told
@@ -120,6 +132,9 @@ class TestCompose:
             (["sql@v1", "--method", "svd", "--rank", "-3"], 2, "--rank is auto or"),
             (["sql@v1", "--method", "slerp"], 2, "slerp goes from one"),
             (["sql@v9", "--method", "svd"], 1, "sql"),
+            (["ia3@v1", "--method", "ties", "--density", "0.5"], 1, "Take --method linear"),
+            (["ia3@v1", "--method", "linear", "--rank", "3"], 2, "have no rank"),
+            (["ia3@v1", "sql@v1", "--method", "linear"], 1, "one method for all"),
             (["sql@v1", "chat@v1", "--method", "slerp", "--device", "cuda", "--submit"], 2, "leave --device out"),
             (["sql@v1", "chat@v1", "--method", "ties", "--device", "gpu"], 2, "'gpu' is not one of 'cpu', 'cuda'"),
         ],

@@ -11,6 +11,7 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.lock import Verdict
 from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.servable_rules import Facts
 from adapter_registry.domain.suite import Suite
 
 
@@ -130,6 +131,7 @@ class Subject:
         revoked_ancestors: references of withdrawn versions that it was made of, directly or not.
         files: paths of its files.
         outcomes: reads stored Outcomes by their digest; None when they are not there.
+        serving: what decides which stacks load it; None when no rule asks, or its config is not there.
     """
 
     reference: str
@@ -149,3 +151,4 @@ class Subject:
     revoked_ancestors: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     outcomes: Callable[[Digest], Outcomes | None] = _none_kept
+    serving: Facts | None = None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapter_registry.domain import evidence, versus
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.figures import count
 from adapter_registry.domain.finding import Finding, Incumbent, Outcome, Subject
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.policy import Health, Matched, Policy
+from adapter_registry.domain.servable import Servable, parse, report
 
 __all__ = ["Finding", "Incumbent", "Outcome", "Subject", "judge"]
 
@@ -29,6 +31,8 @@ def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
         yield _ancestry(subject, warns=policy.revoked_ancestors_pass)
     for name in policy.metadata:
         yield _metadata(name, subject)
+    for stack in policy.serving:
+        yield _serving(stack, subject)
     groups = policy.evals.all_groups
     compared = versus.compared(groups, subject)
     for place, group in enumerate(groups):
@@ -125,3 +129,22 @@ def _metadata(name: str, subject: Subject) -> Finding:
         first_line = said.splitlines()[0]
         return Finding(rule, Outcome.PASS, first_line if len(first_line) <= 80 else f"{first_line[:79]}…")
     return Finding(rule, Outcome.PENDING, "nothing says it", f"adapters label {subject.reference} {name}=...")
+
+
+def _serving(name: str, subject: Subject) -> Finding:
+    rule, version = f"serving {name}", subject.reference
+    try:
+        stack = parse(name)
+    except InvalidInput as unknown:
+        return Finding(rule, Outcome.ERROR, unknown.text, "name one of those in the stage's policy")
+    if subject.serving is None:
+        return Finding(rule, Outcome.ERROR, "its config is not in the store", f"restore it, or push {version} again")
+    found = report(stack, subject.serving)
+    said = "; ".join([str(found.verdict), *found.reasons])
+    if found.verdict.serves:
+        return Finding(rule, Outcome.PASS, f"{said}: {found.flags}" if found.flags else said)
+    if found.verdict is Servable.FLATTEN:
+        return Finding(rule, Outcome.FAIL, said, f"promote what `adapters export {version} --flatten --push` makes")
+    return Finding(
+        rule, Outcome.FAIL, said, f"train it without that, or serve it elsewhere: adapters servable {version}"
+    )

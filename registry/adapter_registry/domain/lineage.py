@@ -45,7 +45,7 @@ class ModuleFit:
 
     Attributes:
         name: live path of the module or parameter.
-        rank: of the factors.
+        rank: of the factors; 0 where there are none (IA3).
         norm: Frobenius norm of the exact delta.
         error: Frobenius norm of the difference, as a share of `norm`; 0 where that is 0.
     """
@@ -61,8 +61,8 @@ class Lineage:
     """What a Version was made of and how.
 
     Attributes:
-        kind: `compose` or `extract`.
-        method: of composing, `ties`; or of extracting.
+        kind: `compose`, `extract` or `flatten`.
+        method: of composing, `ties`; of extracting; or `flatten`.
         dialect: whose function of that name.
         parents: in the order they were given; none for what was extracted from a checkpoint.
         options: density, λ, rank, tolerance and so on, as text by name.

@@ -74,6 +74,7 @@ class Policy:
         process: the way in: from where, how long, who agrees.
         revoked_ancestors_pass: whether what was made of withdrawn versions is only warned of.
         integrity: of the files; None asks nothing.
+        serving: stacks that have to serve it as it is, `vllm:0.33`.
     """
 
     stage: str
@@ -84,6 +85,7 @@ class Policy:
     process: Process = field(default_factory=Process)
     revoked_ancestors_pass: bool = False
     integrity: Integrity | None = None
+    serving: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -104,6 +106,8 @@ def document(policy: Policy) -> dict[str, Any]:
         require["ancestry"] = {"revoked": "warn"}
     if policy.metadata:
         require["metadata"] = list(policy.metadata)
+    if policy.serving:
+        require["serving"] = list(policy.serving)
     if evals := documents(policy.evals):
         require["evals"] = evals
     require |= required(policy.process)

@@ -16,12 +16,13 @@ from adapter_registry.domain import policy as rules
 from adapter_registry.domain import process_file as way
 from adapter_registry.domain.document_file import LARGEST_TEXT as LARGEST_TEXT
 from adapter_registry.domain.document_file import Part, brief, parsed, problem, refused, told
-from adapter_registry.domain.errors import InvalidReference
+from adapter_registry.domain.errors import InvalidInput, InvalidReference
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.names import check_label, check_stage_name
 from adapter_registry.domain.policy import Health, Policy
 from adapter_registry.domain.policy_evals_file import Eval, Rule, evals
 from adapter_registry.domain.process import Process
+from adapter_registry.domain.servable_rules import parse as parse_stack
 
 NOT_YET = frozenset(
     {
@@ -89,6 +90,7 @@ class _Require(Part):
     health: _Health | None = None
     ancestry: _Ancestry | None = None
     metadata: list[str] = Field(default=[])
+    serving: list[str] = Field(default=[], max_length=20)
     evals: list[Eval] = Field(default=[], max_length=1000)
     soak: way.Soak | None = None
     approvals: way.Approvals | None = None
@@ -103,6 +105,16 @@ class _Require(Part):
                 text = f"label names, and {key!r} is none"
                 raise PydanticCustomError("label", "{text}", {"text": text}) from invalid
         return list(dict.fromkeys(metadata))
+
+    @field_validator("serving")
+    @classmethod
+    def _are_stacks(cls, serving: list[str]) -> list[str]:
+        for text in serving:
+            try:
+                parse_stack(text)
+            except InvalidInput as invalid:
+                raise PydanticCustomError("stack", "{text}", {"text": f"stacks: {invalid.text}"}) from invalid
+        return list(dict.fromkeys(serving))
 
 
 class _Document(Part):
@@ -142,6 +154,7 @@ class _Document(Part):
             *(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked)),
             revoked_ancestors_pass=warns,
             integrity=rules.Integrity() if asked.integrity else None,
+            serving=tuple(asked.serving),
         )
 
     def _process(self, asked: _Require) -> Process:

@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.metric import is_rate, known_direction
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.policy_evals import Bound, Comparison, EvalGroup, Test
 from adapter_registry.domain.score import Direction
+from adapter_registry.domain.servable import parse as parse_stack
+from adapter_registry.domain.servable_rules import STACKS
 from adapter_registry.domain.stage import Ladder
 from adapter_registry.domain.suite import Suite, parse
 
@@ -30,7 +33,7 @@ class Advice:
 
 
 def lint(policy: Policy, suites: Sequence[Suite]) -> tuple[Advice, ...]:
-    """Everything to say of a policy's evals, in its order; `suites` are those that the registry knows."""
+    """Everything to say of a policy's evals and stacks, in its order; `suites` are those that the registry knows."""
     found: list[Advice] = []
     for group in policy.evals.all_groups:
         found += _suite(group, suites)
@@ -38,7 +41,7 @@ def lint(policy: Policy, suites: Sequence[Suite]) -> tuple[Advice, ...]:
             found += _bound(bound)
         for comparison in group.comparisons:
             found += _comparison(comparison)
-    return (*found, *_crossed(policy))
+    return (*found, *_crossed(policy), *_serving(policy))
 
 
 def misplaced(policy: Policy, ladder: Ladder) -> tuple[Advice, ...]:
@@ -120,3 +123,18 @@ def _crossed(policy: Policy) -> Iterator[Advice]:
         if ceilings[metric] and floors[metric] and max(floors[metric]) > min(ceilings[metric]):
             low, high = max(floors[metric]), min(ceilings[metric])
             yield Advice(metric, f"one rule asks for at least {low:g}, another for at most {high:g}", impossible=True)
+
+
+def _serving(policy: Policy) -> Iterator[Advice]:
+    for text in policy.serving:
+        rule = f"serving {text}"
+        try:
+            stack = parse_stack(text)
+        except InvalidInput as unknown:
+            yield Advice(rule, unknown.text, impossible=True)
+            continue
+        if stack.name == "peft":
+            yield Advice(rule, "PEFT loads whatever was pushed: it asks nothing", impossible=False)
+        newest = STACKS[stack.name].versions[-1:]
+        if stack.version and stack.version not in newest:
+            yield Advice(rule, f"{stack.name}:{newest[0]} is newer", impossible=False)

@@ -57,7 +57,7 @@ class Recipe:
     """What a Job works on.
 
     Attributes:
-        kind: `merge`, `compose`, `diff`, `extract`, `evaluate`.
+        kind: `merge`, `compose`, `diff`, `extract`, `flatten`, `evaluate`.
         inputs: in the order they were given.
         base: digest of the Base that it is worked out on; None where the kind has it from its inputs.
         options: of the kind; JSON types only.

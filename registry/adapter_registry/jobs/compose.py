@@ -26,7 +26,7 @@ DEFAULTS: Mapping[str, Any] = {
     "tolerance": None,
     "one_rank": False,
     "density": None,
-    "spread": 0.1,
+    "spread": None,
     "outliers": 0.01,
     "scale": 1.0,
     "election": "total",
@@ -66,7 +66,7 @@ class Compose:
         options = _options(recipe.options)
         _tried(options, tuple(each.weight for each in recipe.inputs))
         versions = [registry.resolve(each.reference) for each in recipe.inputs]
-        _composable(versions)
+        _composable(versions, options)
         base = _one_base(registry, versions, equivalent=options["equivalent"])
         exact = tuple(
             Ingredient(f"{version.adapter}@{version.digest}", each.weight)
@@ -190,16 +190,25 @@ def _tried(options: Mapping[str, Any], weights: tuple[float, ...]) -> None:
     composed(pairs, find_method(options["method"])[2], replace(how, weights=weights, keys=keys), wanted)
 
 
-def _composable(versions: Sequence[Version]) -> None:
+def _composable(versions: Sequence[Version], options: Mapping[str, Any]) -> None:
     """Refuse, before anything travels, what `compose_refusals` would refuse by the config."""
-    from adapter_registry.tensors.compose_refusals import NO_WEIGHT_DELTA, OTHER_METHODS  # noqa: PLC0415
+    from adapter_registry.tensors import compose_ia3  # noqa: PLC0415
+    from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415
+    from adapter_registry.tensors.compose_refusals import COMPOSED, MIXED, NO_WEIGHT_DELTA, OTHER_METHODS  # noqa: PLC0415
 
+    kinds = {version.description.peft_type for version in versions}
+    if kinds == {"IA3"}:
+        compose_ia3.check(find_method(options["method"])[2], ranked=options["rank"] is not None)
+    elif len(kinds & COMPOSED) > 1:
+        told = " and ".join(sorted(kinds))
+        raise Unsupported(f"these versions are {told}; composing takes one method for all. {MIXED}")
     for version in versions:
         if version.revoked_because is not None:
             raise Revoked(f"{version.reference} was revoked: {version.revoked_because} It cannot be composed.")
         description = version.description
-        if description.peft_type != "LORA":
-            raise Unsupported(f"{version.reference} is {description.method}; composing takes LoRA. {OTHER_METHODS}")
+        if description.peft_type not in COMPOSED:
+            told = f"{version.reference} is {description.method}; composing takes LoRA and IA3"
+            raise Unsupported(f"{told}. {OTHER_METHODS}")
         for variant in description.variant:
             if variant in NO_WEIGHT_DELTA:
                 why = NO_WEIGHT_DELTA[variant]

@@ -20,7 +20,7 @@ class Kind(Protocol):
     """One kind of work. Its class is imported in the child process by name and made without arguments.
 
     Attributes:
-        name: `merge`, `compose`, `diff`, `extract`, `evaluate`.
+        name: `merge`, `compose`, `diff`, `extract`, `flatten`, `evaluate`.
         verb: what publishing takes on the adapter that the result belongs to: `push`, `score`, `read`.
     """
 

@@ -15,6 +15,7 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.suite import Suite, parse
+from adapter_registry.services.servable import facts
 
 
 def gathered(
@@ -27,7 +28,7 @@ def gathered(
         tx: what is read from.
         version: what is judged.
         incumbent: who holds the stage.
-        policy: which suites are needed.
+        policy: which suites are needed, and whether stacks are asked for.
         at: a moment in the past whose scores count, as they stood then; empty for now.
     """
     moment = at or backend.clock()
@@ -49,7 +50,8 @@ def gathered(
         parents=_parents(tx, version, at) if policy.evals.against_parents else (),
         revoked_ancestors=version.revoked_ancestors,
         files=tuple(file.path for file in version.files),
-        outcomes=lambda digest: _outcomes(backend, digest),
+        outcomes=lambda digest: outcomes_of(backend, digest),
+        serving=facts(backend, tx, version) if policy.serving else None,
     )
 
 
@@ -75,7 +77,7 @@ def _suites(tx: Transaction, policy: Policy) -> dict[str, Suite]:
     return {name: suite for name, suite in found.items() if suite is not None}
 
 
-def _outcomes(backend: Backend, digest: Digest) -> Outcomes | None:
+def outcomes_of(backend: Backend, digest: Digest) -> Outcomes | None:
     """Stored outcomes; None when the store lost them, which leaves the comparison to values and errors."""
     try:
         with backend.blobs.open(digest) as stream:

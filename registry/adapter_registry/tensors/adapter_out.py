@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
 from adapter_registry.tensors.arrays import Float32, as_stored
 
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
+_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8}
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """All that a LoRA's folder holds.
+    """All that an adapter's folder holds: a LoRA's, unless the config names another method.
 
     Attributes:
-        tensors: by the name they are saved under, float32.
+        tensors: by the name they are saved under, float32; counts whole.
         dtypes: stored type by name; `dtype` where nothing is said.
         dtype: of all other tensors.
         ranks: live name of each module or parameter -> its rank; alpha is the rank, so that every scale is 1.
@@ -47,7 +47,8 @@ def write_adapter(folder: Path, adapter: Adapter) -> None:
         for name, array in sorted(adapter.tensors.items())
     }
     write_safetensors(folder / WEIGHTS, arrays)
-    document = {**config_of(adapter.ranks), **adapter.config}
+    lora = {} if "peft_type" in adapter.config else config_of(adapter.ranks)
+    document = {**lora, **adapter.config}
     (folder / CONFIG).write_text(json.dumps(dict(sorted(document.items())), indent=2) + "\n")
     (folder / "README.md").write_text(adapter.readme)
 

@@ -17,6 +17,10 @@ from adapter_registry.domain.errors import Unsupported
 Float32 = NDArray[np.float32]
 
 _STORED: Mapping[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+FLOATS = frozenset(_STORED)
+"""Types that arithmetic is defined for here."""
+COUNT = "I64"
+"""Type of counts, as batch normalisation keeps one: whole numbers, which are kept and never added up."""
 
 
 class WeightFile:
@@ -63,6 +67,10 @@ class WeightFile:
         flat = np.frombuffer(self._map, dtype=kind, count=count, offset=entry.start)
         return flat.reshape(entry.shape)
 
+    def count(self, name: str) -> NDArray[np.int64]:
+        """A tensor of type COUNT."""
+        return self.raw(name).view(np.int64).reshape(self.entries[name].shape)
+
     def array(self, name: str) -> Float32:
         """A tensor as float32: a view where it is stored so, else a copy."""
         return as_float32(self.stored(name), self.entries[name].dtype)
@@ -78,8 +86,12 @@ def as_float32(stored: NDArray[Any], dtype: str) -> Float32:
 def as_stored(values: Float32, dtype: str) -> NDArray[Any]:
     """float32 rounded once, to nearest with ties to even, into a stored type; bfloat16 as the uint16 of its bits.
 
+    A count is stored as it is.
+
     NaN stays NaN; what is too large for float16 becomes infinite, as IEEE 754 has it.
     """
+    if dtype == COUNT:
+        return values
     if dtype != "BF16":
         with np.errstate(over="ignore"):
             return values.astype(_STORED[dtype], copy=False)

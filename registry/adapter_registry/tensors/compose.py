@@ -11,11 +11,12 @@ import numpy as np
 
 from adapter_registry.domain.errors import Unsupported
 from adapter_registry.domain.lineage import ModuleFit
+from adapter_registry.tensors import compose_ia3
 from adapter_registry.tensors.adapter_out import Adapter
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.base_weights import BaseWeights
 from adapter_registry.tensors.compose_methods import Method
-from adapter_registry.tensors.compose_module import Fitted, Wanted, composed, composed_rows, key_of
+from adapter_registry.tensors.compose_module import Fitted, Wanted, composed, composed_rows, key_of, sound
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_refusals import Part, refuse
 from adapter_registry.tensors.compose_rows import DoraRows, PairRows, Rows
@@ -83,6 +84,9 @@ def compose(  # noqa: PLR0913  every option of a composition
     how = replace(how, weights=tuple(part.weight for part in parts))
     if method.normalise and how.normalise is None:
         how = replace(how, normalise=True)
+    if parts[0].adapter.config.peft_type == "IA3":
+        compose_ia3.check(method, ranked=wanted.rank is not None or wanted.tolerance is not None)
+        return Composition(*compose_ia3.compose_ia3(parts, how, base, wanted.dtype))
     joints, kept = joined(parts), whole(parts, base)
     work = _Work(parts, method, how, wanted, seed, base, device)
     made = list(each_module(joints, work.fitted, tell))
@@ -136,7 +140,8 @@ class _Work:
         wanted = self.wanted
         if wanted.rank is None and wanted.tolerance is None and not self.method.whole:
             wanted = replace(wanted, rank=joint.rank)
-        made = [self._matrix(joint, expert, wanted) for expert in range(joint.first.experts)]
+        experts = range(joint.first.experts)
+        made = sound(joint.name, wanted.dtype, lambda: [self._matrix(joint, each, wanted) for each in experts])
         rank = max(each.rank for each in made)
         return [each.padded(rank) for each in made]
 

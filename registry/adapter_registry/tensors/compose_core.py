@@ -32,6 +32,7 @@ Core = Callable[[Span, How], Factored]
 """(deltas in their span, how) -> the composed delta by its singular values."""
 
 KARCHER_STEPS = 200
+CANCELLED = "these deltas cancel out on the sphere: they have no mean direction. linear takes them."
 
 
 def weighted_sum(span: Span, how: How) -> Factored:
@@ -56,6 +57,22 @@ def slerp(span: Span, how: How) -> Factored:
     return span.lifted(how.scale * (shares[0] * span.cores[0] + shares[1] * span.cores[1]))
 
 
+def multislerp(span: Span, how: How) -> Factored:
+    """λ · (Σ α_i ‖D_i‖) · the direction of Σ α_i · D_i / ‖D_i‖; α_i = w_i / Σ w_i, or w_i where not normalised.
+
+    mergekit's `multislerp` goes on to the tangent space at that direction, where the same weights sum to 0.
+    """
+    gram = span.inner()
+    lengths = np.sqrt(np.diag(gram))
+    alphas = np.asarray(how.weights) / (total(how.weights) if how.normalise else 1.0)
+    mean = alphas * np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    length = float(np.sqrt(max(float(mean @ gram @ mean), 0.0)))
+    if lengths.any() and length < 1e-8:
+        raise InvalidInput(CANCELLED)
+    mean = how.scale * float(alphas @ lengths) * mean / (length or 1.0)
+    return span.lifted(np.tensordot(mean, np.stack(span.cores), axes=1))
+
+
 def karcher(span: Span, how: How) -> Factored:
     """λ · (Σ α_i ‖D_i‖) · the weighted Riemannian mean of D_i / ‖D_i‖ on the sphere, α_i = w_i / Σ w_i.
 
@@ -71,7 +88,10 @@ def karcher(span: Span, how: How) -> Factored:
     units = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=there)
     mean = alphas * units  # coefficients of the D_i
     for _ in range(KARCHER_STEPS):
-        mean = mean / (np.sqrt(mean @ gram @ mean) or 1.0)
+        length = np.sqrt(max(float(mean @ gram @ mean), 0.0))
+        if there.any() and length < 1e-8:
+            raise InvalidInput(CANCELLED)
+        mean = mean / (length or 1.0)
         cosines = np.clip((gram @ mean) * units, -1, 1)
         angles = np.arccos(cosines)
         sines = np.sqrt(np.maximum(1 - cosines**2, 0))
@@ -88,15 +108,28 @@ def karcher(span: Span, how: How) -> Factored:
 def model_stock(span: Span, how: How) -> Factored:
     """λ · t · mean of D_i, t = N cos θ / (1 + (N - 1) cos θ), cos θ the mean cosine of two deltas. Equal weights only.
 
+    Where that divides by 0 (deltas that oppose each other), nothing is left.
+
     Source: Model Stock, arXiv:2403.19522 §4.
     """
-    n, weight = len(how.weights), equal(how.weights, "model_stock")
+    return _model_stock(span, how, "model_stock:paper", 0.0)
+
+
+def model_stock_mergekit(span: Span, how: How) -> Factored:
+    """Mergekit's `model_stock`: a product of two norms counts as at least 1e-6, which small modules do not reach."""
+    return _model_stock(span, how, "model_stock:mergekit", 1e-6)
+
+
+def _model_stock(span: Span, how: How, method: str, least: float) -> Factored:
+    n, weight = len(how.weights), equal(how.weights, method)
     gram = span.inner()
     lengths = np.sqrt(np.diag(gram))
-    cosines = gram / np.where(np.outer(lengths, lengths) == 0, 1, np.outer(lengths, lengths))
+    products = np.outer(lengths, lengths).clip(least)
+    cosines = np.divide(gram, products, out=np.zeros_like(gram), where=products > 0).clip(-1, 1)
     cosine = (float(cosines.sum()) - float(np.trace(cosines))) / (n * (n - 1)) if n > 1 else 1.0
-    t = n * cosine / (1 + (n - 1) * cosine)
-    return span.lifted(how.scale * weight * t / n * np.sum(span.cores, axis=0))
+    divisor = 1 + (n - 1) * cosine
+    t = n * cosine / divisor if abs(divisor) >= 1e-6 else 0.0
+    return span.lifted(how.scale * weight * t / n * np.sum(np.stack(span.cores), axis=0))
 
 
 def tsv_merge(span: Span, how: How) -> Factored:
@@ -147,6 +180,54 @@ def iso_cts(span: Span, how: How) -> Factored:
     mean = float(np.concatenate(sizes).mean()) if rank else 0.0
     both = _polar(np.concatenate(lefts, axis=1)) @ _polar(np.concatenate(rights).T).T
     return span.lifted(mean * both)
+
+
+def robust_merge(span: Span, how: How) -> Factored:
+    """λ · Σ w_i · trim(U_i·√S_i) · diag(c_i) · trim(√S_i·V_i'), D_i = U_i·S_i·V_i' and trim as TIES has it.
+
+    c_i lifts directions that the trim of √S·V' weakened: the k-th of D_i by s_ik = ‖row k‖₁ before / after, raised to
+    at least the 0.8 quantile of D_i's, over the mean of s_jk of all D_j that have k directions.
+
+    The paper's RobustMerge does this to lora_A and lora_B as they are stored and sums each over the tasks, so that each
+    B_i meets each A_j; here it is done to the singular directions of each delta, and deltas are summed.
+
+    Source: RobustMerge, arXiv:2502.17159 §4, with the fifth of its code.
+    """
+    prunings = [_pruned(span, core, how.share) for core in span.cores]
+    most = max(len(each[1]) for each in prunings)
+    lifts = np.full((len(prunings), most), np.nan)
+    for row, (_, lift, _) in zip(lifts, prunings, strict=True):
+        row[: len(lift)] = lift
+    there = ~np.isnan(lifts)
+    means = np.where(there, lifts, 0).sum(axis=0) / there.sum(axis=0).clip(1)
+    ups = [up * (w * lift / means[: len(lift)]) for w, (up, lift, _) in zip(how.weights, prunings, strict=True)]
+    up, down = np.concatenate(ups, axis=1), np.concatenate([each[2] for each in prunings])
+    pair = Pair((how.scale * up).astype(np.float32), down.astype(np.float32), 1.0)
+    whole = Span.of([pair])
+    return whole.lifted(whole.cores[0])
+
+
+def _pruned(span: Span, core: Float64, density: float) -> tuple[Float64, Float64, Float64]:
+    """(trimmed U·√S, how much each direction is lifted, trimmed √S·V')."""
+    u, values, v = _singular(core)
+    root = np.sqrt(values)
+    up, down = span.left.raised(u * root), span.right.raised(v.T * root).T
+    kept_up, kept_down = (_trimmed(each, density) for each in (up, down))
+    before, after = np.abs(down).sum(axis=1), np.abs(kept_down).sum(axis=1)
+    lift = np.divide(before, after, out=np.ones_like(before), where=after > 0)
+    if lift.size:
+        lift = np.maximum(lift, np.sort(lift)[int(0.8 * lift.size)])
+    return kept_up, lift, kept_down
+
+
+def _trimmed(factor: Float64, density: float) -> Float64:
+    count = int(density * factor.size)
+    if count >= factor.size:
+        return factor
+    kept = np.zeros(factor.size)
+    chosen = np.argsort(-np.abs(factor).ravel(), kind="stable")[:count]
+    kept[chosen] = factor.ravel()[chosen]
+    return kept.reshape(factor.shape)
 
 
 def in_core(method: Dense) -> Core:

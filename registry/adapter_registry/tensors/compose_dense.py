@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.tensors.compose_options import How, check_spread
@@ -67,9 +68,9 @@ def ties_peft(deltas: Sequence[Rows], how: How) -> Array:
 def ties_mergekit(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i trim(D_i) over those that have the sign of Σ w_i trim(D_i), over the sum of their w_i.
 
-    Source: mergekit's `ties`; `normalise` is true there.
+    Source: mergekit's `ties`; `normalise` is true there. A density above 0 keeps at least one entry.
     """
-    return by_rows(deltas, _trimmed(deltas, how), _mergekit(how, normalise=True))
+    return by_rows(deltas, [by_magnitude(each, how.share, least=1) for each in deltas], _mergekit(how, normalise=True))
 
 
 def dare_linear(deltas: Sequence[Rows], how: How) -> Array:
@@ -96,25 +97,24 @@ def dare_ties_mergekit(deltas: Sequence[Rows], how: How) -> Array:
 
 def della_paper(deltas: Sequence[Rows], how: How) -> Array:
     """λ · mean of those MAGPRUNE(D_i) that have the sign of their sum: DELLA, arXiv:2406.11617 §3. Equal weights."""
-    check_spread(how.share, how.spread / 2)
+    kept = _by_rank(how)
     scale = how.scale * equal(how.weights, "della:paper")
 
     def elect(stack: Array) -> Array:
         sign = library(stack).sign
         return scale * _mean(stack, sign(stack) * sign(stack.sum(axis=0)) > 0)
 
-    return by_rows(deltas, [by_rank(key, how.share, how.spread) for key in how.keys], elect)
+    return by_rows(deltas, kept, elect)
 
 
 def della_mergekit(deltas: Sequence[Rows], how: How) -> Array:
-    """Mergekit's `della`: probability by rank, same L1 norm, election on weighted deltas; not normalised."""
-    return by_rows(deltas, _by_rank_same_sum(deltas, how), _mergekit(how, normalise=False))
+    """Mergekit's `della`: probability by rank, same L1 norm, election on weighted deltas; `normalise` is true there."""
+    return by_rows(deltas, _by_rank_same_sum(deltas, how), _mergekit(how, normalise=True))
 
 
 def della_linear_paper(deltas: Sequence[Rows], how: How) -> Array:
     """λ · Σ w_i · MAGPRUNE(D_i), without an election."""
-    check_spread(how.share, how.spread / 2)
-    return by_rows(deltas, [by_rank(key, how.share, how.spread) for key in how.keys], _sum(how))
+    return by_rows(deltas, _by_rank(how), _sum(how))
 
 
 def della_linear_mergekit(deltas: Sequence[Rows], how: How) -> Array:
@@ -123,7 +123,10 @@ def della_linear_mergekit(deltas: Sequence[Rows], how: How) -> Array:
 
 
 def breadcrumbs(deltas: Sequence[Rows], how: How) -> Array:
-    """λ · Σ w_i · D_i without its largest and its smallest magnitudes: Model Breadcrumbs, arXiv:2312.06795 §3.2."""
+    """λ · Σ w_i · D_i without its largest and its smallest magnitudes; over Σ w_i with `normalise`, mergekit's.
+
+    Source: Model Breadcrumbs, arXiv:2312.06795 §3.2.
+    """
     return by_rows(deltas, [between(d, how.share, how.outliers) for d in deltas], _sum(how))
 
 
@@ -137,12 +140,34 @@ def sce(deltas: Sequence[Rows], how: How) -> Array:
     """Select the entries of the highest variance, Calculate a weight for each delta from those, Erase minorities.
 
     On the ⌊density · (entries that vary)⌋ entries of the highest variance over the deltas: with v_i = mean(D_i²) / Σ
-    mean(D_j²), the sum of v_i · D_i over those with the sign of Σ D_i, over the sum of their v_i. It finds its weights
+    mean(D_j²), λ · Σ v_i · D_i over those with the sign of Σ D_i, over the sum of their v_i. It finds its weights
     itself: the given ones have to be equal and multiply λ.
 
-    Source: FuseChat 2.0's SCE, arXiv:2408.07990 §3.2, as mergekit has it.
+    Source: FuseChat 2.0's SCE, arXiv:2408.07990 §3.2.
     """
-    scale = how.scale * equal(how.weights, "sce")
+    return _select_calculate_erase(deltas, how, "sce:paper", lambda shares, total: shares / (total or 1.0), 0.0)
+
+
+def sce_mergekit(deltas: Sequence[Rows], how: How) -> Array:
+    """Mergekit's `sce`: all v_i are equal where Σ mean(D_i²) is below 1e-6, and sums of v_i count as at least 1e-6.
+
+    A LoRA changes a weight by some 1e-4: for most modules this is SCE without its weights. `sce:paper` keeps them.
+    """
+
+    def shares(squares: NDArray[np.float64], total: float) -> NDArray[np.float64]:
+        return squares / total if total >= 1e-6 else np.full_like(squares, 1 / len(squares))
+
+    return _select_calculate_erase(deltas, how, "sce:mergekit", shares, 1e-6)
+
+
+def _select_calculate_erase(
+    deltas: Sequence[Rows],
+    how: How,
+    method: str,
+    shares_of: Callable[[NDArray[np.float64], float], NDArray[np.float64]],
+    least: float,
+) -> Array:
+    scale = how.scale * equal(how.weights, method)
     spread = _Spread(deltas)
     chosen = (lambda: None) if how.share >= 1 else spread.most(how.share)
     first = chosen()
@@ -151,13 +176,15 @@ def sce(deltas: Sequence[Rows], how: How) -> Array:
         stack = spread.stack(start, stop)
         left = stack if first is None else stack * first(_variance(stack))
         squares += [float((wide(each) ** 2).sum()) for each in left]
-    shares = (squares / squares.sum() if squares.sum() else squares).astype(np.float32)
+    squares /= spread.shape[0] * spread.shape[1]
+    shares = shares_of(squares, float(squares.sum())).astype(np.float32)
     second = chosen()
 
     def elect(stack: Array) -> Array:
         left = stack if second is None else stack * second(_variance(stack))
         share = beside(stack, shares[:, None, None]) * (library(stack).sign(left) == _elected(left))
-        return scale * (left * share).sum(axis=0) / share.sum(axis=0).clip(1e-6)
+        divisor = share.sum(axis=0).clip(least)
+        return scale * (left * share).sum(axis=0) / (divisor + (divisor == 0))
 
     return by_rows(deltas, [_as_is] * len(deltas), elect)
 
@@ -208,9 +235,19 @@ def _trimmed(deltas: Sequence[Rows], how: How) -> list[Kept]:
     return [by_magnitude(each, how.share) for each in deltas]
 
 
+def _by_rank(how: How) -> list[Kept]:
+    spread = 0.1 if how.spread is None else how.spread
+    check_spread(how.share, spread / 2)
+    return [by_rank(key, how.share, spread) for key in how.keys]
+
+
 def _by_rank_same_sum(deltas: Sequence[Rows], how: How) -> list[Kept]:
-    check_spread(how.share, how.spread)
-    return [by_rank_same_sum(d, key, how.share, how.spread) for d, key in zip(deltas, how.keys, strict=True)]
+    """As mergekit does it, where nothing is left at density 0 and the spread is 0.15."""
+    spread = 0.15 if how.spread is None else how.spread
+    if not how.share:
+        return [by_magnitude(each, 0.0) for each in deltas]
+    check_spread(how.share, spread)
+    return [by_rank_same_sum(d, key, how.share, spread) for d, key in zip(deltas, how.keys, strict=True)]
 
 
 def _column(weights: Sequence[float]) -> Array:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adapter_registry.domain.errors import Unsupported
+from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.tensors.arrays import Float32, as_float32, as_stored
 from adapter_registry.tensors.compose_methods import Method
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_rows import Moved, PairRows, Rows, blocks, norm_of
 from adapter_registry.tensors.devices import CPU, Array, Device, beside, wide
 from adapter_registry.tensors.layers import Pair
-from adapter_registry.tensors.lowrank import Factored, Float64, Span, distance, rank_within, subspace_svd, whole_svd
+from adapter_registry.tensors.lowrank import (
+    Factored,
+    Float64,
+    Span,
+    distance,
+    rank_within,
+    subspace_svd,
+    tail,
+    whole_svd,
+)
 
+CALLED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 FULL = 512
 """Up to this smaller side, a dense result is decomposed whole: that is quicker than iterating."""
 
@@ -59,6 +70,12 @@ class Fitted:
     def rank(self) -> int:
         """Columns of `up`."""
         return int(self.up.shape[1])
+
+    @property
+    def finite(self) -> bool:
+        """Whether everything in it is a number, and so is the delta in float32, in which PEFT makes it."""
+        small = self.norm < float(np.finfo(np.float32).max) and self.error < np.inf
+        return bool(small and np.isfinite(self.up).all() and np.isfinite(self.down).all())
 
     def padded(self, rank: int) -> Fitted:
         """The same delta with zeros up to `rank`."""
@@ -118,9 +135,31 @@ def composed_rows(
     return fit_dense(method.dense(there, how), wanted, key=how.keys[0])
 
 
+def sound(name: str, dtype: str, fit: Callable[[], list[Fitted]]) -> list[Fitted]:
+    """What `fit` makes, if it is numbers.
+
+    Raises:
+        InvalidInput: it is too large for the type.
+    """
+    made: list[Fitted] = []
+    with suppress(np.linalg.LinAlgError), np.errstate(over="ignore", invalid="ignore"):
+        made = fit()
+    if not made or not all(each.finite for each in made):
+        raise InvalidInput(
+            f"{name}: this delta has numbers too large for {CALLED[dtype]}; nothing was written. Lower the weights or "
+            "--lambda, or take a type of a larger range."
+        )
+    return made
+
+
 def fit_core(exact: Factored, wanted: Wanted) -> Fitted:
     """The best factors of a delta whose singular values are known, balanced; the error follows from those values."""
-    rank = exact.rank_within(wanted.tolerance) if wanted.tolerance is not None else wanted.rank or len(exact.values)
+    if wanted.tolerance is None:
+        return _core_of(exact, wanted.rank or len(exact.values), wanted)
+    return _within(exact.values, wanted, lambda rank: _core_of(exact, rank, wanted))
+
+
+def _core_of(exact: Factored, rank: int, wanted: Wanted) -> Fitted:
     up, down = exact.truncated(rank)
     fitted = _padded_fit(up, down, norm=exact.norm, error=exact.error(rank) * exact.norm, wanted=wanted)
     if wanted.dtype == "F32" or not exact.norm:
@@ -137,12 +176,39 @@ def fit_dense(exact: Array, wanted: Wanted, *, key: int) -> Fitted:
     if not norm:
         return _nothing((exact.shape[0], exact.shape[1])).padded(wanted.rank or 1)
     u, values, v = _decomposed(exact, wanted, norm, key)
-    if wanted.tolerance is not None:
-        rank = _enough(values, norm, wanted.tolerance)
-        u, values, v = u[:, :rank], values[:rank], v[:, :rank]
     root = np.sqrt(values)
-    fitted = _padded_fit(u * root, (v * root).T, norm=norm, error=0.0, wanted=wanted)
-    return replace(fitted, error=_measured(exact, fitted))
+
+    def of(rank: int) -> Fitted:
+        up, down = u[:, :rank] * root[:rank], (v[:, :rank] * root[:rank]).T
+        fitted = _padded_fit(up, down, norm=norm, error=0.0, wanted=wanted)
+        return replace(fitted, error=_measured(exact, fitted))
+
+    if wanted.tolerance is None:
+        return of(len(values))
+    rest = np.sqrt(max(norm**2 - float(np.sum(values**2)), 0.0))
+    return _within(np.append(values, rest), wanted, of, most=len(values))
+
+
+def _within(values: Float64, wanted: Wanted, of: Callable[[int], Fitted], *, most: int | None = None) -> Fitted:
+    """The smallest rank whose factors keep the tolerance as they are stored: rounding them is an error of its own.
+
+    Raises:
+        InvalidInput: no rank keeps it in that type.
+    """
+    tolerance, most = wanted.tolerance or 0.0, len(values) if most is None else most
+    rank = min(rank_within(values, tolerance), most)
+    while True:
+        fitted = of(rank)
+        if fitted.error <= tolerance * fitted.norm:
+            return fitted
+        if rank >= most:
+            raise InvalidInput(
+                f"factors in {CALLED[wanted.dtype]} keep no error below {fitted.error / fitted.norm:.2g}, whatever "
+                f"their rank, and --tolerance is {tolerance:g}; nothing was written. Allow more, or take float32."
+            )
+        rounding = (fitted.error / fitted.norm) ** 2 - tail(values, rank) ** 2
+        left = np.sqrt(max(tolerance**2 - max(rounding, 0.0), 0.0))
+        rank = min(max(rank + 1, rank_within(values, left)), most)
 
 
 def _decomposed(exact: Array, wanted: Wanted, norm: float, key: int) -> tuple[Float64, Float64, Float64]:
@@ -161,12 +227,6 @@ def _decomposed(exact: Array, wanted: Wanted, norm: float, key: int) -> tuple[Fl
 
 def _left(values: Float64, norm: float) -> float:
     return float(np.sqrt(max(1 - float(np.sum(values**2)) / norm**2, 0.0)))
-
-
-def _enough(values: Float64, norm: float, tolerance: float) -> int:
-    """The smallest rank within the tolerance, where `values` may not be all of them."""
-    rest = np.sqrt(max(norm**2 - float(np.sum(values**2)), 0.0))
-    return min(rank_within(np.append(values, rest), tolerance), len(values))
 
 
 def _measured(exact: Array, fitted: Fitted) -> float:

@@ -15,7 +15,7 @@ class How:
         weights: w_i, one for each delta; negative ones take a delta away.
         keys: a seed for each delta.
         density: share of the entries that stay, 0 to 1; None where the method keeps all.
-        spread: how far DELLA's probabilities lie around the density.
+        spread: how far DELLA's probabilities lie around the density; None is what the dialect has.
         outliers: share of the largest magnitudes that breadcrumbs leaves out.
         scale: what the result is multiplied by (λ).
         election: PEFT's TIES elects signs by `total` or by `frequency`.
@@ -25,7 +25,7 @@ class How:
     weights: tuple[float, ...]
     keys: tuple[int, ...] = ()
     density: float | None = None
-    spread: float = 0.1
+    spread: float | None = None
     outliers: float = 0.01
     scale: float = 1.0
     election: str = "total"
@@ -49,7 +49,7 @@ def check(how: How) -> None:
         raise InvalidInput(f"--density is a share of the entries, 0 to 1, not {how.density:g}.")
     if not 0 <= how.outliers < 1:
         raise InvalidInput(f"--outliers is a share of the entries, at least 0 and below 1, not {how.outliers:g}.")
-    if not 0 <= how.spread < 1:
+    if how.spread is not None and not 0 <= how.spread < 1:
         raise InvalidInput(f"--spread is at least 0 and below 1, not {how.spread:g}.")
     if how.election not in ("total", "frequency"):
         raise InvalidInput(f"--election is total or frequency, not {how.election!r}.")

@@ -10,9 +10,12 @@ from adapter_registry.domain.peft_fields import CONFIG
 from adapter_registry.tensors.loaded import Loaded
 
 OTHER_METHODS = "Convert it to a LoRA with PEFT first, or merge the adapters into the base one after another."
+MIXED = "An IA3 multiplies the base's weights and a LoRA adds to them: merge them into the base instead."
+COMPOSED = frozenset({"LORA", "IA3"})
 NO_WEIGHT_DELTA = {
     "alora": "it acts from an invocation's tokens on only: its delta is not the same for every token",
     "arrow": "it chooses among adapters token by token",
+    "bdlora": "its factors are the blocks of block-diagonal ones",
     "kasa": "it adds to a base whose smallest singular values are taken out",
     "layer_replication": "several of its layers share one weight of the base and differ in what they add to it",
     "lora_bias": "its delta has a bias beside the factors",
@@ -43,7 +46,7 @@ def refuse(parts: Sequence[Part]) -> None:
 def _variants(parts: Sequence[Part]) -> Iterator[Problem]:
     for part in parts:
         config = part.adapter.config
-        if config.peft_type != "LORA":
+        if config.peft_type not in COMPOSED:
             yield _bad(part, "peft_type", "LORA", config.peft_type, OTHER_METHODS)
             continue
         for variant in config.variant:
@@ -55,6 +58,9 @@ def _variants(parts: Sequence[Part]) -> Iterator[Problem]:
 def _disagreements(parts: Sequence[Part]) -> Iterator[Problem]:
     """Facts of a config that all of them have to share."""
     first = parts[0]
+    kinds = {part.adapter.config.peft_type for part in parts}
+    if len(kinds) > 1 and kinds <= COMPOSED:
+        yield _bad(first, "peft_type", "one method for all", ", ".join(sorted(kinds)), MIXED)
     tasks = {part.adapter.config.task_type for part in parts} - {None}
     if len(tasks) > 1:
         yield _bad(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from adapter_registry.checkpoints.adapter_keys import WRAPPER, Key
 from adapter_registry.checkpoints.full_weights import in_base
 from adapter_registry.domain.errors import Unsupported
-from adapter_registry.tensors.arrays import Float32
+from adapter_registry.tensors.arrays import COUNT, Float32
 from adapter_registry.tensors.base_weights import BaseWeights
 from adapter_registry.tensors.compose_refusals import Part
 
@@ -48,17 +49,24 @@ def whole(parts: Sequence[Part], base: BaseWeights | None) -> Whole:
     made = Whole({}, {}, ())
     notices = []
     for (module, leaf), holders in sorted(held.items()):
-        arrays = [part.adapter.array(key) for part, key in holders]
+        arrays = [_values(part, key) for part, key in holders]
         (first, key), same = holders[0], all(np.array_equal(arrays[0], each) for each in arrays[1:])
         name = _name(holders, wrapped=module in targeted)
         if same:
             made.arrays[name], made.dtypes[name] = arrays[0], key.entry.dtype
             if not (key.base_layer and leaf == "weight"):
                 notices.append(f"{module}.{leaf}: kept whole as {first.name} has it")
+        elif key.entry.dtype == COUNT:
+            made.arrays[name], made.dtypes[name] = max(arrays, key=np.max), COUNT
+            notices.append(f"{module}.{leaf}: the largest count of {len(holders)}")
         else:
             made.arrays[name] = _summed(holders, arrays, base)
             notices.append(f"{module}.{leaf}: base + weighted sum of {len(holders)} differences from it")
     return Whole(made.arrays, made.dtypes, tuple(notices))
+
+
+def _values(part: Part, key: Key) -> Any:
+    return part.adapter.weights.count(key.entry.name) if key.entry.dtype == COUNT else part.adapter.array(key)
 
 
 def _name(holders: Sequence[tuple[Part, Key]], *, wrapped: bool) -> str:

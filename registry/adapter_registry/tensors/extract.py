@@ -14,10 +14,10 @@ from adapter_registry.domain.base import Base
 from adapter_registry.domain.errors import InvalidInput, Problem, Unsupported
 from adapter_registry.domain.lineage import ModuleFit
 from adapter_registry.tensors.adapter_out import Adapter
-from adapter_registry.tensors.arrays import Float32
+from adapter_registry.tensors.arrays import FLOATS, Float32
 from adapter_registry.tensors.base_weights import BaseWeights
 from adapter_registry.tensors.compose import Composition, fit_of
-from adapter_registry.tensors.compose_module import Fitted, Wanted, fit_dense, key_of
+from adapter_registry.tensors.compose_module import Fitted, Wanted, fit_dense, key_of, sound
 from adapter_registry.tensors.compose_rows import Difference, Moved, Rows, by_rows
 from adapter_registry.tensors.devices import CPU, Device
 from adapter_registry.tensors.over_modules import Told, each_module
@@ -79,7 +79,7 @@ def extract(  # noqa: PLR0913  every option of an extraction
         Unsupported: it changed what no adapter can carry.
     """
     modules = modules_of(table, next(namings(table, [])))
-    _same_tensors(tuned, table)
+    more = _more_tensors(tuned, table, leave_out=leave_out)
     changes = changes_of(modules, lambda name: _unchanged(tuned, base, name))
     if changes.left and not leave_out:
         _refuse(changes.left)
@@ -106,6 +106,7 @@ def extract(  # noqa: PLR0913  every option of an extraction
     notices = [f"{path}: saved whole" for path in changes.whole]
     notices += [f"{path}.bias: saved" for path in changes.biases]
     notices += [f"{name}: changed, and left out" for name in changes.left]
+    notices += [f"{name}: not in the base, and left out" for name in more]
     adapter = Adapter(tensors, ranks, config, readme="", dtype=wanted.dtype)
     return Composition(adapter, tuple(sorted(fits, key=lambda fit: fit.name)), tuple(notices))
 
@@ -115,6 +116,9 @@ def changes_of(modules: Modules, unchanged: Same) -> Changes:
     linear, whole, biases, left = list[Change](), set[str](), list[str](), list[str]()
     for name, tensor in sorted(modules.tensors.items()):
         if unchanged(tensor.name):
+            continue
+        if tensor.dtype not in FLOATS:
+            left.append(name)
             continue
         path, _, leaf = name.rpartition(".")
         module = modules.by_path.get(path)
@@ -142,18 +146,22 @@ def _kept(changes: Changes, modules: Modules, tuned: BaseWeights) -> Iterator[tu
         yield f"{WRAPPER}{path}.{inner}", tuned.array(modules.tensors[f"{path}.bias"].name)
 
 
-def _same_tensors(tuned: BaseWeights, table: Base) -> None:
+def _more_tensors(tuned: BaseWeights, table: Base, *, leave_out: bool) -> tuple[str, ...]:
+    """Tensors that the base does not have; all of the base's have to be there, in their shapes."""
     wanted, there = {tensor.name: tensor.shape for tensor in table.tensors}, set(tuned.names)
     told = [f"{name} is missing" for name in sorted(wanted.keys() - there)]
-    told += [f"{name} is not in the base" for name in sorted(there - wanted.keys())]
+    more = tuple(sorted(there - wanted.keys()))
+    told += [] if leave_out else [f"{name} is not in the base" for name in more]
     shapes = {name: tuned.file(name).entries[name].shape for name in sorted(there & wanted.keys())}
     told += [f"{name} is {list(s)}, not {list(wanted[name])}" for name, s in shapes.items() if s != wanted[name]]
     if told:
-        more = f" and {len(told) - 5} more" if len(told) > 5 else ""
+        others = f" and {len(told) - 5} more" if len(told) > 5 else ""
         raise InvalidInput(
-            f"the checkpoint has other tensors than the base: {'; '.join(told[:5])}{more}. Nothing was written. "
-            "Extract from a fine-tune of this base with the same vocabulary and names."
+            f"the checkpoint has other tensors than the base: {'; '.join(told[:5])}{others}. Nothing was written. "
+            "Extract from a fine-tune of this base with the same vocabulary and names; --leave-out leaves out tensors "
+            "that the base does not have."
         )
+    return more
 
 
 def _refuse(left: Sequence[str]) -> None:
@@ -171,11 +179,12 @@ def _refuse(left: Sequence[str]) -> None:
 
 
 def _unchanged(tuned: BaseWeights, base: BaseWeights, name: str) -> bool:
-    """Whether a tensor has the same values; the same bytes are quickest to see."""
+    """Whether a tensor has the same values; the same bytes are quickest to see, and all that is asked of no floats."""
     one, other = tuned.file(name), base.file(name)
-    if one.entries[name].dtype == other.entries[name].dtype:
-        return np.array_equal(one.stored(name), other.stored(name))
-    return np.array_equal(one.array(name), other.array(name))
+    kinds = {one.entries[name].dtype, other.entries[name].dtype}
+    if len(kinds) == 1 and np.array_equal(one.raw(name), other.raw(name)):
+        return True
+    return kinds <= FLOATS and np.array_equal(one.array(name), other.array(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,4 +201,5 @@ class _Work:
         if self.device != CPU:
             rows = Moved(rows, self.device)
         exact = by_rows([rows], [everything], lambda stack: stack[0])
-        return fit_dense(exact, self.wanted, key=key_of(self.seed, change.name))
+        key = key_of(self.seed, change.name)
+        return sound(change.name, self.wanted.dtype, lambda: [fit_dense(exact, self.wanted, key=key)])[0]

@@ -14,12 +14,13 @@ from adapter_registry.checkpoints.full_weights import declared_by, in_base, is_e
 from adapter_registry.checkpoints.ia3 import PART as IA3_PART
 from adapter_registry.checkpoints.modules import OUTPUT_HEAD
 from adapter_registry.domain.base import Base, Tensor
-from adapter_registry.domain.errors import Notice, Problem, Unsupported
+from adapter_registry.domain.errors import Problem, Unsupported
 from adapter_registry.tensors.arrays import Float32
 from adapter_registry.tensors.layers import Layer, Pair
 from adapter_registry.tensors.loaded import Loaded
 from adapter_registry.tensors.merge_blocks import ITEM
 from adapter_registry.tensors.merge_edits import Edit, Part, Rows, Scaling
+from adapter_registry.tensors.merge_heads import SHARED, head_of, shared_embedding, untied
 from adapter_registry.tensors.merge_plan import Decode, Origin, Plan, cannot
 
 _HALVES = {"gate_up_proj": (("gate_proj", "w1"), ("up_proj", "w3")), "down_proj": (("down_proj", "w2"),)}
@@ -115,12 +116,16 @@ class _Planner:
         """The tensor of the result that a layer changes; an output head that was tied gets one of its own."""
         head = OUTPUT_HEAD.fullmatch(layer.name) is not None
         if head and self._base.tied:
-            return self._claim(self._untied_head(layer.name), layer.name)
+            name = self._untied_head(layer.name)
+            return self._claim(name, layer.name) if name else None
+        if shared_embedding(self._modules, layer.name):
+            self._refuse(layer.name, "an embedding that PEFT changes wherever it is used", SHARED)
+            return None
         if layer.tensor is None:
             self._refuse(layer.name, "a weight that the base stores as one tensor", "none")
             return None
         if self._base.tied and layer.tensor.name == self._embedding and not self._config.ensure_weight_tying:
-            self._untied_head(self._head_path())
+            self._untied_head()
         return self._claim(layer.tensor.name, layer.name)
 
     def _claim(self, tensor: str, name: str) -> str | None:
@@ -141,23 +146,18 @@ class _Planner:
         """Whether a layer is the head's copy of what the tied embedding has too, as `ensure_weight_tying` saves it."""
         return bool(self._config.ensure_weight_tying and self._base.tied and OUTPUT_HEAD.fullmatch(path))
 
-    def _head_path(self) -> str:
-        """What the base's output head is called."""
-        return next(filter(OUTPUT_HEAD.fullmatch, self._modules.by_path), "lm_head")
+    def _untied_head(self, path: str | None = None) -> str | None:
+        """Give the output head, tied until now, a tensor that begins as the embedding; its name, None without one.
 
-    def _untied_head(self, path: str) -> str:
-        """Give the output head, tied until now, a tensor that begins as the embedding; its name."""
-        known = self._modules.tensors.get(f"{path}.weight")
-        name = known.name if known else f"{path}.weight"
-        if not self._plan.untied:
-            self._plan.untied = True
-            self._plan.origins[name] = self._plan.origins[self._embedding]
-            text = "the output head was the embedding and is changed apart from it now: it is stored as a tensor"
-            self._plan.notices.append(Notice("untied", "", name, text))
-            earlier = self._plan.edits.get(self._embedding)
-            if earlier is not None and earlier.rows:
-                self._edit(name, path).rows = list(earlier.rows)
-        return name
+        Args:
+            path: of the head, where the adapter names it.
+        """
+        try:
+            head = head_of(self._base, self._modules, self._config.task_type, path)
+        except LookupError as error:
+            self._refuse(path or self._embedding, "a head that can be stored apart from the embedding", str(error))
+            return None
+        return untied(self._plan, self._modules, self._embedding, head) if head else None
 
     def _bias_of(self, layer: Layer) -> None:
         if layer.read("lora_B.bias") is None:
@@ -222,13 +222,16 @@ class _Planner:
     def _replace(self, key: Key, stored: Tensor | None) -> None:
         live = f"{key.module}.{key.part}"
         name = stored.name if stored else live
+        if shared_embedding(self._modules, key.module):
+            self._refuse(live, "an embedding that PEFT changes wherever it is used", SHARED)
+            return
         if self._weight != 1:
             self._refuse(live, "weight 1, as it replaces the base's values", f"{self._weight:g}")
         if self._base.tied and stored is not None and key.part == "weight":
             if OUTPUT_HEAD.fullmatch(key.module):
-                name = self._untied_head(key.module)
+                name = self._untied_head(key.module) or name
             elif stored.name == self._embedding and not self._config.ensure_weight_tying:
-                self._untied_head(self._head_path())
+                self._untied_head()
         other = self._plan.replaced.setdefault(name, self._name)
         if other != self._name:
             fix = "Merge one of them only."
@@ -253,7 +256,7 @@ class _Planner:
         rows = Rows(ids, partial(self._loaded.array, key))
         names = [self._modules.tensors[module.weight].name]
         if self._plan.untied and names[0] == self._embedding:
-            names.append(f"{self._head_path()}.weight")
+            names.append(self._untied_head() or names[0])
         for name in names:
             edit = self._edit(name, key.module)
             if any(set(each.ids) & set(ids) for each in edit.rows):

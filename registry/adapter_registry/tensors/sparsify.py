@@ -77,14 +77,14 @@ def _bin(counted: NDArray[np.int64], count: int) -> tuple[int, int]:
     return len(counted) - 1 - index, count - before
 
 
-def by_magnitude(rows: Rows, density: float) -> Kept:
-    """Keep the ⌊density · size⌋ entries of the largest magnitude.
+def by_magnitude(rows: Rows, density: float, *, least: int = 0) -> Kept:
+    """Keep the ⌊density · size⌋ entries of the largest magnitude, and at a density above 0 at least `least`.
 
-    Source: the trim of TIES, arXiv:2306.01708 §4.1; `magnitude_prune` of PEFT.
+    Source: the trim of TIES, arXiv:2306.01708 §4.1; `magnitude_prune` of PEFT. mergekit's keeps at least one.
     """
     if density >= 1:
         return everything
-    count = int(density * (rows.shape[0] * rows.shape[1]))
+    count = max(least if density else 0, int(density * (rows.shape[0] * rows.shape[1])))
     [chosen] = largest(rows, [count])
     return lambda block: block * chosen(block)
 

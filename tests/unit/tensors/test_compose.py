@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adapter_registry.checkpoints.base_folder import read_base
-from adapter_registry.domain.errors import Unsupported
+from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.domain.lineage import total_error
 from adapter_registry.tensors.adapter_out import write_adapter
 from adapter_registry.tensors.base_weights import base_weights
@@ -19,7 +19,10 @@ from adapter_registry.tensors.compose_module import Wanted
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_refusals import Part
 from adapter_registry.tensors.loaded import loaded
-from tests.adapter_builders import adapter, llama
+from tests.adapter_builders import adapter, changed_tensors, llama
+from tests.unit.checkpoints.test_intake_honest import LORAS
+from tests.unit.tensors.merging import by_peft
+from tests.unit.tensors.merging import loaded as merged_base
 from tests.unit.tensors.test_layers import deltas_of, gpt2, mixtral
 
 
@@ -277,8 +280,6 @@ class TestWhole:
 
         a = lora(llama_folder, tmp_path / "a", target_modules=["q_proj"], modules_to_save=["lm_head"])
         b = lora(llama_folder, tmp_path / "b", target_modules=["v_proj"], modules_to_save=["lm_head"])
-        from tests.adapter_builders import changed_tensors
-
         changed_tensors(b, lambda tensors: [t.mul_(0.5) for name, t in tensors.items() if "lm_head" in name])
         with pytest.raises(Unsupported, match=r"lm_head\.weight is saved whole in a and b, and differs; .*--base-path"):
             put_together(tmp_path / "no", llama_folder, [(a, 0.4), (b, 0.5)])
@@ -317,11 +318,60 @@ class TestWhole:
         assert "base_model.model.model.layers.0.self_attn.v_proj.base_layer.bias" in names
         assert np.allclose(logits(base, tmp_path / "out"), logits(base, a), atol=1e-5)
 
+    def test_convolutions_and_batch_normalisations_with_their_counts(self, tmp_path):
+        from safetensors.torch import load_file
+
+        from tests.unit.checkpoints.test_intake_architectures import MODELS
+
+        def resnet(folder):
+            import torch
+
+            torch.manual_seed(0)
+            MODELS["resnet"]().save_pretrained(folder)
+            return folder
+
+        base, auto = resnet(tmp_path / "base"), "AutoModelForImageClassification"
+        from peft import LoraConfig
+
+        options = {"target_modules": ["convolution"], "modules_to_save": ["normalization"]}
+        a, b = (adapter(tmp_path / f"r{r}", base, LoraConfig(r=r, **options), auto=auto) for r in (4, 3))
+
+        def counted(tensors):
+            for name, tensor in tensors.items():
+                if name.endswith("num_batches_tracked"):
+                    tensor.fill_(7)
+                elif "lora_" in name:
+                    tensor.mul_(-2)
+
+        changed_tensors(b, counted)
+        made = put_together(tmp_path / "out", base, [(a, 0.7), (b, -0.3)], with_base=True)
+        assert any("the largest count of 2" in notice for notice in made.notices)
+        stored = load_file(tmp_path / "out" / "adapter_model.safetensors")
+        assert {int(t) for name, t in stored.items() if name.endswith("num_batches_tracked")} == {7}
+
+        def state(folder=None):
+            model = by_peft(base, folder, auto=auto) if folder else merged_base(base, auto)
+            return {name: value.double() for name, value in model.state_dict().items() if value.ndim}
+
+        before, one, other, found = state(), state(a), state(b), state(tmp_path / "out")
+        for name, weight in before.items():
+            expected = weight + 0.7 * (one[name] - weight) - 0.3 * (other[name] - weight)
+            assert np.allclose(found[name], expected, atol=1e-5), name
+
     def test_a_module_that_one_saves_whole_and_another_adds_to(self, tmp_path, llama_folder):
         a = lora(llama_folder, tmp_path / "a", target_modules=["q_proj"], modules_to_save=["v_proj"])
         b = lora(llama_folder, tmp_path / "b", target_modules=["v_proj"])
         with pytest.raises(Unsupported, match=r"v_proj: .*saved whole"):
             put_together(tmp_path / "no", llama_folder, [(a, 1.0), (b, 1.0)])
+
+
+UNUSUAL = {
+    "block-diagonal": "bdlora",
+    "kasa": "kasa",
+    "monteclora": "monteclora",
+    "qalora": "qalora",
+    "velora": "velora",
+}
 
 
 class TestRefusals:
@@ -331,21 +381,88 @@ class TestRefusals:
             ({"lora_bias": True}, "lora_bias"),
             ({"alora_invocation_tokens": [3, 4]}, "alora"),
             ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication.*share one weight of the base"),
+            *((LORAS[name], told) for name, told in UNUSUAL.items()),
         ],
     )
     def test_what_has_no_plain_delta_is_refused_by_name(self, tmp_path, options, told):
         base = llama(tmp_path / "base", attention_bias="lora_bias" in options)
-        a = lora(base, tmp_path / "a", target_modules=["q_proj"], **options)
+        a = lora(base, tmp_path / "a", **{"target_modules": ["q_proj"], **options})
         with pytest.raises(Unsupported, match=told):
             put_together(tmp_path / "no", base, [(a, 1.0), (a, 1.0)])
         assert not (tmp_path / "no").exists()
 
     def test_another_method_than_lora(self, tmp_path, llama_folder):
-        from peft import IA3Config
+        from peft import LoHaConfig
 
-        config = IA3Config(
-            task_type="CAUSAL_LM", target_modules=["q_proj", "down_proj"], feedforward_modules=["down_proj"]
-        )
-        a = adapter(tmp_path / "a", llama_folder, config)
-        with pytest.raises(Unsupported, match="IA3"):
+        a = adapter(tmp_path / "a", llama_folder, LoHaConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+        with pytest.raises(Unsupported, match="LOHA"):
             put_together(tmp_path / "no", llama_folder, [(a, 1.0)])
+
+
+def ia3(base, folder, targets=("k_proj", "down_proj"), reads=("down_proj",)):
+    from peft import IA3Config
+
+    config = IA3Config(task_type="CAUSAL_LM", target_modules=list(targets), feedforward_modules=list(reads))
+    return adapter(folder, base, config)
+
+
+class TestIA3:
+    def test_the_result_adds_the_weighted_sum_of_what_each_adds(self, tmp_path, llama_folder):
+        weighted = [
+            (ia3(llama_folder, tmp_path / "a"), 0.7),
+            (ia3(llama_folder, tmp_path / "b", ["v_proj", "down_proj"]), -0.3),
+        ]
+        changed_tensors(tmp_path / "b", lambda tensors: [t.mul_(-2) for t in tensors.values()])
+        made = put_together(tmp_path / "out", llama_folder, weighted, wanted=Wanted())
+        assert total_error(made.fits) == 0
+
+        def state(folder=None):
+            model = by_peft(llama_folder, folder) if folder else merged_base(llama_folder)
+            return {name: value.double().numpy() for name, value in model.state_dict().items()}
+
+        before, one, other, found = state(), state(tmp_path / "a"), state(tmp_path / "b"), state(tmp_path / "out")
+        for name, weight in before.items():
+            expected = weight + 0.7 * (one[name] - weight) - 0.3 * (other[name] - weight)
+            assert np.allclose(found[name], expected, atol=1e-6), name
+        assert not np.allclose(
+            found["model.layers.0.self_attn.v_proj.weight"], before["model.layers.0.self_attn.v_proj.weight"]
+        )
+
+    def test_one_at_weight_one_is_itself_and_weights_that_sum_to_one_give_pefts_linear(self, tmp_path, llama_folder):
+        from peft import PeftModel
+        from safetensors.numpy import load_file
+
+        a, b = ia3(llama_folder, tmp_path / "a"), ia3(llama_folder, tmp_path / "b")
+        changed_tensors(b, lambda tensors: [t.mul_(-2) for t in tensors.values()])
+        put_together(tmp_path / "alone", llama_folder, [(a, 1.0)], wanted=Wanted())
+        one, alone = (load_file(folder / "adapter_model.safetensors") for folder in (a, tmp_path / "alone"))
+        assert all(np.allclose(alone[name], one[name], atol=1e-7) for name in one)
+        put_together(tmp_path / "out", llama_folder, [(a, 0.6), (b, 0.4)], wanted=Wanted())
+        model = PeftModel.from_pretrained(merged_base(llama_folder), a, adapter_name="a")
+        model.load_adapter(b, "b")
+        model.add_weighted_adapter(["a", "b"], [0.6, 0.4], "both")
+        model.save_pretrained(tmp_path / "peft", selected_adapters=["both"])
+        theirs = load_file(tmp_path / "peft" / "both" / "adapter_model.safetensors")
+        ours = load_file(tmp_path / "out" / "adapter_model.safetensors")
+        assert all(np.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+
+    def test_half_precision_costs_what_is_told(self, tmp_path, llama_folder):
+        made = put_together(
+            tmp_path / "out", llama_folder, [(ia3(llama_folder, tmp_path / "a"), 0.5)], wanted=Wanted(dtype="BF16")
+        )
+        assert 0 < total_error(made.fits) < 0.01
+
+    @pytest.mark.parametrize(
+        ("other", "method", "wanted", "told"),
+        [
+            (lambda b, f: ia3(b, f, reads=()), "linear", Wanted(), "down_proj: one adapter scales what it reads"),
+            (lambda b, f: lora(b, f, target_modules=["q_proj"]), "linear", Wanted(), "one method for all"),
+            (ia3, "ties:peft", Wanted(), "Take --method linear"),
+            (ia3, "linear", Wanted(rank=3), "have no rank"),
+        ],
+    )
+    def test_what_is_no_vector_is_refused(self, tmp_path, llama_folder, other, method, wanted, told):
+        both = [(ia3(llama_folder, tmp_path / "a"), 0.5), (other(llama_folder, tmp_path / "b"), 0.5)]
+        options = {"density": 0.5} if "ties" in method else {}
+        with pytest.raises((Unsupported, InvalidInput), match=told):
+            put_together(tmp_path / "no", llama_folder, both, method, wanted=wanted, **options)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.tensors import compose_dense as dense
 from adapter_registry.tensors.compose_methods import METHODS, find_method
-from adapter_registry.tensors.compose_module import Wanted, composed
+from adapter_registry.tensors.compose_module import Wanted, composed, sound
 from adapter_registry.tensors.compose_options import How
 from adapter_registry.tensors.compose_rows import ArrayRows
 from adapter_registry.tensors.layers import Pair
@@ -18,7 +18,16 @@ from adapter_registry.tensors.lowrank import Span
 
 SHAPE = (60, 44)
 EVERY = [(name, dialect) for name, dialects in METHODS.items() for dialect in dialects]
-WEIGHTLESS = ["ties:paper", "della:paper", "sce:mergekit", "model_stock:paper", "core-ties:paper", "knots-ties:paper"]
+WEIGHTLESS = [
+    "ties:paper",
+    "della:paper",
+    "sce:paper",
+    "sce:mergekit",
+    "model_stock:paper",
+    "model_stock:mergekit",
+    "core-ties:paper",
+    "knots-ties:paper",
+]
 
 
 def pairs_of(seed=0, count=3, shape=SHAPE, ranks=(4, 6, 3)):
@@ -241,6 +250,22 @@ class TestCoreMethods:
 
         near(whole("tsv-m", pairs, how_of(pairs, weights)), polar(u) * s @ polar(v.T).T)
 
+    def test_robustmerge_trims_directions_and_lifts_the_weak_ones(self):
+        pairs, weights = pairs_of(), [0.7, -0.3, 1.1]
+        parts = []
+        for delta, pair in zip(deltas_of(pairs), pairs, strict=True):
+            u, s, v = (each for each in np.linalg.svd(delta, full_matrices=False))
+            root = np.sqrt(s[: pair.rank])
+            up, down = u[:, : pair.rank] * root, root[:, None] * v[: pair.rank]
+            cut = trimmed(down, 0.3)
+            lift = np.abs(down).sum(axis=1) / np.abs(cut).sum(axis=1)
+            parts.append((trimmed(up, 0.3), np.maximum(lift, np.sort(lift)[int(0.8 * pair.rank)]), cut))
+        expected = 0
+        for weight, (up, lift, down) in zip(weights, parts, strict=True):
+            means = np.array([np.mean([p[1][k] for p in parts if len(p[1]) > k]) for k in range(len(lift))])
+            expected = expected + weight * (up * (lift / means)) @ down
+        near(whole("robustmerge", pairs, how_of(pairs, weights, density=0.3)), expected)
+
     def test_iso_c_flattens_the_spectrum_of_the_sum(self):
         pairs = pairs_of()
         u, s, v = np.linalg.svd(sum(deltas_of(pairs)), full_matrices=False)
@@ -320,7 +345,7 @@ class TestLaws:
     def test_multiplying_b_by_ten_and_dividing_a_by_ten_changes_no_core_variant(self):
         pairs = pairs_of()
         turned = [Pair(pairs[0].up * 10, pairs[0].down / 10, pairs[0].scale), *pairs[1:]]
-        for text in ("core-ties:peft", "core-magnitude_prune", "knots-ties:mergekit"):
+        for text in ("core-ties:peft", "core-magnitude_prune", "knots-ties:mergekit", "robustmerge"):
             how = how_of(pairs, density=0.3)
             near(whole(text, turned, how), whole(text, pairs, how))
 
@@ -386,3 +411,49 @@ class TestRefusals:
         pairs = pairs_of(count=1)
         with pytest.raises(InvalidInput, match="--spread"):
             whole("della:mergekit", pairs, How((1.0,), keys=(1,), density=0.95, spread=0.1))
+
+    @pytest.mark.parametrize("text", ["linear", "ties:peft"])
+    @pytest.mark.parametrize("dtype", ["F16", "BF16"])
+    def test_auto_counts_what_rounding_to_half_precision_costs(self, text, dtype):
+        pairs, method = pairs_of(), find_method(text)[2]
+        how = how_of(pairs, **options_of(text))
+        exact = composed(pairs, method, how, Wanted(tolerance=0.3))
+        fitted = composed(pairs, method, how, Wanted(tolerance=exact.error / exact.norm * 1.001, dtype=dtype))
+        assert fitted.error <= exact.error * 1.001
+        with pytest.raises(InvalidInput, match="keep no error below"):
+            composed(pairs, method, how, Wanted(tolerance=1e-4, dtype=dtype))
+
+    @pytest.mark.parametrize("text", [":".join(each) for each in EVERY if each[0] != "slerp"])
+    def test_of_nothing_but_zeros_comes_nothing(self, text):
+        pairs = [Pair(np.zeros_like(p.up), p.down, p.scale) for p in pairs_of()]
+        fitted = composed(pairs, find_method(text)[2], how_of(pairs, **options_of(text)), Wanted(rank=2))
+        assert not fitted.up.any()
+        assert (fitted.rank, fitted.norm, fitted.error) == (2, 0.0, 0.0)
+
+
+def opposed():
+    [pair] = pairs_of(count=1)
+    return [pair, Pair(pair.up, pair.down, -pair.scale)]
+
+
+class TestOpposed:
+    @pytest.mark.parametrize("text", ["karcher", "multislerp"])
+    def test_deltas_that_cancel_out_have_no_mean_on_the_sphere(self, text):
+        with pytest.raises(InvalidInput, match="cancel out on the sphere"):
+            whole(text, opposed(), How((0.5, 0.5)))
+
+    @pytest.mark.parametrize("text", ["model_stock:paper", "model_stock:mergekit"])
+    def test_model_stock_of_them_is_nothing(self, text):
+        assert not whole(text, opposed(), How((1.0, 1.0))).any()
+
+
+class TestSound:
+    @pytest.mark.parametrize(("dtype", "size"), [("F32", 1e35), ("F16", 1e6)])
+    def test_numbers_too_large_for_the_type_are_refused_by_name(self, dtype, size):
+        pairs = [Pair(p.up, p.down, p.scale * size * size) for p in pairs_of()]
+
+        def fit():
+            return [composed(pairs, find_method("linear")[2], how_of(pairs), Wanted(rank=2, dtype=dtype))]
+
+        with pytest.raises(InvalidInput, match=r"q_proj: this delta has numbers too large for float"):
+            sound("q_proj", dtype, fit)

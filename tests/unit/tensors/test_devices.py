@@ -60,7 +60,9 @@ def how_of(name, **options):
     method = find_method(name)[2]
     given = {"density": 0.4, "spread": 0.1, "normalise": True, "election": "frequency"}
     taken = {key: value for key, value in given.items() if key in method.takes}
-    weights = (0.5, 0.5, 0.5) if name in ("ties:paper", "della:paper", "sce:mergekit") else (0.7, -0.2, 0.4)
+    weights = (
+        (0.5, 0.5, 0.5) if name in ("ties:paper", "della:paper", "sce:paper", "sce:mergekit") else (0.7, -0.2, 0.4)
+    )
     return replace(How(weights, keys=(1, 2, 3), **taken), **options)
 
 

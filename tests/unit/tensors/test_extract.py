@@ -110,3 +110,43 @@ class TestExtract:
         other = llama(tmp_path / "other", vocab_size=70)
         with pytest.raises(InvalidInput, match=r"lm_head\.weight is \[70, 32\], not \[64, 32\]"):
             extracted(llama_folder, other, tmp_path / "no", Wanted(rank=2))
+
+    def test_a_checkpoint_in_another_type_is_compared_by_value(self, tmp_path, llama_folder):
+        import torch
+
+        fine = tuned(llama_folder, tmp_path / "fine", low_rank(2, ["q_proj"]))
+        from transformers import AutoModelForCausalLM
+
+        AutoModelForCausalLM.from_pretrained(fine, dtype=torch.float64).save_pretrained(tmp_path / "wide")
+        made = extracted(llama_folder, tmp_path / "wide", tmp_path / "out", Wanted(rank=2))
+        assert {fit.name.rpartition(".")[2] for fit in made.fits} == {"q_proj"}
+        assert max(fit.error for fit in made.fits) < 1e-5
+
+    def test_tensors_that_the_base_does_not_have_are_refused_or_left_out_and_told(self, tmp_path, llama_folder):
+        import numpy as np
+        from safetensors.numpy import load_file, save_file
+
+        fine = tuned(llama_folder, tmp_path / "fine", low_rank(2, ["q_proj"]))
+        weights = load_file(fine / "model.safetensors")
+        more = {"model.rotary.inv_freq": np.ones(4, np.float32), "position_ids": np.arange(4)}
+        save_file({**weights, **more}, fine / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(InvalidInput, match=r"model\.rotary.inv_freq is not in the base; .*--leave-out"):
+            extracted(llama_folder, fine, tmp_path / "no", Wanted(rank=2))
+        made = extracted(llama_folder, fine, tmp_path / "out", Wanted(rank=2), leave_out=True)
+        assert "position_ids: not in the base, and left out" in made.notices
+        assert max(fit.error for fit in made.fits) < 1e-5
+
+    def test_a_base_with_tensors_that_are_no_floats(self, tmp_path, llama_folder):
+        import shutil
+
+        import numpy as np
+        from safetensors.numpy import load_file, save_file
+
+        base = shutil.copytree(llama_folder, tmp_path / "base")
+        fine = tuned(llama_folder, tmp_path / "fine", low_rank(2, ["q_proj"]))
+        for folder, first in ((base, 0), (fine, 0)):
+            weights = load_file(folder / "model.safetensors")
+            weights["model.position_ids"] = np.arange(first, 4)
+            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        made = extracted(base, fine, tmp_path / "out", Wanted(rank=2))
+        assert max(fit.error for fit in made.fits) < 1e-5

@@ -144,6 +144,13 @@ class TestSeveral:
         assert all(torch.allclose(left[name], right[name], rtol=1e-6, atol=1e-7) for name in left)
         assert len(one.modules) == 6
 
+    def test_the_order_of_doras_does_not_matter_either(self, tmp_path, base):
+        doras = [adapter(tmp_path / str(r), base, lora(r=r, use_dora=True)) for r in (2, 4)]
+        by_us(base, tmp_path / "a", *doras, dtype="float32")
+        by_us(base, tmp_path / "b", *doras[::-1], dtype="float32")
+        left, right = tensors(tmp_path / "a"), tensors(tmp_path / "b")
+        assert all(torch.allclose(left[name], right[name], rtol=1e-6, atol=1e-7) for name in left)
+
     def test_an_adapter_of_weight_zero_changes_nothing(self, tmp_path, base, plain):
         by_us(base, tmp_path / "out", plain, weights=(0.0,))
         assert different(loaded(tmp_path / "out"), loaded(base)) == []

@@ -11,13 +11,17 @@ from adapter_registry.api.pages import (
     adapter,
     adapters,
     audit,
+    compare,
+    course,
     files,
+    lineage,
     marking,
     policies,
     promoting,
     requests,
     sign_in,
     timeline,
+    version,
 )
 from adapter_registry.api.pages.answering import routed
 from adapter_registry.api.pages.page import Page
@@ -31,6 +35,10 @@ PAGES: tuple[Page, ...] = (
     *policies.PAGES,
     *marking.PAGES,
     *audit.PAGES,
+    *version.PAGES,
+    *lineage.PAGES,
+    *course.PAGES,
+    *compare.PAGES,
 )
 
 

@@ -1,0 +1,123 @@
+"""Servable: what a serving stack does with an adapter, judged by what the adapter is, before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from adapter_registry.domain.adapter import Description
+from adapter_registry.domain.base import Base
+from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Facts, Fate, Stack
+from adapter_registry.domain.servable_rules import parse as parse
+
+HEADS = ("lm_head", "embed_out", "output_layer")
+
+
+class Servable(StrEnum):
+    """What becomes of an adapter on a stack, best first."""
+
+    LOADS = "loads"
+    FLAGS = "loads with flags"
+    FLATTEN = "loads after flattening"
+    WRONG = "loads but wrong"
+    REFUSED = "refused"
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is served right as it is."""
+        return self in (Servable.LOADS, Servable.FLAGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one stack does with one adapter.
+
+    Attributes:
+        stack: `vllm:0.33`.
+        verdict: the worst that is true of it.
+        reasons: what stands in the way, or is needed, each a sentence without a full stop.
+        flags: what to start the stack with, ready to paste; also where it loads only once flattened.
+        notes: what is worth knowing and decides nothing.
+    """
+
+    stack: str
+    verdict: Servable
+    reasons: tuple[str, ...]
+    flags: str
+    notes: tuple[str, ...]
+
+
+def facts_of(description: Description, document: Mapping[str, Any], base: Base | None) -> Facts:
+    """What decides, from what intake found, the config as it was parsed, and the base where it is known."""
+    start = document.get("init_lora_weights")
+    ranks = set(description.ranks)
+    tokens = document.get("trainable_token_indices")
+    heads = set(description.matched) & set(HEADS)
+    return Facts(
+        method=description.peft_type,
+        variant=description.variant,
+        rank=description.rank or 0,
+        mixed_ranks=bool(ranks) and ranks != {str(document.get("r", 8))},
+        alphas=bool(document.get("alpha_pattern")) and not _one_alpha(description),
+        bias=str(document.get("bias") or "none") != "none",
+        saved=tuple(document.get("modules_to_save") or ()),
+        tokens=bool(tokens) or description.vocab_resized,
+        start=start if isinstance(start, str) else "",
+        pattern=isinstance(document.get("target_modules"), str) and document["target_modules"].lower() != "all-linear",
+        kinds=tuple(sorted(description.matched)),
+        parameters=bool(document.get("target_parameters")),
+        tied_head=bool(heads) and base is not None and base.tied,
+        quantised=base.quantization if base else None,
+    )
+
+
+def _one_alpha(description: Description) -> bool:
+    """Whether every module has the scale that the config's alpha and the one rank give, whatever patterns say."""
+    if len(description.ranks) != 1 or len(description.scaling) != 1 or description.alpha is None:
+        return False
+    rank = float(next(iter(description.ranks)))
+    plain = description.alpha / (rank**0.5 if "rslora" in description.variant else rank)
+    return next(iter(description.scaling)) == f"{plain:.6g}"
+
+
+def report(stack: Stack, facts: Facts) -> Report:
+    """What `stack` does with an adapter of which `facts` are true."""
+    about = STACKS[stack.name]
+    found = list(_found(stack, facts))
+    more = about.needs(facts)
+    if any(fate is Fate.REFUSED for fate, _ in found):
+        verdict = Servable.REFUSED
+    elif any(fate is Fate.WRONG for fate, _ in found):
+        verdict = Servable.WRONG
+    elif found:
+        verdict = Servable.FLATTEN
+    else:
+        verdict = Servable.FLAGS if more else Servable.LOADS
+    flags = "" if verdict in (Servable.REFUSED, Servable.WRONG) else about.flags(facts)
+    notes = (*about.notes, *(text for test, text in NOTES if stack.name != "peft" and test(facts)))
+    reasons = (text for _, text in found) if found else more
+    return Report(str(stack), verdict, tuple(reasons), flags, tuple(notes))
+
+
+def _found(stack: Stack, facts: Facts) -> Iterator[tuple[Fate, str]]:
+    for rule in RULES:
+        fate = rule.fates.get(stack.name)
+        if fate is not None and rule.test(facts):
+            yield fate, rule.text.format(stack=stack.name, facts=facts)
+
+
+def stacks_of(text: str) -> tuple[Stack, ...]:
+    """The stacks that a comma-separated text names; every one in its newest version for an empty text.
+
+    Raises:
+        InvalidInput: one that no rules are known for.
+    """
+    names = [each.strip() for each in text.split(",") if each.strip()]
+    return tuple(dict.fromkeys(parse(name) for name in names or STACKS))
+
+
+def judged(facts: Facts, stacks: Sequence[Stack]) -> tuple[Report, ...]:
+    """A report for each stack, in their order."""
+    return tuple(report(stack, facts) for stack in stacks)

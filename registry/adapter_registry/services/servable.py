@@ -1,0 +1,49 @@
+"""Servable: what serving stacks do with a Version, from its config and what intake found."""
+
+from __future__ import annotations
+
+from adapter_registry.checkpoints.json_strict import JsonRefused, parse
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.errors import NotFound
+from adapter_registry.domain.peft_fields import CONFIG
+from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.reference import parse as parse_reference
+from adapter_registry.domain.servable import Report, facts_of, judged, stacks_of
+from adapter_registry.domain.servable_rules import Facts
+from adapter_registry.services.references import version_of
+
+MAX_CONFIG = 1 << 20
+
+
+def servable(backend: Backend, *, reference: str, stacks: str = "") -> tuple[Report, ...]:
+    """What each stack does with a version.
+
+    Args:
+        backend: the registry.
+        reference: which version.
+        stacks: comma-separated, `vllm:0.33,sglang`; empty for every one that rules are known for.
+
+    Raises:
+        InvalidInput: a stack that no rules are known for.
+        NotFound: no such version, or the store lost its config.
+    """
+    asked = stacks_of(stacks)
+    with backend.catalog.reading() as tx:
+        version = version_of(tx, parse_reference(reference, namespace=backend.namespace))
+        found = facts(backend, tx, version)
+    if found is None:
+        raise NotFound(f"the store lost {CONFIG} of {version.reference}: restore it from a backup, or push it again.")
+    return judged(found, asked)
+
+
+def facts(backend: Backend, tx: Transaction, version: Version) -> Facts | None:
+    """What decides about a version; None when the store lost its config."""
+    config = next((file for file in version.files if file.path == CONFIG), None)
+    if config is None:
+        return None
+    try:
+        with backend.blobs.open(config.digest) as stream:
+            document = parse(stream.read(MAX_CONFIG + 1), max_bytes=MAX_CONFIG, max_depth=16)
+    except (NotFound, JsonRefused):
+        return None
+    return facts_of(version.description, document, tx.bases.get(version.base))

@@ -1,0 +1,111 @@
+"""A version brought to a serving process: resolved, held against the base that runs, verified, in a folder of its own.
+
+What is told to callers is short and safe; what really happened is logged for whoever runs the server.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapter_registry.client import Registry
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.errors import (
+    DigestMismatch,
+    Forbidden,
+    IncompatibleBase,
+    InvalidReference,
+    NotFound,
+    RegistryError,
+    Revoked,
+    ServerUnreachable,
+    StoreUnavailable,
+    TooSlow,
+    Unauthorised,
+    UntrustedPointer,
+)
+from adapter_registry.pulled import require
+from adapter_registry.serving.running_base import RunningBase
+
+logger = logging.getLogger("adapter_registry.serving")
+
+
+class Missing(Exception):
+    """There is nothing of that name here: not there, not readable by this token, revoked, or not to be served."""
+
+
+class Refused(Exception):
+    """A version that is there and is not loaded; the text is for anybody.
+
+    Attributes:
+        passing: whether it may well work a moment later: the registry did not answer.
+    """
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A version in a read-only folder that is named by its digest and never holds anything else."""
+
+    version: Version
+    folder: Path
+
+
+class Placing:
+    """Brings versions here; for one base."""
+
+    def __init__(self, registry: Registry, running: Callable[[], RunningBase]) -> None:
+        self._registry, self._find, self._running = registry, running, None
+
+    _running: RunningBase | None
+
+    def place(self, reference: str) -> Placed:
+        """The version that a reference means now, on this machine.
+
+        Raises:
+            Missing: there is none.
+            Refused: it is not for the base that runs here, not what it should be, or could not be brought.
+        """
+        try:
+            return self._placed(reference)
+        except RegistryError as error:
+            # Anybody may ask for what is not there, as often as they like.
+            level = logging.INFO if isinstance(error, _MISSING) else logging.WARNING
+            logger.log(level, "%s: %s: %s", reference, error.code, error.text)
+            raise _told(error, reference) from error
+        except OSError as error:
+            logger.warning("%s: %s", reference, error)
+            raise Refused(f"{reference} could not be placed on the server's disk", passing=True) from error
+
+    def _placed(self, reference: str) -> Placed:
+        version = self._registry.resolve(reference)
+        self._running = self._running or self._find()
+        require(self._running.verdict(version), version, "the base that runs here")
+        pulled = self._registry.pull(f"{version.adapter}@{version.digest}", force=True)
+        with suppress(OSError):  # another user's folder in a shared cache; its files were verified all the same
+            pulled.folder.chmod(0o555)
+        return Placed(pulled.version, pulled.folder)
+
+
+_MISSING = (NotFound, Forbidden, InvalidReference, Revoked)
+_TEXTS: tuple[tuple[tuple[type[RegistryError], ...], str, bool], ...] = (
+    ((IncompatibleBase,), "{} is not for the base model that runs here", False),
+    ((DigestMismatch, UntrustedPointer), "what the registry answered for {} cannot be trusted", False),
+    ((Unauthorised,), "the adapter registry does not know this server's token", True),
+    ((ServerUnreachable, StoreUnavailable, TooSlow), "the adapter registry does not answer", True),
+)
+
+
+def _told(error: RegistryError, reference: str) -> Exception:
+    if isinstance(error, _MISSING):
+        return Missing(reference)
+    for kinds, text, passing in _TEXTS:
+        if isinstance(error, kinds):
+            return Refused(text.format(reference), passing=passing)
+    return Refused(f"{reference} could not be loaded")

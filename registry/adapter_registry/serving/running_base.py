@@ -1,0 +1,88 @@
+"""The checkpoint that a serving process runs, held against locks by content: nothing here asks what it is called."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from adapter_registry.client import Registry
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.lock import Verdict, compare
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_Identity = tuple[tuple[str, int, int, int, int], ...]
+
+
+def folder_of(model: str, *, revision: str | None = None, cache: str | None = None) -> Path:
+    """Where the files of a model lie that a stack was started with: a folder, or a repository in the Hub's cache.
+
+    Raises:
+        InvalidInput: they are not on this machine.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  slow to import
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        return Path(snapshot_download(model, revision=revision, cache_dir=cache, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InvalidInput(
+            f"the files of {model[:200]} were not found on this machine: name their folder in ADAPTERS_SERVING_BASE."
+        ) from error
+
+
+class RunningBase:
+    """A checkpoint's folder; each lock is held against it once, as long as its files stay what they are.
+
+    `spot` takes what is cheapest and tells another training apart: digests recorded before, a few slices of every
+    tensor, else the names of the Hub cache's blobs, else every byte. `full` reads every byte, once.
+    """
+
+    def __init__(self, folder: Path, registry: Registry, *, check: str = "spot") -> None:
+        self.folder, self._registry, self._check = folder, registry, check
+        self._found: dict[tuple[str, _Identity], Verdict] = {}
+
+    def verdict(self, version: Version) -> Verdict:
+        """How the checkpoint fits the lock of a version.
+
+        Raises:
+            InvalidInput: it is no safetensors checkpoint.
+            RegistryError: the registry does not say what the version is locked to.
+        """
+        key = (version.base, self._identity())
+        if key not in self._found:
+            self._found[key] = self._look(version)
+        return self._found[key]
+
+    def _identity(self) -> _Identity:
+        if not self.folder.is_dir():
+            raise InvalidInput(f"{self.folder} is no folder: name that of the base in ADAPTERS_SERVING_BASE.")
+        files = sorted(path for path in self.folder.iterdir() if path.suffix in (".safetensors", ".json"))
+        stats = [(path.name, path.stat()) for path in files]
+        return tuple((name, s.st_dev, s.st_ino, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)) for name, s in stats)
+
+    def _look(self, version: Version) -> Verdict:
+        if self._check == "full" or self._recorded():
+            return self._registry.verdict(version, str(self.folder))
+        locked = self._registry.base(version.base).base
+        if locked.spot is not None:
+            return self._registry.verdict(version, str(self.folder), spot=True)
+        from adapter_registry.checkpoints.base_folder import open_checkpoint  # noqa: PLC0415  numpy and blake3 are slow
+
+        opened = open_checkpoint(self.folder)
+        blobs = [path.resolve() for path, _ in opened.files]
+        if all(blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) for blob in blobs):
+            found = compare(locked, opened.checkpoint.base([blob.name for blob in blobs]))
+            note = "by the digests that the Hub's cache names its files by; their bytes were not read"
+            return Verdict(found.level, found.differences, (note, *found.notes))
+        return self._registry.verdict(version, str(self.folder))
+
+    def _recorded(self) -> bool:
+        """Whether every weight file was read before, whole, and is the same file still."""
+        from adapter_registry.checkpoints.base_folder import open_checkpoint  # noqa: PLC0415  numpy and blake3 are slow
+        from adapter_registry.checkpoints.fingerprint_cache import cached  # noqa: PLC0415
+
+        cache = self._registry.settings.cache
+        return all(cached(cache, header, path.stat()) for path, header in open_checkpoint(self.folder).files)

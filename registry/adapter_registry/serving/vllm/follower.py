@@ -1,0 +1,147 @@
+"""vLLM's endpoint plugin: names that follow their stage, loaded in place; a status route, and no other.
+
+Versions are loaded by the server object itself, in its own process: no route that loads adapters has to be open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from adapter_registry.client import Registry
+from adapter_registry.domain.errors import RegistryError
+from adapter_registry.domain.reference import Kind
+from adapter_registry.serving.placing import Placing, Refused
+from adapter_registry.serving.running_base import RunningBase, folder_of
+from adapter_registry.serving.vllm import names, releases
+from adapter_registry.serving.vllm.following import Following
+from adapter_registry.settings import Settings, read_settings
+
+ROUTE = "/v1/adapters"
+"""Below /v1, where vLLM asks for its API key."""
+LOAD_SECONDS = 300
+ADOPT_SECONDS = 1.0
+MOST = 256
+"""Names that are followed at a time: each has a thread that mostly waits."""
+logger = releases.logger
+
+
+class Misplaced(RuntimeError):
+    """The server is set up so that nothing can be followed; it does not start, rather than serve something else."""
+
+
+class Follower:
+    """What vLLM makes of the entry point, and calls: `attach_router` first, `init_state` once the engine is there."""
+
+    name = "adapters_follower"
+    required_tasks = ("generate",)
+
+    def __init__(self) -> None:
+        self._off = releases.untested(releases.running())
+        self._followed: dict[str, Following] = {}
+        self._background: asyncio.Task[None] | None = None
+
+    def attach_router(self, app: Any) -> None:
+        """Add the status route."""
+        app.add_api_route(ROUTE, self.status, methods=["GET"])
+
+    async def status(self) -> dict[str, Any]:
+        """Each followed name with what serves under it; `off` says why nothing is followed."""
+        return {"off": self._off, "adapters": [each.status() for each in self._followed.values()]}
+
+    async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
+        """Begin to follow.
+
+        Raises:
+            Misplaced: several API server processes, no `--enable-lora`, or settings that cannot be read.
+        """
+        if self._off:
+            logger.warning("adapters: nothing is followed: %s.", self._off)
+            return
+        try:
+            settings = read_settings()
+            wanted = names.follows(settings.serving.follow, namespace=settings.namespace)
+        except RegistryError as error:
+            raise Misplaced(f"adapters: {error.text}") from error
+        if not settings.url:
+            raise Misplaced("adapters: the follower takes the address of a registry server: set ADAPTERS_URL.")
+        _require_one_process(engine_client, args)
+        models = state.openai_serving_models
+        following = self._maker(settings, engine_client, models, asyncio.get_running_loop())
+        for each in wanted:
+            self._start(following(each))
+        self._background = asyncio.create_task(self._adopting(settings, models, following))
+
+    def _maker(
+        self, settings: Settings, engine_client: Any, models: Any, loop: asyncio.AbstractEventLoop
+    ) -> Callable[[names.Follow], Following]:
+        registry, config = Registry(settings), engine_client.vllm_config
+
+        def running() -> RunningBase:
+            model, cache = config.model_config, config.load_config.download_dir
+            folder = settings.serving.base or folder_of(model.model, revision=model.revision, cache=cache)
+            return RunningBase(folder, registry, check=settings.serving.check)
+
+        placing = Placing(registry, running)
+
+        def load(name: str, folder: Path) -> None:
+            given = asyncio.run_coroutine_threadsafe(load_in_place(models, name, folder), loop)
+            try:
+                given.result(LOAD_SECONDS)
+            except TimeoutError as error:
+                given.cancel()
+                raise Refused(f"vLLM did not load it within {LOAD_SECONDS} seconds") from error
+
+        return lambda follow: Following(follow, registry, placing, load)
+
+    def _start(self, following: Following) -> None:
+        line = following.status()
+        self._followed[line["name"]] = following
+        threading.Thread(target=following.run, name=f"adapters-{line['name']}", daemon=True).start()
+
+    async def _adopting(self, settings: Settings, models: Any, following: Callable[[names.Follow], Following]) -> None:
+        """Follow the stages and tags too that the resolver brought because somebody asked for them."""
+        while True:
+            for name, request in list(models.lora_requests.items()):
+                wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
+                ours = Path(request.lora_path).is_relative_to(settings.cache)
+                if wanted is not None and wanted.kind is Kind.NAME and ours and len(self._followed) < MOST:
+                    self._start(following(names.Follow(name, wanted)))
+            await asyncio.sleep(ADOPT_SECONDS)
+
+
+def _require_one_process(engine_client: Any, args: Any) -> None:
+    count = getattr(args, "api_server_count", None) or 1
+    config = engine_client.vllm_config
+    count = max(count, getattr(config.parallel_config, "_api_process_count", 1))
+    if count > 1:
+        raise Misplaced(
+            f"adapters: vLLM was started with {count} API server processes, which number adapters each for itself and "
+            "share one engine. Start it with --api-server-count 1, or leave adapters_follower out of VLLM_PLUGINS."
+        )
+    if config.lora_config is None:
+        raise Misplaced("adapters: vLLM was started without --enable-lora, so that nothing can be followed.")
+
+
+async def load_in_place(models: Any, name: str, folder: Path) -> None:
+    """Serve a name from a folder, from the next request on; what served before goes on when vLLM refuses.
+
+    A folder that serves already is left alone: it is named by its digest, so that nothing in it is new.
+
+    Raises:
+        Refused: with vLLM's reason.
+    """
+    from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest  # noqa: PLC0415  there only in vLLM
+
+    serving = models.lora_requests.get(name)
+    if serving is not None and serving.lora_path == str(folder):
+        return
+    request = LoadLoRAAdapterRequest(lora_name=name, lora_path=str(folder), load_inplace=True)
+    answer = await models.load_lora_adapter(request)
+    if not isinstance(answer, str):
+        raise Refused(f"vLLM refused it: {str(answer.error.message)[:200]}")
+    # Up to 0.32 the flag stays on what requests use, and the folder is read again with each of them.
+    models.lora_requests[name].load_inplace = False

@@ -1,0 +1,58 @@
+"""Names that requests and operators write: strict, because a request's model name comes from anybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from adapter_registry.domain.errors import InvalidInput, InvalidReference
+from adapter_registry.domain.reference import Reference, parse
+
+_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_ASKED = re.compile(rf"(?:{_SEGMENT}/)?{_SEGMENT}@[A-Za-z0-9^~][A-Za-z0-9._:+-]{{0,127}}")
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A name that vLLM serves an adapter by, and what it is to be kept at."""
+
+    name: str
+    reference: Reference
+
+
+def asked(text: str, *, namespace: str) -> Reference | None:
+    """The reference that a model name is; None for what is none: no business of ours, and never part of a path."""
+    if ".." in text or _ASKED.fullmatch(text) is None:
+        return None
+    try:
+        found = parse(text, namespace=namespace)
+    except InvalidReference:
+        return None
+    return found if found.kind is not None else None
+
+
+def allowed(adapter: str, patterns: Sequence[str]) -> bool:
+    """Whether an adapter, `namespace/name`, may be served here; no patterns allow whatever the token may read."""
+    return not patterns or any(fnmatchcase(adapter, pattern) for pattern in patterns)
+
+
+def follows(texts: Sequence[str], *, namespace: str) -> tuple[Follow, ...]:
+    """What ADAPTERS_FOLLOW lists: `sql-lora=team/sql-lora@prod`, or the reference alone, which is then the name.
+
+    Raises:
+        InvalidInput: one of them is no reference, or no name; or two have one name.
+    """
+    found = []
+    for text in texts:
+        name, equals, reference = text.rpartition("=")
+        wanted = asked(reference, namespace=namespace)
+        if wanted is None or (equals and _ALIAS.fullmatch(name) is None):
+            raise InvalidInput(f"ADAPTERS_FOLLOW: {text[:120]!r} is not NAME=NAMESPACE/ADAPTER@STAGE.")
+        found.append(Follow(name or reference, wanted))
+    names = [each.name for each in found]
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"ADAPTERS_FOLLOW: {max(names, key=names.count)!r} is there twice.")
+    return tuple(found)

@@ -1,0 +1,189 @@
+"""Training side: a callback of transformers' Trainer that pushes each checkpoint, locked to what training began from.
+
+from adapter_registry.training import PushCheckpoints
+
+trainer = Trainer(model, ..., callbacks=[PushCheckpoints("team/sql-lora")])
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapter_registry.client import Registry, connect
+from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, NotFound, RegistryError, StoreUnavailable
+from adapter_registry.domain.lock import Level
+from adapter_registry.domain.metric import known_direction
+from adapter_registry.domain.score import Score
+
+logger = logging.getLogger("adapter_registry.training")
+PREFIX = "eval_"
+SPEEDS = frozenset({"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time"})
+"""What the Trainer reports beside metrics: of the machine, not of the adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One that was saved and is to be pushed."""
+
+    folder: Path
+    step: int
+    epoch: float
+    scores: tuple[Score, ...]
+
+
+@dataclass(eq=False)
+class PushCheckpoints:
+    """Pushes what the Trainer saves, each checkpoint as a version, with the scores of its last evaluation.
+
+    When training begins, the model is held against the registered base, every byte of every weight: what is pushed
+    later is locked to the weights that training really began from, whatever the config says they are called. From then
+    on nothing of the registry's stops training: a checkpoint that could not be pushed is tried again at the next one
+    and at the end, and what is left then is logged.
+
+    Attributes:
+        name: `[namespace/]name` of the adapter.
+        base: registered base, `name`, `name@digest` or a folder; default: where the model was loaded from.
+        labels: facts for every version, beside `step` and `epoch`.
+        registry: default: the one the environment names.
+        pushed: references of the versions that were made, in order.
+    """
+
+    name: str
+    base: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    registry: Registry | None = None
+    pushed: list[str] = field(default_factory=list)
+    _locked: str = ""
+    _waiting: list[Checkpoint] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """The Trainer's other events: nothing happens."""
+        if name.startswith("on_"):
+            return _nothing
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """Lock the base.
+
+        Raises:
+            NotFound: the base is not registered.
+            IncompatibleBase: the model has other weights than the registered base.
+            InvalidInput: where the model is from does not tell which base it is.
+        """
+        if not state.is_world_process_zero:
+            return
+        self.registry = self.registry or connect()
+        self._locked = _lock(self.registry, model, self.base)
+        logger.info("checkpoints are pushed to %s, locked to %s", self.name, self._locked)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Push the checkpoint that was just saved, and what waits from before."""
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        scores = tuple(scores_of(state.log_history, step=state.global_step))
+        self._waiting.append(Checkpoint(folder, state.global_step, float(state.epoch or 0), scores))
+        self._push_waiting()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Push what still waits; log what is left."""
+        if not state.is_world_process_zero:
+            return
+        self._push_waiting()
+        for left in self._waiting:
+            command = f"adapters push {left.folder} --base {self._locked} --name {self.name}"
+            logger.error("step %d was not pushed: %s", left.step, command)
+
+    def _push_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.folder.is_dir():
+                logger.error("step %d was not pushed: the Trainer removed %s meanwhile", each.step, each.folder)
+                continue
+            try:
+                self._push(each)
+            except RegistryError as error:
+                logger.warning("step %d is not pushed for now: %s", each.step, error.text)
+                self._waiting.append(each)
+
+    def _push(self, each: Checkpoint) -> None:
+        if self.registry is None or not self._locked:
+            raise StoreUnavailable("the base was not locked: on_train_begin was not called.")
+        labels = {**self.labels, "step": str(each.step), "epoch": f"{each.epoch:.6g}"}
+        made = self.registry.push(
+            each.folder, base=self._locked, name=self.name, labels=labels, message=f"checkpoint of step {each.step}"
+        )
+        reference = made.version.reference
+        # Scores may have failed after the version was made, the time before.
+        if each.scores and (made.created or not self.registry.scores(reference)):
+            self.registry.add_scores(reference, each.scores, claimed=f"the Trainer's evaluation at step {each.step}")
+        if reference not in self.pushed:
+            self.pushed.append(reference)
+
+
+def scores_of(history: Iterable[Mapping[str, Any]], *, step: int) -> Iterable[Score]:
+    """The metrics that the Trainer's log has for a step, as scores: `eval_loss` is `heldout/loss`.
+
+    With several evaluation sets, `eval_chat_loss` is `heldout/chat_loss`.
+    """
+    found: dict[str, float] = {}
+    for entry in history:
+        if entry.get("step") == step:
+            found |= {key: value for key, value in entry.items() if key.startswith(PREFIX) and _is_metric(key, value)}
+    for key, value in sorted(found.items()):
+        metric = f"heldout/{key.removeprefix(PREFIX)}"
+        yield Score(metric, float(value), known_direction(metric), producer="transformers Trainer", source="trainer")
+
+
+def _is_metric(key: str, value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    timed = key.endswith(("_runtime", "_per_second")) or key in SPEEDS
+    return number and not timed and not math.isinf(value)
+
+
+def _lock(registry: Registry, model: Any, base: str | None) -> str:
+    """`name@digest` of the registered base whose weights `model` holds."""
+    from adapter_registry.serving.live_names import unwrapped  # noqa: PLC0415  needs torch
+    from adapter_registry.serving.live_weights import live_differences  # noqa: PLC0415
+
+    origin = str(getattr(getattr(unwrapped(model), "config", None), "_name_or_path", "") or "")
+    wanted = base or origin
+    if not wanted:
+        raise InvalidInput("the model does not say where it was loaded from: PushCheckpoints(..., base=...) names it.")
+    try:
+        known = registry.base(wanted)
+    except NotFound as error:
+        told = f"{error.text} Training has not begun; register it first: adapters base add NAME {wanted}"
+        raise NotFound(told) from error
+    exact = f"{known.registered.name}@{known.base.digest}"
+    verdict = live_differences(model, known.base)
+    if verdict.accepted:
+        return exact
+    if verdict.level is Level.STRUCTURAL and not verdict.differences:
+        return _by_folder(registry, origin, exact, verdict.notes)
+    listed = "".join(f"\n  {difference}" for difference in verdict.differences)
+    raise IncompatibleBase(
+        f"the model is not {known.registered.reference}, it is {verdict}: training has not begun.{listed}\n"
+        "Register what it was loaded from, or load what was registered."
+    )
+
+
+def _by_folder(registry: Registry, origin: str, exact: str, notes: tuple[str, ...]) -> str:
+    """Where live weights cannot be proved (quantised, narrower), the folder they were loaded from decides."""
+    told = "; ".join(notes)
+    if Path(origin).is_dir():
+        if registry.digest_of(Path(origin)) == exact.partition("@")[2]:
+            logger.info("%s: the folder %s was read instead", told, origin)
+            return exact
+        raise IncompatibleBase(f"{origin} does not hold {exact}: training has not begun.")
+    logger.warning("%s, and it was not loaded from a folder: that it is %s is not proved", told, exact)
+    return exact
+
+
+def _nothing(*_arguments: Any, **_given: Any) -> None:
+    return

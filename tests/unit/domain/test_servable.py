@@ -1,0 +1,178 @@
+"""What stacks do with adapters, row by row; a stack or version that was not examined is never guessed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from adapter_registry.domain import gate
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.finding import Outcome
+from adapter_registry.domain.policy import Policy, document
+from adapter_registry.domain.policy_file import read_policy, to_yaml
+from adapter_registry.domain.policy_lint import lint
+from adapter_registry.domain.servable import Servable, facts_of, judged, report, stacks_of
+from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, Facts, parse, vllm_rank
+from tests.unit.domain.test_gate import LORA, V3
+
+PLAIN = Facts("LORA", rank=8, kinds=("q_proj", "v_proj"))
+LOADS, FLAGS, FLATTEN, WRONG, REFUSED = Servable
+
+
+def verdicts(facts):
+    return {each.stack.partition(":")[0]: each.verdict for each in judged(facts, stacks_of(""))}
+
+
+class TestReport:
+    def test_a_plain_lora_loads_everywhere(self):
+        assert verdicts(PLAIN) == {
+            "vllm": LOADS,
+            "sglang": FLAGS,
+            "llama.cpp": LOADS,
+            "lorax": LOADS,
+            "tgi": LOADS,
+            "peft": LOADS,
+        }
+
+    @pytest.mark.parametrize(
+        ("facts", "vllm", "sglang", "llama", "lorax"),
+        [
+            (Facts("IA3"), REFUSED, REFUSED, REFUSED, REFUSED),
+            (replace(PLAIN, variant=("rslora",)), LOADS, FLATTEN, FLATTEN, LOADS),
+            (replace(PLAIN, mixed_ranks=True), LOADS, FLATTEN, LOADS, FLATTEN),
+            (replace(PLAIN, alphas=True), LOADS, FLATTEN, FLATTEN, FLATTEN),
+            (replace(PLAIN, variant=("dora",)), REFUSED, REFUSED, REFUSED, WRONG),
+            (replace(PLAIN, variant=("dora", "rslora")), REFUSED, REFUSED, REFUSED, WRONG),
+            (replace(PLAIN, variant=("lora_bias",)), REFUSED, WRONG, REFUSED, WRONG),
+            (replace(PLAIN, variant=("layer_replication",)), REFUSED, WRONG, WRONG, WRONG),
+            (replace(PLAIN, variant=("kasa",)), WRONG, WRONG, WRONG, WRONG),
+            (replace(PLAIN, bias=True), REFUSED, WRONG, REFUSED, WRONG),
+            (replace(PLAIN, saved=("score",)), LOADS, WRONG, REFUSED, WRONG),
+            (replace(PLAIN, saved=("lm_head",)), REFUSED, WRONG, REFUSED, WRONG),
+            (replace(PLAIN, tokens=True), REFUSED, WRONG, REFUSED, WRONG),
+            (replace(PLAIN, start="kaiming"), FLATTEN, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, start="eva"), LOADS, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, pattern=True), LOADS, FLATTEN, LOADS, LOADS),
+            (replace(PLAIN, kinds=("q_proj",)), LOADS, REFUSED, LOADS, LOADS),
+            (replace(PLAIN, tied_head=True), LOADS, FLAGS, REFUSED, LOADS),
+            (replace(PLAIN, rank=32), FLAGS, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, rank=513), REFUSED, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, parameters=True), WRONG, WRONG, WRONG, WRONG),
+        ],
+    )
+    def test_each_stack_has_a_verdict_of_its_own(self, facts, vllm, sglang, llama, lorax):
+        found = verdicts(facts)
+        assert (found["vllm"], found["sglang"], found["llama.cpp"], found["lorax"]) == (vllm, sglang, llama, lorax)
+        assert found["tgi"] is lorax
+        assert found["peft"] is LOADS
+
+    def test_the_flags_are_those_to_paste(self):
+        wide = replace(PLAIN, rank=33)
+        assert report(parse("vllm:0.33"), wide).flags == "--enable-lora --max-lora-rank 64"
+        told = report(parse("sglang"), wide).flags
+        assert told == "--enable-lora --max-lora-rank 33 --lora-target-modules q_proj v_proj"
+
+    def test_what_is_refused_gets_no_flags_and_what_is_flattened_first_does(self):
+        assert report(parse("vllm"), replace(PLAIN, bias=True)).flags == ""
+        assert report(parse("sglang"), replace(PLAIN, alphas=True)).flags.startswith("--enable-lora")
+
+    def test_every_reason_is_told(self):
+        found = report(parse("sglang"), replace(PLAIN, variant=("rslora",), alphas=True, mixed_ranks=True))
+        assert len(found.reasons) == 3
+
+    def test_a_quantised_base_is_noted_where_it_matters(self):
+        facts = replace(PLAIN, quantised="bitsandbytes")
+        assert any("quantisation" in text for text in report(parse("vllm"), facts).notes)
+        assert report(parse("peft"), facts).notes == ()
+
+
+class TestRank:
+    @pytest.mark.parametrize(("rank", "flag"), [(1, 1), (2, 8), (16, 16), (17, 32), (257, 320), (512, 512)])
+    def test_the_smallest_rank_that_is_allowed_and_enough(self, rank, flag):
+        assert vllm_rank(rank) == flag
+
+    def test_ranks_are_in_order(self):
+        assert list(VLLM_RANKS) == sorted(VLLM_RANKS)
+
+
+class TestParse:
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [("vllm", "vllm:0.33"), ("vllm:0.32", "vllm:0.32"), ("vllm:0.33.2", "vllm:0.33"), ("lorax", "lorax")],
+    )
+    def test_a_patch_release_is_its_release(self, text, told):
+        assert str(parse(text)) == told
+
+    @pytest.mark.parametrize("text", ["", "vlm", "vllm:0.3", "vllm:0.330", "vllm:0.99", "lorax:1", "VLLM"])
+    def test_what_was_not_examined_is_not_guessed(self, text):
+        with pytest.raises(InvalidInput):
+            parse(text)
+
+    def test_no_text_means_every_stack(self):
+        assert [stack.name for stack in stacks_of("")] == list(STACKS)
+        assert [str(stack) for stack in stacks_of("vllm, vllm:0.33,peft")] == ["vllm:0.33", "peft:0.21"]
+
+
+class TestFactsOf:
+    def test_ranks_are_those_of_the_tensors(self):
+        assert facts_of(LORA, {"r": 8}, None).mixed_ranks is False
+        assert facts_of(LORA, {"r": 4}, None).mixed_ranks is True
+        assert facts_of(replace(LORA, ranks={"8": 40, "2": 8}), {"r": 8}, None).mixed_ranks is True
+
+    def test_an_alpha_pattern_that_changes_nothing_is_none(self):
+        assert facts_of(LORA, {"r": 8, "alpha_pattern": {"q_proj": 16}}, None).alphas is False
+        several = replace(LORA, scaling={"2": 24, "4": 24})
+        assert facts_of(several, {"r": 8, "alpha_pattern": {"q_proj": 32}}, None).alphas is True
+
+    @pytest.mark.parametrize(
+        ("document", "pattern"),
+        [
+            ({"target_modules": ".*q_proj"}, True),
+            ({"target_modules": "all-linear"}, False),
+            ({"target_modules": ["q"]}, False),
+        ],
+    )
+    def test_all_linear_is_no_pattern(self, document, pattern):
+        assert facts_of(LORA, {"r": 8, **document}, None).pattern is pattern
+
+
+class TestGate:
+    POLICY = Policy("prod", serving=("vllm:0.33", "sglang"))
+
+    def test_one_finding_per_stack(self):
+        found = gate.judge(self.POLICY, replace(V3, serving=replace(PLAIN, variant=("rslora",))))
+        assert [(each.rule, each.outcome) for each in found] == [
+            ("serving vllm:0.33", Outcome.PASS),
+            ("serving sglang", Outcome.FAIL),
+        ]
+        assert "--max-lora-rank 8" in found[0].reason
+        assert "adapters export acme/sql@v3 --flatten" in found[1].fix
+
+    def test_what_cannot_be_judged_never_passes(self):
+        assert {each.outcome for each in gate.judge(self.POLICY, V3)} == {Outcome.ERROR}
+        old = replace(self.POLICY, serving=("vllm:0.1",))
+        [found] = gate.judge(old, replace(V3, serving=PLAIN))
+        assert (found.outcome, "not examined" in found.reason) == (Outcome.ERROR, True)
+
+
+class TestPolicy:
+    def test_a_policy_names_stacks_and_reads_back_the_same(self):
+        policy = Policy("prod", serving=("vllm:0.33",))
+        assert read_policy(to_yaml(policy)) == policy
+        assert document(policy)["require"] == {"serving": ["vllm:0.33"]}
+
+    def test_a_stack_that_no_rules_are_known_for_is_refused(self):
+        text = json.dumps({**document(Policy("prod")), "require": {"serving": ["vllm:0.33", "tensorrt"]}})
+        with pytest.raises(InvalidInput) as refused:
+            read_policy(text)
+        assert "tensorrt" in str(refused.value.problems[0])
+
+    def test_lint_names_what_asks_nothing_what_is_old_and_what_is_unknown(self):
+        advice = lint(Policy("prod", serving=("vllm:0.32", "vllm:0.33", "peft", "vllm:0.1")), ())
+        assert [(each.rule, each.impossible) for each in advice] == [
+            ("serving vllm:0.32", False),
+            ("serving peft", False),
+            ("serving vllm:0.1", True),
+        ]

@@ -1,0 +1,307 @@
+"""The follower: a move is loaded in place, what is refused leaves what serves, a silent registry disturbs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from adapter_registry.client import Registry
+from adapter_registry.domain.errors import ServerUnreachable
+from adapter_registry.domain.stage import Stage
+from adapter_registry.serving.placing import Placing, Refused
+from adapter_registry.serving.running_base import RunningBase
+from adapter_registry.serving.vllm import following as module
+from adapter_registry.serving.vllm import names
+from adapter_registry.serving.vllm.follower import ROUTE, Follower, Misplaced, load_in_place
+from adapter_registry.serving.vllm.following import Following
+from adapter_registry.settings import read_settings
+from tests.acceptance.test_life import retrained
+from tests.adapter_builders import llama
+from tests.unit.serving import vllm_stand_in
+
+
+class Fragile(Registry):
+    """A registry that can be made to go down."""
+
+    down = False
+
+    def pointer(self, *arguments, **options):
+        if self.down:
+            raise ServerUnreachable("the server does not answer.")
+        return super().pointer(*arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory, llama_folder, lora_folder):
+    """Two versions of one adapter, and one that is locked to another base."""
+    home = tmp_path_factory.mktemp("following")
+    settings = read_settings({"ADAPTERS_HOME": str(home / "home"), "ADAPTERS_CACHE": str(home / "cache")})
+    there = Fragile(settings)
+    there.add_base("llama", llama_folder)
+    there.add_base("other", llama(home / "other", seed=7))
+    there.push(lora_folder, base="llama", name="team/sql")
+    there.push(retrained(lora_folder, home / "again", 1.5), base="llama", name="team/sql")
+    there.push(lora_folder, base="other", name="team/sql")
+    return there
+
+
+@pytest.fixture
+def registry(stocked):
+    """The same with an adapter of the test's own in dev: v1."""
+    stocked.down = False
+    stocked.promote("team/sql@v1", "dev")
+    return stocked
+
+
+class Server:
+    """What loads, as vLLM would: remembers folders, and refuses on demand."""
+
+    def __init__(self):
+        self.loaded, self.refuses = [], ""
+
+    def load(self, name, folder):
+        if self.refuses:
+            raise Refused(self.refuses)
+        self.loaded.append((name, folder))
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+@pytest.fixture
+def followed(registry, llama_folder, server):
+    """`sql` at team/sql@dev, on the Llama; with a clock that is set by hand."""
+    clock = [0.0]
+    [follow] = names.follows(["sql=team/sql@dev"], namespace="default")
+    placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
+    made = Following(follow, registry, placing, server.load, clock=lambda: clock[0], wait_seconds=0)
+    return SimpleNamespace(step=made.step, status=made.status, clock=clock)
+
+
+class TestFollowing:
+    def test_what_the_stage_points_to_is_served_with_its_digest_and_base(self, followed, registry, server):
+        assert followed.step() == 0
+        version = registry.resolve("team/sql@v1")
+        [(name, folder)] = server.loaded
+        assert (name, folder.name) == ("sql", version.digest.replace(":", "-"))
+        status = followed.status()
+        assert (status["version"], status["digest"]) == ("team/sql@v1", version.digest)
+        assert (status["base"], status["refused"]) == (version.base, "")
+
+    def test_a_promotion_and_a_rollback_are_loaded_and_nothing_is_loaded_twice(self, followed, registry, server):
+        followed.step()
+        followed.step()
+        registry.promote("team/sql@v2", "dev")
+        followed.step()
+        registry.rollback("team/sql", "dev")
+        followed.step()
+        versions = [registry.resolve(f"team/sql@{each}").digest for each in ("v1", "v2", "v1")]
+        assert [folder.name for _, folder in server.loaded] == [each.replace(":", "-") for each in versions]
+
+    def test_a_version_for_another_base_leaves_what_serves(self, followed, registry, server):
+        followed.step()
+        registry.promote("team/sql@v3", "dev")
+        followed.step()
+        status = followed.status()
+        assert (len(server.loaded), status["version"]) == (1, "team/sql@v1")
+        assert "is not for the base model that runs here" in status["refused"]
+
+    def test_what_vllm_refuses_leaves_what_serves_and_is_tried_again_rarely(self, followed, registry, server):
+        followed.step()
+        registry.promote("team/sql@v2", "dev")
+        server.refuses = "vLLM refused it: rank 32 is greater than max_lora_rank 16"
+        followed.step()
+        assert followed.status()["version"] == "team/sql@v1"
+        assert "max_lora_rank" in followed.status()["refused"]
+        server.refuses = ""
+        followed.clock[0] = module.AGAIN_SECONDS - 1
+        followed.step()
+        assert len(server.loaded) == 1
+        followed.clock[0] = module.AGAIN_SECONDS
+        followed.step()
+        assert (len(server.loaded), followed.status()["refused"]) == (2, "")
+
+    def test_a_refused_version_that_the_stage_leaves_is_forgotten(self, followed, registry, server):
+        followed.step()
+        registry.promote("team/sql@v3", "dev")
+        followed.step()
+        registry.rollback("team/sql", "dev")
+        followed.step()
+        assert (followed.status()["refused"], len(server.loaded)) == ("", 1)
+
+    def test_a_registry_that_is_down_is_asked_ever_more_rarely_and_nothing_is_unloaded(
+        self, followed, registry, server
+    ):
+        followed.step()
+        registry.down = True
+        waits = [followed.step() for _ in range(12)]
+        assert waits[0] < 1.3 < waits[3] < max(waits) <= module.LONGEST_SECONDS * 1.2
+        assert (len(server.loaded), followed.status()["version"]) == (1, "team/sql@v1")
+        assert "server-unreachable" in followed.status()["refused"]
+        registry.down = False
+        assert followed.step() == 0
+        assert followed.status()["refused"] == ""
+
+    def test_a_stage_that_points_to_nothing_is_told(self, registry, llama_folder, server):
+        [follow] = names.follows(["team/sql@staging"], namespace="default")
+        placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
+        made = Following(follow, registry, placing, server.load, wait_seconds=0)
+        assert made.step() == module.POLL_SECONDS
+        assert made.status()["refused"] == "it points to nothing"
+
+    def test_a_stage_that_was_declared_is_found_out_and_then_followed_by_its_pointer(
+        self, registry, llama_folder, server
+    ):
+        registry.declare_stage(Stage("tryout", like="dev", lanes=("canary",)))
+        registry.promote("team/sql@v1", "tryout.canary")
+        [follow] = names.follows(["team/sql@tryout.canary"], namespace="default")
+        placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
+        made = Following(follow, registry, placing, server.load, wait_seconds=0)
+        made.step()
+        registry.promote("team/sql@v2", "tryout.canary")
+        assert made.step() == 0
+        status = made.status()
+        assert (status["version"], status["move"]) == ("team/sql@v2", 2)
+
+    def test_tags_are_followed_by_asking_now_and_then(self, registry, llama_folder, server):
+        registry.tag("team/sql@v1", "best")
+        [follow] = names.follows(["team/sql@best"], namespace="default")
+        placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
+        made = Following(follow, registry, placing, server.load, wait_seconds=0)
+        assert made.step() == module.POLL_SECONDS
+        registry.tag("team/sql@v2", "best")
+        made.step()
+        assert made.status()["version"] == "team/sql@v2"
+
+
+class TestLoadInPlace:
+    @pytest.fixture(autouse=True)
+    def stand_in(self, monkeypatch):
+        vllm_stand_in.install(monkeypatch)
+
+    @pytest.mark.parametrize("sticky", [True, False], ids=["0.32", "0.33"])
+    def test_the_flag_that_makes_vllm_read_again_and_again_is_taken_back(self, sticky):
+        models = vllm_stand_in.ServingModels(sticky=sticky)
+        asyncio.run(load_in_place(models, "sql", Path("/store/sha256-1")))
+        asyncio.run(load_in_place(models, "sql", Path("/store/sha256-2")))
+        kept = models.lora_requests["sql"]
+        assert (kept.lora_path, kept.load_inplace, kept.lora_int_id) == ("/store/sha256-2", False, 1)
+
+    def test_what_serves_from_that_folder_is_left_alone(self):
+        models = vllm_stand_in.ServingModels()
+        for _ in range(2):
+            asyncio.run(load_in_place(models, "sql", Path("/store/sha256-1")))
+        assert models.engine_client.loaded == ["/store/sha256-1"]
+
+    def test_a_refusal_keeps_the_one_before_and_gives_the_reason(self):
+        models = vllm_stand_in.ServingModels()
+        asyncio.run(load_in_place(models, "sql", Path("/store/sha256-1")))
+        models.engine_client.refuses = "rank 32 is greater than max_lora_rank 16"
+        with pytest.raises(Refused, match="max_lora_rank 16"):
+            asyncio.run(load_in_place(models, "sql", Path("/store/sha256-2")))
+        assert models.lora_requests["sql"].lora_path == "/store/sha256-1"
+
+
+class App:
+    """What FastAPI's application is asked for."""
+
+    def __init__(self):
+        self.routes = {}
+
+    def add_api_route(self, path, endpoint, *, methods):
+        self.routes[path] = (endpoint, methods)
+
+
+class TestFollower:
+    @pytest.fixture
+    def set_up(self, monkeypatch, tmp_path):
+        for name, value in {"HOME": tmp_path, "URL": "http://127.0.0.1:9", "TOKEN": "x", "FOLLOW": ""}.items():
+            monkeypatch.setenv(f"ADAPTERS_{name}", str(value))
+        vllm_stand_in.install(monkeypatch)
+
+    @staticmethod
+    def started(config, *, models=None, count=1):
+        """A follower after both of vLLM's calls, and what its route says."""
+
+        async def both():
+            made, app = Follower(), App()
+            made.attach_router(app)
+            state = SimpleNamespace(openai_serving_models=models or vllm_stand_in.ServingModels())
+            engine = SimpleNamespace(vllm_config=config)
+            await made.init_state(engine, state, SimpleNamespace(api_server_count=count))
+            await asyncio.sleep(0.05)
+            return await app.routes[ROUTE][0]()
+
+        return asyncio.run(both())
+
+    def test_it_says_what_it_needs_as_vllm_asks(self, set_up):
+        made, app = Follower(), App()
+        made.attach_router(app)
+        assert (made.name, made.required_tasks) == ("adapters_follower", ("generate",))
+        assert [(path, methods) for path, (_, methods) in app.routes.items()] == [("/v1/adapters", ["GET"])]
+
+    @pytest.mark.parametrize(
+        ("config", "count", "told"),
+        [
+            (vllm_stand_in.config(Path("m")), 2, "2 API server processes"),
+            (vllm_stand_in.config(Path("m"), processes=4), 1, "4 API server processes"),
+            (vllm_stand_in.config(Path("m"), lora=False), 1, "--enable-lora"),
+        ],
+    )
+    def test_a_server_that_could_follow_nothing_does_not_start(self, set_up, config, count, told):
+        with pytest.raises(Misplaced, match=told):
+            self.started(config, count=count)
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "told"),
+        [("ADAPTERS_FOLLOW", "../x=a@prod", "ADAPTERS_FOLLOW"), ("ADAPTERS_URL", "", "ADAPTERS_URL")],
+    )
+    def test_settings_that_are_wrong_are_told_at_the_start(self, set_up, monkeypatch, variable, value, told):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(Misplaced, match=told):
+            self.started(vllm_stand_in.config(Path("m")))
+
+    def test_an_unknown_release_is_left_alone_and_the_route_says_so(self, set_up, monkeypatch, caplog):
+        vllm_stand_in.install(monkeypatch, version="0.40.0")
+        monkeypatch.setenv("ADAPTERS_FOLLOW", "team/sql@prod")
+        said = self.started(vllm_stand_in.config(Path("m")), count=9)
+        assert (said["adapters"], "0.40.0 was not tested" in said["off"]) == ([], True)
+        assert "nothing is followed" in caplog.text
+
+    def test_stages_that_the_resolver_brought_are_followed_from_then_on(self, set_up, monkeypatch, tmp_path):
+        monkeypatch.setenv("ADAPTERS_CACHE", str(tmp_path / "cache"))
+        models, begun = vllm_stand_in.ServingModels(), threading.Event()
+        monkeypatch.setattr(Following, "run", lambda _: begun.set())
+        places = {"sql@prod": "cache/versions/sha256-1", "sql@v1": "cache/versions/sha256-1", "sql@dev": "elsewhere"}
+        for name, path in places.items():
+            models.lora_requests[name] = vllm_stand_in.LoRARequest(name, 1, str(tmp_path / path))
+        said = self.started(vllm_stand_in.config(Path("m")), models=models)
+        assert [each["follows"] for each in said["adapters"]] == ["default/sql@prod"]
+        assert begun.is_set()
+
+    def test_a_move_reaches_the_server_through_its_own_loop(self, registry, llama_folder, monkeypatch):
+        vllm_stand_in.install(monkeypatch)
+        models = vllm_stand_in.ServingModels(sticky=True)
+        settings = replace(registry.settings, url="http://127.0.0.1:9")
+        monkeypatch.setattr("adapter_registry.serving.vllm.follower.Registry", lambda _: registry)
+
+        async def serve():
+            engine = SimpleNamespace(vllm_config=vllm_stand_in.config(llama_folder))
+            made = Follower()._maker(settings, engine, models, asyncio.get_running_loop())
+            [follow] = names.follows(["sql=team/sql@dev"], namespace="default")
+            following = made(follow)
+            await asyncio.to_thread(following.step)
+            return following.status()
+
+        with suppress(TimeoutError):
+            status = asyncio.run(asyncio.wait_for(serve(), 60))
+        assert status["version"] == "team/sql@v1"
+        assert models.lora_requests["sql"].load_inplace is False

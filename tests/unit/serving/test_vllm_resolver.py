@@ -1,0 +1,235 @@
+"""The resolver: strict names, one look at a time for each, short answers, and never in the way of vLLM's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.serving.placing import Missing, Refused
+from adapter_registry.serving.vllm import names, releases, resolver
+from adapter_registry.settings import read_settings
+from tests.unit.serving import vllm_stand_in
+
+HOSTILE = [
+    *("../x@prod", "team/../x@prod", "/etc/passwd", "/etc/passwd@prod", "team//sql@prod", "a/b/c@prod"),
+    *("sql@../prod", "sql@/prod", "sql@pr od", "sql@prod\n", "sql@", "@prod", "sql", "", "team/sql"),
+    *("sql@prod@v1", "sql@%2e%2e", "sql\\x@prod", "sql@prod\0", ".sql@prod", "sql@" + "a" * 200, "x" * 200 + "@prod"),
+    *("~/sql@prod", "sql@sha256:../x", "file:///x@prod", "sql;x@prod", "sql@..", "sql@v1/../v2"),
+]
+
+
+class TestNames:
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_what_is_no_reference_is_none_of_ours(self, text):
+        assert names.asked(text, namespace="default") is None
+
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [
+            ("sql@prod", "default/sql@prod"),
+            ("team/sql@v3", "team/sql@v3"),
+            ("team/sql@1.2.0", "team/sql@1.2.0"),
+            ("team/sql@^1.2", "team/sql@^1.2"),
+            ("team/sql@sha256:" + "a" * 64, "team/sql@sha256:" + "a" * 64),
+        ],
+    )
+    def test_a_reference_is_what_people_write(self, text, meant):
+        assert str(names.asked(text, namespace="default")) == meant
+
+    def test_patterns_say_which_adapters_may_be_asked_for(self):
+        assert names.allowed("team/sql", ())
+        assert names.allowed("team/sql", ("chat/*", "team/*"))
+        assert not names.allowed("other/sql", ("team/*",))
+
+    def test_followed_names_are_aliases_or_the_references_themselves(self):
+        found = names.follows(["sql=team/sql@prod", "team/chat@dev"], namespace="default")
+        assert [(each.name, str(each.reference)) for each in found] == [
+            ("sql", "team/sql@prod"),
+            ("team/chat@dev", "team/chat@dev"),
+        ]
+
+    @pytest.mark.parametrize(
+        "texts", [["sql"], ["../x=team/sql@prod"], ["a b=team/sql@prod"], ["=team/sql@prod"], ["x=a@prod", "x=b@prod"]]
+    )
+    def test_a_name_that_is_none_is_refused(self, texts):
+        with pytest.raises(InvalidInput, match="ADAPTERS_FOLLOW"):
+            names.follows(texts, namespace="default")
+
+
+class TestReleases:
+    @pytest.mark.parametrize("version", ["0.32.0", "0.33.1", "0.33.0+cpu", "0.32.1.post1"])
+    def test_these_were_tested(self, version):
+        assert releases.untested(version) == ""
+
+    @pytest.mark.parametrize("version", ["0.31.9", "0.34.0", "0.33", "0.330.1", "1.0.0", "0.33.0rc1", "dev"])
+    def test_all_others_are_left_alone_by_name(self, version):
+        assert version in releases.untested(version)
+
+
+class Place:
+    """Answers as a Placing, and counts."""
+
+    def __init__(self, answer, folder="/store/sha256-1"):
+        self.answer, self.folder, self.asked = answer, folder, []
+
+    def place(self, reference):
+        self.asked.append(reference)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if callable(self.answer):
+            self.answer()
+        return SimpleNamespace(folder=self.folder)
+
+
+def resolving(place, clock=lambda: 0.0, **environment):
+    return resolver.Resolving(read_settings(environment), lambda _: place, clock)
+
+
+class TestResolving:
+    def test_the_reference_is_placed_for_the_model_that_runs(self):
+        place = Place(None)
+        asked = []
+        made = resolver.Resolving(read_settings({}), lambda model: asked.append(model) or place)
+        assert asyncio.run(made.folder("./model", "sql@prod")) == "/store/sha256-1"
+        assert (asked, place.asked) == (["./model"], ["default/sql@prod"])
+
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_a_hostile_name_asks_nobody(self, text):
+        place = Place(None)
+        assert asyncio.run(resolving(place).folder("./model", text)) is None
+        assert place.asked == []
+
+    def test_an_adapter_that_is_not_to_be_served_looks_like_none(self):
+        place = Place(None)
+        made = resolving(place, ADAPTERS_SERVING_ADAPTERS="team/*")
+        assert asyncio.run(made.folder("./model", "other/sql@prod")) is None
+        assert place.asked == []
+
+    @pytest.mark.parametrize(
+        ("answer", "seconds"),
+        [
+            (Missing("x"), resolver.MISSING_SECONDS),
+            (Refused("x"), resolver.REFUSED_SECONDS),
+            (Refused("x", passing=True), resolver.PASSING_SECONDS),
+        ],
+    )
+    def test_an_answer_that_is_none_is_remembered_for_a_while(self, answer, seconds):
+        place, now = Place(answer), [0.0]
+        made = resolving(place, lambda: now[0])
+
+        def ask():
+            try:
+                return asyncio.run(made.folder("./model", "sql@prod"))
+            except Refused as refused:
+                return str(refused)
+
+        first = ask()
+        now[0] = seconds - 0.1
+        assert ask() == first
+        assert len(place.asked) == 1
+        now[0] = seconds
+        ask()
+        assert len(place.asked) == 2
+
+    def test_names_that_are_made_up_take_no_more_than_their_share_of_memory(self):
+        made = resolving(Place(Missing("x")))
+
+        async def many():
+            for number in range(resolver.REMEMBERED + 5):
+                await made.folder("./model", f"a{number}@prod")
+
+        asyncio.run(many())
+        assert len(made._answers) == resolver.REMEMBERED
+
+    def test_the_loop_goes_on_while_an_adapter_is_brought(self):
+        done = threading.Event()
+        place = Place(lambda: done.wait(30))
+
+        async def both():
+            asked = asyncio.create_task(resolving(place).folder("./model", "sql@prod"))
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+            waiting = not asked.done()
+            done.set()
+            return waiting, await asked
+
+        assert asyncio.run(both()) == (True, "/store/sha256-1")
+
+    def test_only_so_many_names_are_looked_up_at_a_time(self):
+        together, most, lock, go = [0], [0], threading.Lock(), threading.Event()
+
+        def hold():
+            with lock:
+                together[0] += 1
+                most[0] = max(most[0], together[0])
+                if together[0] == resolver.AT_ONCE:
+                    go.set()
+            go.wait(30)
+            with lock:
+                together[0] -= 1
+
+        made = resolving(Place(hold))
+
+        async def many():
+            return await asyncio.gather(*(made.folder("./model", f"a{number}@v1") for number in range(12)))
+
+        assert len(asyncio.run(many())) == 12
+        assert most[0] == resolver.AT_ONCE
+
+    def test_a_request_does_not_wait_for_ever(self, monkeypatch):
+        monkeypatch.setattr(resolver, "LONGEST_SECONDS", 0.05)
+        done = threading.Event()
+        with pytest.raises(Refused, match="ask again"):
+            asyncio.run(resolving(Place(lambda: done.wait(30))).folder("./model", "sql@prod"))
+        done.set()
+
+
+class TestRegister:
+    @pytest.fixture
+    def set_up(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("ADAPTERS_HOME", str(tmp_path))
+        monkeypatch.setenv("ADAPTERS_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("ADAPTERS_TOKEN", "x")
+
+    def test_it_is_registered_once_however_often_it_is_loaded(self, set_up, monkeypatch):
+        registry = vllm_stand_in.install(monkeypatch)
+        resolver.register()
+        first = registry.get_resolver(resolver.NAME)
+        resolver.register()
+        assert registry.get_resolver(resolver.NAME) is first
+        assert isinstance(first, vllm_stand_in.LoRAResolver)
+
+    def test_what_it_finds_is_a_request_that_vllm_numbers(self, set_up, monkeypatch, tmp_path):
+        registry = vllm_stand_in.install(monkeypatch)
+        monkeypatch.setattr(resolver, "placings", lambda _: lambda _: Place(None, tmp_path / "sha256-1"))
+        resolver.register()
+        models = vllm_stand_in.ServingModels(resolvers=[registry.get_resolver(resolver.NAME)])
+        found = asyncio.run(models.resolve_lora("sql@prod"))
+        assert (found.lora_name, found.lora_path) == ("sql@prod", str(tmp_path / "sha256-1"))
+        assert asyncio.run(models.resolve_lora("../sql@prod")).error.code == 404
+
+    def test_an_unknown_release_is_left_alone_and_told(self, set_up, monkeypatch, caplog):
+        registry = vllm_stand_in.install(monkeypatch, version="0.99.0")
+        resolver.register()
+        assert list(registry.get_supported_resolvers()) == []
+        assert "vLLM 0.99.0 was not tested" in caplog.text
+
+    def test_without_a_server_it_stays_silent(self, monkeypatch, tmp_path, caplog):
+        monkeypatch.setenv("ADAPTERS_HOME", str(tmp_path))
+        monkeypatch.setenv("ADAPTERS_URL", "")
+        registry = vllm_stand_in.install(monkeypatch)
+        with caplog.at_level(logging.INFO):
+            resolver.register()
+        assert (list(registry.get_supported_resolvers()), caplog.text) == ([], "")
+
+    def test_settings_that_are_wrong_do_not_stop_vllm(self, set_up, monkeypatch, caplog):
+        monkeypatch.setenv("ADAPTERS_SERVING_CHECK", "none")
+        registry = vllm_stand_in.install(monkeypatch)
+        resolver.register()
+        assert list(registry.get_supported_resolvers()) == []
+        assert "ADAPTERS_SERVING_CHECK" in caplog.text
