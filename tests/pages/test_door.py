@@ -169,7 +169,8 @@ class TestEveryPage:
         assert "frame-ancestors 'none'" in policy
         assert answer.headers["cache-control"] == "no-store"
         if not answer.headers["content-type"].startswith("text/html"):
-            assert answer.headers["content-disposition"].startswith("attachment")
+            assert answer.headers["content-type"] in ("application/json", "application/jsonl")
+            assert answer.headers["x-content-type-options"] == "nosniff"
             return
         read = Tags()
         read.feed(answer.text)
