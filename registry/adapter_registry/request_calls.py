@@ -7,10 +7,11 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.passage import Hold, Window
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.policy_lint import Advice
+from adapter_registry.domain.record import Chain, LogPage, MovePage, RequestLine, Revision, Sought, Whose
 from adapter_registry.domain.request import Request
 from adapter_registry.domain.stage import Ladder, Stage
 from adapter_registry.domain.verification import Due
-from adapter_registry.services import promote, request, reverify, stages, standstill
+from adapter_registry.services import inbox, promote, record, request, reverify, stages, standstill
 from adapter_registry.services.judgement import Judged
 from adapter_registry.services.reverify import Reverified
 
@@ -39,6 +40,43 @@ class RequestCalls(Asking):
     def cancel(self, asked: Request) -> Request:
         """Take a request back."""
         return self._ask(request.cancel, adapter=asked.adapter, stage=asked.stage, request=asked.name)
+
+    def inbox(
+        self, whose: Whose = Whose.WAITING, *, still_open: bool = True, adapter: str | None = None
+    ) -> tuple[RequestLine, ...]:
+        """Requests that wait for whoever asks, that are theirs, or all, newest first, with approvals gone stale."""
+        found: list[RequestLine] = []
+        before: int | None = None
+        while True:
+            page = self._ask(inbox.inbox, whose=whose, still_open=still_open, adapter=adapter, before=before)
+            found += page.items
+            if page.next is None:
+                return tuple(found)
+            before = page.next
+
+    def moves(
+        self,
+        adapter: str | None = None,
+        stage: str | None = None,
+        *,
+        at: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> MovePage:
+        """Moves of stages, newest first, a page at a time; with `at`, as of then."""
+        return self._ask(record.moves, adapter=adapter, stage=stage, at=at, before=before, limit=limit)
+
+    def revisions(self, stage: str) -> tuple[Revision, ...]:
+        """Every revision of a stage's policy, newest first."""
+        return self._ask(record.revisions, stage=stage)
+
+    def log(self, sought: Sought, *, adapter: str | None = None, before: int | None = None, limit: int = 50) -> LogPage:
+        """The audit log, newest first, a page at a time."""
+        return self._ask(record.log, adapter=adapter, sought=sought, before=before, limit=limit)
+
+    def chain(self) -> Chain:
+        """Follow the registry's own audit log from its first event."""
+        return self._ask(record.chain)
 
     def lint_approvals(self, policy: Policy) -> tuple[Advice, ...]:
         """What of a policy's approvals nobody could give, as accounts and groups are now."""

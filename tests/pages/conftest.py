@@ -14,8 +14,11 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.lineage import Lineage, ModuleFit, Parent
 from adapter_registry.domain.outcomes import outcomes
 from adapter_registry.domain.policy import Bound, preset
+from adapter_registry.domain.policy_file import read_policy
+from adapter_registry.domain.process import Sources
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.stage import Stage
 from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.test_life import retrained
 
@@ -37,6 +40,17 @@ Trained on **8,000** pairs of questions and queries. See [the paper](https://exa
 ```python
 model.generate(question)
 ```
+"""
+RELEASE = """apiVersion: adapters/v1
+kind: StagePolicy
+stage: release
+from: {stages: [dev]}
+require:
+  compatibility: {verdict: [exact, equivalent]}
+  evals:
+    - {metric: sql/acc, min: 0.6}
+    - {metric: sql/acc, test: non-inferior, margin: 0.02, shadow: true}
+  approvals: {count: 1, not: [author]}
 """
 HOSTILE = "<script>window.hit=1</script><img src=x onerror=window.hit=1>\"'><svg onload=window.hit=1>{{7*7}}"
 HOSTILE_CARD = f"""# Fine {HOSTILE}
@@ -106,10 +120,30 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
     for name, roles in (("ann", ("maintainer", "audit")), ("rita", ("reader",))):
         registry.create_account(name, password=PASSWORD)
         registry.grant(name, "team/*", roles)
+        registry.grant(name, "gated/*", roles)
     registry.create_account("mia", password=PASSWORD)
     registry.grant("mia", "team/mix", ("reader",))
     registry.create_account("eve", password=PASSWORD)
     registry.grant("eve", "mallory/*", ("maintainer",))
+    _decisions(running, lora_folder)
+
+
+def _decisions(running: HubServer, lora_folder: Path) -> None:
+    """gated/sql with P-1 open, into the stage `release` that only gated/* has; a stage that went back, and is held."""
+    registry = running.registry
+    registry.declare_stage(Stage("release", sources=Sources(("dev",)), scope="gated/*"))
+    registry.set_policy("release", read_policy(RELEASE))
+    for number, accuracy in ((1, 0.7), (2, 0.8)):
+        folder = retrained(lora_folder, running.folder / f"gated-{number}", 4.0 + number)
+        registry.push(folder, base="org/llama", name="gated/sql", message=f"run {number}")
+        reference = f"gated/sql@v{number}"
+        registry.add_scores(reference, (Score("sql/acc", accuracy, Direction.HIGHER, stderr=0.011, n=1034),))
+        registry.attempt(reference, "dev", reason="nightly")
+    registry.rollback("gated/sql", "dev", reason="slow on long questions")
+    registry.attempt("gated/sql@v2", "dev", reason="it was the driver")
+    registry.rollback("gated/sql", "dev", reason="and not the driver")
+    registry.attempt("gated/sql@v1", "release", reason="for the spring campaign")
+    registry.freeze("2030-12-24T00:00", "2031-01-02T00:00", zone="Europe/Berlin", reason="holidays", scope="team/*")
 
 
 def _operated(running: HubServer) -> dict[str, str]:
@@ -197,7 +231,10 @@ def sessions(browser, site) -> Callable[[str], dict]:
     def of(name: str) -> dict:
         if name not in kept:
             context = browser.new_context()
-            sign_in(context.new_page(), site.url, name)
+            if name == "admin":
+                sign_in_by_token(context.new_page(), site)
+            else:
+                sign_in(context.new_page(), site.url, name)
             kept[name] = context.storage_state()
             context.close()
         return kept[name]
@@ -232,6 +269,15 @@ def visit(browser, site, sessions) -> Iterator[Visitor]:
     yield opened
     for context in contexts:
         context.close()
+
+
+def sign_in_by_token(page, site: Site) -> None:
+    """As the administrator of the first start."""
+    page.goto(f"{site.url}/ui/sign-in")
+    page.get_by_text("Use a token instead").click()
+    page.get_by_label("Token").fill(site.hub.token)
+    page.get_by_role("button", name="Sign in with the token").click()
+    page.wait_for_url("**/ui/adapters")
 
 
 def sign_in(page, url: str, name: str, password: str = PASSWORD) -> None:

@@ -16,7 +16,6 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.draft import Branch
-from adapter_registry.domain.event import Entry, Event
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
@@ -25,6 +24,7 @@ from adapter_registry.domain.ports_blobs import BlobStore as BlobStore
 from adapter_registry.domain.ports_blobs import Incoming as Incoming
 from adapter_registry.domain.ports_blobs import Location as Location
 from adapter_registry.domain.ports_blobs import Partial as Partial
+from adapter_registry.domain.ports_events import EventRows as EventRows
 from adapter_registry.domain.ports_identity import IdentityRows
 from adapter_registry.domain.ports_jobs import JobRows
 from adapter_registry.domain.ports_requests import RequestRows
@@ -32,6 +32,7 @@ from adapter_registry.domain.ports_scores import ScoreRows as ScoreRows
 from adapter_registry.domain.ports_webhooks import WebhookRows
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.recipe import Recipe
+from adapter_registry.domain.record import Revision
 from adapter_registry.domain.sketch import Sketch
 from adapter_registry.domain.stage import Ladder
 from adapter_registry.domain.stored_base import StoredBaseRows
@@ -147,6 +148,11 @@ class StageRows(Protocol):
     def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
         """Newest first."""
 
+    def moves(
+        self, *, adapter: str | None, stage: str | None, until: str | None, before: int | None, limit: int
+    ) -> tuple[tuple[int, Promotion], ...]:
+        """(key, move), newest first; `until` a moment, `before` a key."""
+
     def newest(self, stage: str, *, limit: int) -> tuple[Promotion, ...]:
         """The last promotions into a stage and its lanes, of every adapter, newest first; rollbacks left out."""
 
@@ -168,23 +174,14 @@ class StageRows(Protocol):
     def named(self, place: str) -> tuple[str, ...]:
         """Adapters that have a tag or branch of this name, or one that would read as a lane of a stage so named."""
 
+    def policies(self, stage: str) -> tuple[Revision, ...]:
+        """Newest first."""
+
     def policy(self, stage: str) -> tuple[int, Policy] | None:
         """The policy in force and its revision; None when none was ever set."""
 
     def set_policy(self, policy: Policy, *, by: str, at: str) -> int:
         """Store a new revision; its number."""
-
-
-class EventRows(Protocol):
-    """The audit log."""
-
-    def append(self, entry: Entry) -> Event: ...
-
-    def newest(self) -> int:
-        """The sequence of the newest; 0 when there is none."""
-
-    def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
-        """In order, beginning after sequence `after`; `subject` keeps those about it and about its versions."""
 
 
 class BlobRows(Protocol):

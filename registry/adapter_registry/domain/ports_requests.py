@@ -21,8 +21,10 @@ class RequestRows(Protocol):
 
     def open_for(self, adapter: str, stage: str) -> Request | None: ...
 
-    def listed(self, *, adapter: str | None = None, still_open: bool = False, limit: int) -> tuple[Request, ...]:
-        """Newest first."""
+    def listed(
+        self, *, adapter: str | None = None, still_open: bool = False, before: int | None = None, limit: int
+    ) -> tuple[Request, ...]:
+        """Newest first; `before` an id."""
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Group -> its members, both by name."""

@@ -102,6 +102,15 @@ def weighed(policy: Policy, subject: Subject) -> Weighed:
     return Weighed(inputs_digest(policy, subject), judge(policy, subject))
 
 
+def binding(backend: Backend, tx: Transaction, version: Version, stage: str) -> Binding:
+    """What an approval of a version's way into a stage would be about now."""
+    current = tx.stages.current(version.adapter, stage)
+    policy = in_force(tx, stage).policy
+    subject = gathered(backend, tx, version, _beside(tx, version, stage), policy=policy)
+    inputs = inputs_digest(policy, subject)
+    return Binding(version.digest, version.base, policy.digest, inputs, current.sequence if current else 0)
+
+
 class Moved(Exception):
     """What the gates look at is not what it was when they were weighed."""
 

@@ -301,19 +301,20 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
         stage: only this stage.
         at: a moment; a date alone means the end of that day, in UTC.
     """
-    moment = _moment(at) if at else None
+    until = moment(at) if at else None
     with backend.catalog.reading() as tx:
         if stage is not None:
             tx.stages.ladder().check(stage)
         moves = tx.stages.history(adapter, stage)
         if not moves and tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
-    kept = tuple(move for move in moves if moment is None or move.at <= moment)
+    kept = tuple(move for move in moves if until is None or move.at <= until)
     pointing = {move.stage: move.number for move in reversed(kept)}
-    return History(kept, moment, pointing)
+    return History(kept, until, pointing)
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
+    """A moment as the catalog writes it; a date alone means the end of that day, in UTC."""
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:

@@ -19,7 +19,7 @@ BATCH = 10_000
 
 
 class EventTable:
-    """See ports.EventRows; `appended` is what this transaction added."""
+    """See ports_events.EventRows; `appended` is what this transaction added."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -41,15 +41,28 @@ class EventTable:
         return event
 
     def newest(self) -> int:
-        """See ports.EventRows.newest."""
+        """See ports_events.EventRows.newest."""
         return self._connection.execute(select(func.max(events.c.sequence))).scalar() or 0
 
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
-        """See ports.EventRows.all."""
+        """See ports_events.EventRows.all."""
         query = select(events).where(events.c.sequence > after).order_by(events.c.sequence).limit(limit)
         if subject is not None:
             about = events.c.subject.startswith(f"{subject}@", autoescape=True)
             query = query.where(or_(events.c.subject == subject, about))
+        return tuple(
+            Event(row.sequence, from_text(row.entry, Entry), row.previous, row.digest)
+            for row in self._connection.execute(query)
+        )
+
+    def backwards(self, *, subject: str = "", actor: str = "", before: int, limit: int) -> tuple[Event, ...]:
+        """See ports_events.EventRows.backwards."""
+        query = select(events).where(events.c.sequence < before).order_by(events.c.sequence.desc()).limit(limit)
+        if subject:
+            about = events.c.subject.startswith(f"{subject}@", autoescape=True)
+            query = query.where(or_(events.c.subject == subject, about))
+        if actor:
+            query = query.where(events.c.entry.contains(to_text(actor), autoescape=True))
         return tuple(
             Event(row.sequence, from_text(row.entry, Entry), row.previous, row.digest)
             for row in self._connection.execute(query)

@@ -47,13 +47,17 @@ class RequestTable:
         text = self._connection.execute(query).scalar()
         return from_text(text, Request) if text else None
 
-    def listed(self, *, adapter: str | None = None, still_open: bool = False, limit: int) -> tuple[Request, ...]:
+    def listed(
+        self, *, adapter: str | None = None, still_open: bool = False, before: int | None = None, limit: int
+    ) -> tuple[Request, ...]:
         """See ports_requests.RequestRows.listed."""
         query = select(requests.c.document).order_by(requests.c.id.desc()).limit(limit)
         if adapter is not None:
             query = query.join(adapters, adapters.c.id == requests.c.adapter_id).where(adapters.c.name == adapter)
         if still_open:
             query = query.where(requests.c.open == 1)
+        if before is not None:
+            query = query.where(requests.c.id < before)
         return tuple(from_text(text, Request) for text in self._connection.execute(query).scalars())
 
     def groups(self) -> dict[str, tuple[str, ...]]:

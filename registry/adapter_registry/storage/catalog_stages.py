@@ -6,6 +6,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, s
 
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.promotion import Kind, Promotion
+from adapter_registry.domain.record import Revision
 from adapter_registry.domain.stage import Ladder
 from adapter_registry.domain.verification import Verified
 from adapter_registry.storage.rows import from_text, to_text, upsert
@@ -77,6 +78,22 @@ class StageTable:
         if stage is not None:
             query = query.where(promotions.c.stage == stage)
         return tuple(from_text(text, Promotion) for text in self._connection.execute(query).scalars())
+
+    def moves(
+        self, *, adapter: str | None, stage: str | None, until: str | None, before: int | None, limit: int
+    ) -> tuple[tuple[int, Promotion], ...]:
+        """See ports.StageRows.moves."""
+        query = select(promotions.c.id, promotions.c.document).order_by(promotions.c.id.desc()).limit(limit)
+        if adapter is not None:
+            mine = select(adapters.c.id).where(adapters.c.name == adapter).scalar_subquery()
+            query = query.where(promotions.c.adapter_id == mine)
+        if stage is not None:
+            query = query.where(promotions.c.stage == stage)
+        if until is not None:
+            query = query.where(promotions.c.at <= until)
+        if before is not None:
+            query = query.where(promotions.c.id < before)
+        return tuple((row.id, from_text(row.document, Promotion)) for row in self._connection.execute(query))
 
     def newest(self, stage: str, *, limit: int) -> tuple[Promotion, ...]:
         """See ports.StageRows.newest."""
@@ -158,6 +175,12 @@ class StageTable:
         )
         row = self._connection.execute(query).one_or_none()
         return (row.revision, from_text(row.document, Policy)) if row else None
+
+    def policies(self, stage: str) -> tuple[Revision, ...]:
+        """See ports.StageRows.policies."""
+        query = select(policies).where(policies.c.stage == stage).order_by(policies.c.revision.desc())
+        found = self._connection.execute(query)
+        return tuple(Revision(r.revision, from_text(r.document, Policy), r.set_by, r.set_at) for r in found)
 
     def set_policy(self, policy: Policy, *, by: str, at: str) -> int:
         """See ports.StageRows.set_policy."""

@@ -21,9 +21,16 @@ def show(ask: Ask) -> Answer:
         "table": table,
         "snippets": snippets(ask.adapter, seen.top or "main", at=ask.address, stage=seen.top is not None),
         "first": ask.before() is None,
+        "markable": _markable(ask),
         **_strip(ask, seen.standings),
     }
     return Shown("adapter.html", values)
+
+
+def _markable(ask: Ask) -> dict[str, bool]:
+    """What whoever asks may say about its versions; empty for nothing."""
+    may = {verb: ask.may(verb, ask.adapter) for verb in ("tag", "revoke")}
+    return may if any(may.values()) else {}
 
 
 def strip(ask: Ask) -> Answer:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from adapter_registry.api import sessions
-from adapter_registry.api.pages.page import Answer, Ask, Data, Moved, Page, Shown, Unchanged, View
+from adapter_registry.api.pages.page import Answer, Ask, Data, File, Moved, Page, Shown, Unchanged, View
 from adapter_registry.api.pages.rendering import render
 from adapter_registry.api.requests import asks, backend_of, base_url, body, server_of
 from adapter_registry.domain.errors import InvalidInput, RegistryError
@@ -36,9 +36,13 @@ HEADERS = {
 }
 NAVIGATION = (
     ("Adapters", "/ui/adapters"),
+    ("Requests", "/ui/requests"),
+    ("Timeline", "/ui/timeline"),
     ("Compare", "/ui/compare"),
     ("Jobs", "/ui/jobs"),
     ("Bases", "/ui/bases"),
+    ("Policies", "/ui/policies"),
+    ("Audit", "/ui/audit"),
     ("Webhooks", "/ui/webhooks"),
     ("Storage", "/ui/storage"),
     ("Access", "/ui/access"),
@@ -108,6 +112,9 @@ def response_to(request: Request, answer: Answer | HTMLResponse) -> Response:
         return Response(to_wire(answer.value), media_type="application/json", headers=HEADERS)
     if isinstance(answer, Unchanged):
         return Response(status_code=204, headers=HEADERS)
+    if isinstance(answer, File):
+        kept = {**HEADERS, "content-disposition": f'attachment; filename="{answer.name}"'}
+        return Response(answer.text, media_type="application/jsonl", headers=kept)
     if isinstance(answer, Shown):
         return html(request, answer.template, answer.values, status=answer.status)
     return _moved(request, answer)

@@ -115,13 +115,21 @@ class Unchanged:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file to keep: its name and what stands in it."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """A domain value as JSON, for a script of the page that draws it."""
 
     value: object
 
 
-Answer = Shown | Moved | Unchanged | Data
+Answer = Shown | Moved | Unchanged | File | Data
 View = Callable[[Ask], Answer]
 
 
