@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,12 +17,14 @@ from typing import BinaryIO
 
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import Digest, hex_of, of_bytes
-from adapter_registry.domain.errors import StoreUnavailable
+from adapter_registry.domain.errors import Conflict, StoreUnavailable
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest
 from adapter_registry.pulled import Pulled, check_whole, copy_verified
 
 STORE = ".store"
+SYNCED, DEPLOYED = ".adapters-sync.json", ".adapters-deploy.json"
+"""What is kept in a root by those that keep it; each root is kept by one of them."""
 CONFIG = "adapter_config.json"
 
 
@@ -113,6 +118,36 @@ def removed(folder: Path) -> None:
         if each.is_dir():
             each.chmod(0o755)
     shutil.rmtree(aside)
+
+
+@contextmanager
+def alone(root: Path, mine: str) -> Iterator[None]:
+    """Hold a root for one process; raises Conflict when another has it, or another command keeps it.
+
+    Args:
+        root: made where it is not there.
+        mine: SYNCED or DEPLOYED.
+    """
+    for other in {SYNCED, DEPLOYED} - {mine}:
+        if (root / other).exists():
+            raise Conflict(f"{root} holds {other}, which another command keeps; nothing was done. Choose another root.")
+    (root / STORE).mkdir(parents=True, exist_ok=True)
+    with (root / STORE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(f"{root} is being changed by another process; nothing was done.") from error
+        yield
+
+
+def write_whole(path: Path, text: bytes) -> None:
+    """Replace a small file by a whole one, durably."""
+    aside = path.with_name(f".{secrets.token_hex(6)}.partial")
+    with aside.open("wb") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(path)
 
 
 def _open(file: File, export: Exported, source: Path) -> BinaryIO:

@@ -33,7 +33,8 @@ def _reference(text: str) -> str:
     return text
 
 
-def _url(text: str) -> str:
+def address(text: str) -> str:
+    """The address of a server, without a last slash; raises PydanticCustomError for anything else."""
     if re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text) is None:
         raise PydanticCustomError("url", "the address of a server: http://host:8000")
     return text.rstrip("/")
@@ -43,13 +44,13 @@ def _path(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) and value else value
 
 
-_Path = Annotated[Path, BeforeValidator(_path)]
+Folder = Annotated[Path, BeforeValidator(_path)]
 
 
 class Target(Part):
     """A folder that serving stacks read."""
 
-    root: _Path
+    root: Folder
     layout: Literal["vllm", "nim", "ray", "tgi"]
     base: str = Field(min_length=1)
     serve: dict[Annotated[str, AfterValidator(_alias)], Annotated[str, AfterValidator(_reference)]] = Field(
@@ -57,8 +58,8 @@ class Target(Part):
     )
     model: str | None = Field(default=None, min_length=1)
     seen_as: str | None = Field(default=None, min_length=1)
-    servers: list[Annotated[str, AfterValidator(_url)]] = Field(default=[])
-    key_file: _Path | None = None
+    servers: list[Annotated[str, AfterValidator(address)]] = Field(default=[])
+    key_file: Folder | None = None
     remove_after: str | None = None
 
     @model_validator(mode="after")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,12 +13,12 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import Conflict, InvalidInput, RegistryError, StoreUnavailable, Unsupported
 from adapter_registry.folders import is_folder
 from adapter_registry.pulled import require
-from adapter_registry.serving.digest_folders import STORE, exported, linked, removed, store
+from adapter_registry.serving.digest_folders import STORE, alone, exported, linked, removed, store, write_whole
+from adapter_registry.serving.digest_folders import SYNCED as STATE
 from adapter_registry.serving.replicas import names_in, served_by
 from adapter_registry.serving.running_base import RunningBase
 from adapter_registry.serving.sync_file import Target
 
-STATE = ".adapters-sync.json"
 LEASES = ".leases"
 TGI = "tgi.env"
 STACKS = {"vllm": "vllm", "nim": "vllm", "ray": "vllm", "tgi": "tgi"}
@@ -95,8 +91,7 @@ class Syncing:
             StoreUnavailable: the root cannot be written.
         """
         try:
-            (self._root / STORE).mkdir(parents=True, exist_ok=True)
-            with _alone(self._root):
+            with alone(self._root, STATE):
                 return self._kept()
         except OSError as error:
             raise StoreUnavailable(f"{self._root} cannot be written ({error.strerror}).") from error
@@ -107,9 +102,9 @@ class Syncing:
             lines = [self._line(alias, reference, entries) for alias, reference in self._target.serve.items()]
             lines += self._retired(entries)
         finally:
-            _write(self._root / STATE, msgspec.json.format(msgspec.json.encode(entries)))
+            write_whole(self._root / STATE, msgspec.json.format(msgspec.json.encode(entries)))
         if self._target.layout == "tgi":
-            _write(self._root / TGI, self._environment(lines).encode())
+            write_whole(self._root / TGI, self._environment(lines).encode())
         return tuple(lines)
 
     def _line(self, alias: str, reference: str, entries: dict[str, Entry]) -> Line:
@@ -218,16 +213,6 @@ def _wanted(entry: Entry) -> bool:
     return entry.unwanted_since is None and entry.removed_at is None
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    with (root / STORE / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(f"{root} is being synced by another process; nothing was done.") from error
-        yield
-
-
 def _read(root: Path) -> dict[str, Entry]:
     path = root / STATE
     try:
@@ -238,15 +223,6 @@ def _read(root: Path) -> dict[str, Entry]:
         raise InvalidInput(
             f"{path} is not what `adapters sync` wrote ({error}): put it back, or choose another root."
         ) from error
-
-
-def _write(path: Path, text: bytes) -> None:
-    aside = path.with_name(f".{secrets.token_hex(6)}.partial")
-    with aside.open("wb") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
 
 
 def _leased(root: Path) -> frozenset[str]:
