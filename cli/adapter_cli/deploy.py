@@ -61,6 +61,8 @@ def deploy(
         lines = deploying.deploy(exact, name or exact.partition("@")[0].rpartition("/")[2], anew=new_answers)
     else:
         lines = deploying.status() if status else deploying.reconcile()
+    if not lines:
+        note("nothing was deployed here so far")
     _print(lines, as_json=as_json, quiet=quiet)
     raise click.exceptions.Exit(0 if all(line.good for line in lines) else 1)
 

@@ -10,16 +10,13 @@ from pathlib import Path
 import msgspec
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.errors import Conflict, InvalidInput, StoreUnavailable, Unsupported
-from adapter_registry.folders import is_folder
-from adapter_registry.pulled import require
+from adapter_registry.domain.errors import Conflict, InvalidInput, StoreUnavailable
+from adapter_registry.serving.admission import Admission
 from adapter_registry.serving.digest_folders import DEPLOYED as STATE
 from adapter_registry.serving.digest_folders import alone, exported, store, write_whole
 from adapter_registry.serving.fingerprint import Fingerprint, difference
 from adapter_registry.serving.fleet_file import Fleet
 from adapter_registry.serving.replicas import STACKS, Replica, ReplicaRefused
-from adapter_registry.serving.running_base import RunningBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,7 @@ class Deploying:
 
     def __init__(self, fleet: Fleet, registry: Registry, *, clock: Callable[[], float]) -> None:
         self._fleet, self.registry, self._clock = fleet, registry, clock
+        self._admission = Admission(registry, base=fleet.base, stack=fleet.stack)
         key = _key(fleet)
         self._replicas: list[Replica] = [STACKS[fleet.stack](url, key) for url in fleet.replicas]
 
@@ -104,7 +102,7 @@ class Deploying:
         """
         with _held(self._fleet.root) as record:
             version = self.registry.resolve(reference)
-            self._check(version)
+            self._admission.check(version)
             pulled = self.registry.pull(f"{version.adapter}@{version.digest}")
             folder = store(self._fleet.root, exported(pulled, model=None), pulled.folder)
             path = self._fleet.path_of(folder)
@@ -134,17 +132,6 @@ class Deploying:
             )
             _note(record, lines)
             return lines
-
-    def _check(self, version: Version) -> None:
-        base = self._fleet.base
-        if is_folder(base):
-            verdict = RunningBase(Path(base).expanduser(), self.registry).verdict(version)
-        else:
-            verdict = self.registry.verdict(version, base)
-        require(verdict, version, base)
-        [report] = self.registry.servable(f"{version.adapter}@{version.digest}", self._fleet.stack)
-        if not report.verdict.serves:
-            raise Unsupported(f"{version.reference} on {report.stack}: {report.verdict}: {'; '.join(report.reasons)}.")
 
     def _expected(self, name: str, wanted: Deployed, record: Record) -> dict[str, str | None]:
         """What each replica serves the name from: nothing, what was deployed, or `wanted` already; else refuse."""

@@ -10,13 +10,11 @@ import msgspec
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.errors import Conflict, InvalidInput, RegistryError, StoreUnavailable, Unsupported
-from adapter_registry.folders import is_folder
-from adapter_registry.pulled import require
+from adapter_registry.domain.errors import Conflict, InvalidInput, RegistryError, StoreUnavailable
+from adapter_registry.serving.admission import Admission
 from adapter_registry.serving.digest_folders import STORE, alone, exported, linked, removed, store, write_whole
 from adapter_registry.serving.digest_folders import SYNCED as STATE
 from adapter_registry.serving.replicas import names_in, served_by
-from adapter_registry.serving.running_base import RunningBase
 from adapter_registry.serving.sync_file import Target
 
 LEASES = ".leases"
@@ -81,7 +79,7 @@ class Syncing:
     def __init__(self, target: Target, registry: Registry, *, clock: Callable[[], float]) -> None:
         self._target, self._registry, self._clock = target, registry, clock
         self._root = target.root
-        self._running = RunningBase(Path(target.base).expanduser(), registry) if is_folder(target.base) else None
+        self._admission = Admission(registry, base=target.base, stack=STACKS[target.layout])
 
     def step(self) -> tuple[Line, ...]:
         """Place what the references mean now; remove what neither they nor a server mean any more.
@@ -132,7 +130,7 @@ class Syncing:
         return (known.digest, known.onto, known.model) == asked and (self._root / folder).is_dir()
 
     def _place(self, folder: str, version: Version, known: Entry | None) -> Entry:
-        self._check(version)
+        self._admission.check(version)
         pulled = self._registry.pull(f"{version.adapter}@{version.digest}")
         export = exported(pulled, model=self._target.model)
         if known is not None and known.exported != export.digest:
@@ -148,15 +146,6 @@ class Syncing:
             linked(stored, self._root / folder)
         onto, model = self._target.base, self._target.model
         return Entry(version.reference, version.digest, export.digest, onto, model, self._clock())
-
-    def _check(self, version: Version) -> None:
-        """Refuse what is not for this base, or what the stack would not serve right."""
-        running, base = self._running, self._target.base
-        verdict = running.verdict(version) if running else self._registry.verdict(version, base)
-        require(verdict, version, base)
-        [report] = self._registry.servable(f"{version.adapter}@{version.digest}", STACKS[self._target.layout])
-        if not report.verdict.serves:
-            raise Unsupported(f"{version.reference} on {report.stack}: {report.verdict}: {'; '.join(report.reasons)}.")
 
     def _retired(self, entries: dict[str, Entry]) -> Iterator[Line]:
         """A line for each folder that no name means any more; it is removed where nothing can be reading it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -182,6 +182,12 @@ class TestDrift:
         assert fleet.status() == ["there", "missing"]
         assert fleet.reconcile() == ["there", "loaded again"]
         assert fleet.paths() == [fleet.path("team/sql@v1")] * 2
+
+    def test_that_needs_no_registry(self, fleet):
+        fleet.deploy("team/sql@v1")
+        fleet.two.forget()
+        fleet.registry = Registry(replace(fleet.registry.settings, url="http://127.0.0.1:9", token="x"))
+        assert fleet.reconcile() == ["there", "loaded again"]
 
     def test_what_others_loaded_is_told_and_left_alone(self, fleet):
         fleet.deploy("team/sql@v1")
