@@ -24,6 +24,13 @@ PAGES = {
     "adapter": "/ui/adapters/bench/a7",
     "adapter, an old page": "/ui/adapters/bench/a7?before=60",
     "stages, unchanged or not": "/ui/adapters/bench/a7/stages",
+    "version": "/ui/adapters/bench/a7/versions/v3",
+    "version, scores": "/ui/adapters/bench/a7/versions/v3/scores",
+    "version, gates": "/ui/adapters/bench/a7/versions/v3/gates",
+    "version, lineage": "/ui/adapters/bench/a7/versions/v3/lineage",
+    "version, how it was made": "/ui/adapters/bench/a7/versions/v3/made",
+    "trends": "/ui/adapters/bench/a7/trends",
+    "compare six": "/ui/compare?" + "&".join(f"v=bench/a7@v{number}" for number in range(1, 7)),
 }
 
 

@@ -58,6 +58,7 @@ from adapter_registry.services.stored_base import Storing
 from adapter_registry.services.trial import Replayed
 from adapter_registry.settings import Settings, read_settings
 from adapter_registry.store_calls import StoreCalls
+from adapter_registry.version_calls import VersionCalls
 
 Progress = Callable[[int], None]
 
@@ -75,7 +76,7 @@ class Checked:
     examination: Examination
 
 
-class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, RequestCalls, StoreCalls):
+class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, RequestCalls, StoreCalls, VersionCalls):
     """All that can be asked of a registry. Every method raises RegistryError subclasses and nothing else on purpose."""
 
     def __init__(self, settings: Settings, backend: Backend | None = None) -> None:

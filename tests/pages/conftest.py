@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from adapter_registry.client import Registry
+from adapter_registry.domain.lineage import Lineage, ModuleFit, Parent
+from adapter_registry.domain.outcomes import outcomes
+from adapter_registry.domain.policy import Bound, preset
+from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, Score
 from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.test_life import retrained
@@ -60,7 +65,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, llama_folder, lora_folder) -> Iterator[Site]:
-    """team/sql-lora with four versions, v3 in prod, v4 refused there; team/fresh alone; mallory/xss full of scripts."""
+    """team/sql-lora with four versions, v3 in prod, v4 refused; what was made of it; mallory/xss full of scripts."""
     with serving(tmp_path_factory.mktemp("site"), {}) as running:
         _fill(running, llama_folder, lora_folder)
         yield Site(running)
@@ -80,19 +85,64 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
             labels={"owner": "nlp-platform", "data": "spider-1.0"},
         )
         reference = f"team/sql-lora@v{number}"
+        _samples(registry, reference, number)
         registry.add_scores(reference, (Score("sql/acc", accuracy, Direction.HIGHER, stderr=0.011, n=1034),))
         if number < 4:
             for stage in ("dev", "staging", "prod"):
                 registry.attempt(reference, stage, reason="better on the test split" if stage == "prod" else "")
     registry.attempt("team/sql-lora@v4", "dev")
+    registry.attempt("team/sql-lora@v4", "prod", reason="it is the newest")
     registry.tag("team/sql-lora@v3", "stable")
     registry.push(retrained(lora_folder, running.folder / "fresh", 0.5), base="org/llama", name="team/fresh")
+    _relatives(running, lora_folder)
+    two = (Ingredient("team/sql-lora@v3"), Ingredient("team/sql-lora@v4"))
+    registry.submit(Recipe("diff", two, into="team/sql-lora"))
+    solo = preset("solo", stage="prod")
+    limits = (Bound("sql/acc", min=0.65, shadow=True),)
+    registry.set_policy("prod", replace(solo, evals=replace(solo.evals, bounds=limits)))
     _hostile(running, lora_folder)
-    for name, role in (("ann", "maintainer"), ("rita", "reader")):
+    for name, roles in (("ann", ("maintainer", "audit")), ("rita", ("reader",))):
         registry.create_account(name, password=PASSWORD)
-        registry.grant(name, "team/*", (role,))
+        registry.grant(name, "team/*", roles)
+    registry.create_account("mia", password=PASSWORD)
+    registry.grant("mia", "team/mix", ("reader",))
     registry.create_account("eve", password=PASSWORD)
     registry.grant("eve", "mallory/*", ("maintainer",))
+
+
+def _samples(registry: Registry, reference: str, number: int) -> None:
+    """What each of two hundred samples scored, and a metric that the fourth version was measured by otherwise."""
+    values = [(f"{place:04d}", float((place * 7 + number * 3) % 10 < 5 + number)) for place in range(200)]
+    kept = outcomes("sql/exact", values)
+    mean = sum(kept.values) / 200
+    exact = Score("sql/exact", mean, Direction.HIGHER, n=200, setting={"shots": "0"})
+    shots = {"shots": "0" if number < 4 else "5", "task_version": "1.0"}
+    other = Score("mmlu/acc", 0.40 + number / 100, Direction.HIGHER, stderr=0.004, n=14042, setting=shots)
+    loss = Score("heldout/loss", 1.9 - number / 10, Direction.LOWER, stderr=0.02, n=500)
+    registry.add_scores(reference, (exact, other, loss), outcomes=(kept,))
+
+
+def _relatives(running: HubServer, lora_folder: Path) -> None:
+    """team/mix composed of two; team/grandchild of that and of team/leaky, which is revoked."""
+    registry = running.registry
+
+    def push(name: str, factor: float, *parents: tuple[str, float]) -> None:
+        made = [registry.resolve(reference) for reference, _ in parents]
+        of = tuple(Parent(v.adapter, v.number, v.digest, weight) for v, (_, weight) in zip(made, parents, strict=True))
+        fits = (
+            ModuleFit("model.layers.0.self_attn.q_proj", 4, 1.5, 0.01),
+            ModuleFit("model.layers.1.self_attn.v_proj", 4, 0.9, 0.2),
+        )
+        lineage = Lineage(
+            *("compose", "ties", "peft", of, {"density": "0.5"}, 7, {"numpy": "2.0"}, "cpu x86_64 linux", 0.034, fits)
+        )
+        folder = retrained(lora_folder, running.folder / name, factor)
+        registry.push(folder, base="org/llama", name=f"team/{name}", lineage=lineage if parents else None)
+
+    push("leaky", 0.7)
+    push("mix", 0.8, ("team/sql-lora@v3", 0.7), ("team/fresh@v1", 0.3))
+    push("grandchild", 0.9, ("team/mix@v1", 0.5), ("team/leaky@v1", -0.25))
+    registry.revoke("team/leaky@v1", because="trained on the test split.")
 
 
 def _hostile(running: HubServer, lora_folder: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_filter_is_in_the_address(visit):
     page = visit()
     page.get_by_label("In stage").select_option("prod")
     page.wait_for_url("**stage=prod**")
-    assert page.get_by_role("link", name="team/sql-lora").count() == 1
+    assert page.get_by_role("link", name="team/sql-lora", exact=True).count() == 1
     assert page.get_by_role("link", name="team/fresh").count() == 0
 
 

@@ -11,6 +11,7 @@ from tests.pages.conftest import SCREENS
 pytestmark = pytest.mark.xdist_group("pages")
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
+V3, V4 = (f"/ui/adapters/team/sql-lora/versions/v{number}" for number in (3, 4))
 SCREENS_OF = {
     "sign-in": ("/ui/sign-in", None),
     "adapters": ("/ui/adapters", "ann"),
@@ -20,17 +21,39 @@ SCREENS_OF = {
     "adapter-fresh": ("/ui/adapters/team/fresh", "ann"),
     "adapter-hostile": ("/ui/adapters/mallory/xss", "eve"),
     "promote": ("/ui/adapters/team/sql-lora/versions/4/promote/prod", "ann"),
+    "version": (f"{V3}", "ann"),
+    "version-scores": (f"{V3}/scores", "ann"),
+    "version-gates": (f"{V4}/gates", "ann"),
+    "version-lineage": (f"{V3}/lineage", "ann"),
+    "version-files": (f"{V3}/files", "ann"),
+    "version-events": (f"{V3}/events", "ann"),
+    "version-made": ("/ui/adapters/team/mix/versions/v1/made", "ann"),
+    "version-revoked": ("/ui/adapters/team/leaky/versions/v1/lineage", "ann"),
+    "version-hostile": ("/ui/adapters/mallory/xss/versions/v1", "eve"),
+    "trends": ("/ui/adapters/team/sql-lora/trends", "ann"),
+    "trends-by-time": ("/ui/adapters/team/sql-lora/trends?metric=mmlu%2Facc&by=time", "ann"),
+    "trends-none": ("/ui/adapters/team/fresh/trends", "ann"),
+    "compare-none": ("/ui/compare", "ann"),
+    "compare": ("/ui/compare?v=team/sql-lora@v3&v=team/sql-lora@v4&v=team/sql-lora@v1", "ann"),
+    "compare-differences": ("/ui/compare?v=team/sql-lora@v4&v=team/mix@v1&differing=1", "ann"),
     "not-here": ("/ui/adapters/team/nothing", "ann"),
 }
 """Screen -> (address, who looks). A new screen is a line here."""
 
 
-@pytest.mark.parametrize("width", [1280, 375])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+READY = {"version-lineage": "#graph[data-drawn]", "version-revoked": "#graph[data-drawn]", "compare": ".heat"}
+READY |= dict.fromkeys(("trends", "trends-by-time"), "[data-drawn=true]")
+"""What a screen has once its scripts and jobs are done."""
+
+
+# Colours do not depend on the width, nor overflow on the theme: two looks hold both.
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])
 @pytest.mark.parametrize("screen", SCREENS_OF)
-def test_a_screen_is_whole_in_both_themes_and_widths(visit, screen, theme, width):
+def test_a_screen_is_whole_in_each_theme_and_width(visit, screen, theme, width):
     address, who = SCREENS_OF[screen]
     page = visit(address, as_=who, width=width, theme=theme)
+    if screen in READY:
+        page.locator(READY[screen]).first.wait_for(timeout=60_000)
     look(page, f"{screen}-{theme}-{width}")
 
 

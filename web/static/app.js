@@ -56,6 +56,12 @@ function showTab(tab) {
   }
 }
 
+// In a narrow window the tab that is open may lie out of sight.
+for (const open of document.querySelectorAll(".tabs [aria-current]")) {
+  const row = open.closest("ul");
+  row.scrollLeft = Math.max(0, open.offsetLeft - row.clientWidth / 2);
+}
+
 document.addEventListener("click", (event) => {
   const target = event.target instanceof Element ? event.target : null;
   const theme = target?.closest("[data-theme-toggle]");

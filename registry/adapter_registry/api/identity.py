@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from html import escape
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -157,7 +158,9 @@ async def _come_back(request: Request) -> Response:
         code=asked.get("code", ""),
     )
     if secret := request.cookies.get(sessions.ATTEMPT):
-        return await _let_in(request, secret, code)
+        # The mark may be of a sign-in that was begun on a page and never ended, and this one is of a terminal.
+        with suppress(IdentityRefused):
+            return await _let_in(request, secret, code)
     text = (
         f"<p>Signed in as <strong>{escape(account.name)}</strong>. Type this code where you ran "
         f"<code>adapters login</code>:</p><p><strong id=code>{code}</strong></p>"
@@ -165,6 +168,7 @@ async def _come_back(request: Request) -> Response:
     )
     response = HTMLResponse(_PAGE.format(title="Signed in", text=text), headers=_PAGE_HEADERS)
     response.delete_cookie(COOKIE, path=_place(request))
+    sessions.forget_attempt(request, response)
     return response
 
 

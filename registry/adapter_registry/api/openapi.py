@@ -23,6 +23,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "upload.begin": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
     "upload.unknown": {"sketches": ["0" * 64]},
     "upload.finish": {"sent": [{"digest": "sha256:" + "0" * 64, "size": 702, "ticket": "0" * 32}]},
+    "beside.compare": {"references": ["team/sql-lora@v4", "team/sql-lora@prod"]},
+    "beside.samples": {"references": ["team/sql-lora@v4", "team/sql-lora@prod"], "metric": "gsm8k/exact_match"},
     "push.commit": {
         "base": "mistral-7b@26bca36b",
         "files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}],

@@ -104,6 +104,13 @@ class Job:
     error: str = ""
 
     @property
+    def subjects(self) -> frozenset[str]:
+        """Digests of the versions that it works on, and of the one that it made."""
+        named = [each.reference.partition("@")[2] for each in self.recipe.inputs]
+        named.append(str(self.result.get("digest", "")))
+        return frozenset(name for name in named if name.startswith("sha256:") and len(name) == 71)
+
+    @property
     def run(self) -> str:
         """The name of its work in this round, which nothing else bears."""
         return f"{self.id}.{self.round}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from adapter_registry.domain.diff import FieldDiff
@@ -56,6 +57,8 @@ TRAINING = frozenset(
 )
 """Fields that say how it was trained; `init_lora_weights` is none of them: some values change the base on loading."""
 
+_ORDER = ("weights", "training", "record")
+
 
 def config_changes(
     first: Mapping[str, Any], second: Mapping[str, Any], *, same_modules: bool = False
@@ -71,14 +74,39 @@ def config_changes(
     differing = [name for name in sorted(mine.keys() | other.keys()) if mine.get(name) != other.get(name)]
     sides = ((name, _shown(name, mine, first), _shown(name, other, second)) for name in differing)
     found = (_field(*side, same_modules) for side in sides)
-    return tuple(sorted(found, key=lambda each: ("weights", "training", "record").index(each.matters)))
+    return tuple(sorted(found, key=lambda each: _ORDER.index(each.matters)))
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRow:
+    """One field of several configs side by side: their values as JSON text, `-` where PEFT has none."""
+
+    field: str
+    values: tuple[str, ...]
+    matters: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether they are not all the same."""
+        return len(set(self.values)) > 1
+
+
+def side_by_side(documents: Sequence[Mapping[str, Any]]) -> tuple[FieldRow, ...]:
+    """Every field that any of several configs sets, in one form, what matters most first; `{}` for one that is none."""
+    forms = [(_canonical(document), document) for document in documents]
+    names = sorted({name for canonical, _ in forms for name in canonical})
+    rows = (FieldRow(name, tuple(_shown(name, *form) for form in forms), _matters(name)) for name in names)
+    return tuple(sorted(rows, key=lambda row: _ORDER.index(row.matters)))
+
+
+def _matters(name: str) -> str:
+    return "record" if name in RECORDS else "training" if name in TRAINING else "weights"
 
 
 def _field(name: str, first: str, second: str, same_modules: bool) -> FieldDiff:
-    matters = "record" if name in RECORDS else "training" if name in TRAINING else "weights"
     if same_modules and name in ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"):
         return FieldDiff(name, first, second, "record", "other words for the same modules")
-    return FieldDiff(name, first, second, matters)
+    return FieldDiff(name, first, second, _matters(name))
 
 
 def _canonical(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Each Protocol has one contract suite under tests/contract that every implementat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -86,6 +86,12 @@ class VersionRows(Protocol):
 
     def with_digest(self, adapter: str, digest: str) -> Version | None:
         """By full digest, or by its first 40 hex digits."""
+
+    def with_digests(self, digests: Sequence[Digest]) -> tuple[Version, ...]:
+        """Every Version of these digests that was not removed, of any adapter."""
+
+    def made_from(self, digests: Sequence[Digest], *, limit: int) -> tuple[Version, ...]:
+        """Versions whose lineage names one of these digests as a parent, newest first."""
 
     def tagged(self, adapter: str, tag: str) -> Version | None: ...
 

@@ -22,6 +22,9 @@ class JobRows(Protocol):
     ) -> tuple[Job, ...]:
         """Newest first, beginning below the job `before`."""
 
+    def about(self, digests: Sequence[Digest], *, limit: int) -> tuple[Job, ...]:
+        """Jobs that work on all of these versions or made them, newest first."""
+
     def unsent(self, queues: Iterable[str]) -> tuple[Job, ...]:
         """Open jobs that the engine does not know of yet, oldest first."""
 

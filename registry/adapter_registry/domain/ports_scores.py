@@ -31,6 +31,15 @@ class ScoreRows(Protocol):
     def last(self, subjects: Sequence[Digest], *, metric: str) -> dict[Digest, RecordedScore]:
         """Subject -> its last valid score of a metric, of those that have one."""
 
+    def metrics(self, adapter: str, *, newest: int) -> tuple[str, ...]:
+        """What the newest versions of an adapter were measured by, the metric recorded last first; invalid left out."""
+
+    def course(self, adapter: str, *, metric: str, newest: int) -> tuple[tuple[int, str, RecordedScore], ...]:
+        """(version number, when it was pushed, score) of a metric over the newest versions, oldest version first.
+
+        Of one version in the order they were recorded; invalid ones are left out.
+        """
+
     def invalidate(self, ids: Iterable[int], invalidation: Invalidation) -> None:
         """Mark scores; they are kept."""
 

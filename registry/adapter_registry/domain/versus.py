@@ -236,7 +236,7 @@ def _one(rule: Comparison, side: _Side, rival: _Rival) -> _Weighed | Finding:
         return replace(blank, reason=reason, fix=rival.score_it)
     pair = _comparable(mine, others)
     if pair is None:
-        reason = f"measured differently from {rival.name}: {_differing(mine[-1], others[-1])}"
+        reason = f"measured differently from {rival.name}: {differing(mine[-1], others[-1])}"
         return replace(blank, outcome=Outcome.INCOMPARABLE, reason=reason, fix="score both with the same settings")
     return _weighed(rule, pair, rival=rival, subject=subject, blank=blank)
 
@@ -250,7 +250,8 @@ def _comparable(mine: Sequence[Score], others: Sequence[Score]) -> _Pair | None:
     return None
 
 
-def _differing(mine: Score, other: Score) -> str:
+def differing(mine: Score, other: Score) -> str:
+    """In which settings two scores were measured differently: `shots 5, there 0`."""
     keys = sorted(mine.setting.keys() | other.setting.keys())
     pairs = [(key, mine.setting.get(key, "unknown"), other.setting.get(key, "unknown")) for key in keys]
     texts = [f"{key} {value}, there {theirs}" for key, value, theirs in pairs if value != theirs]

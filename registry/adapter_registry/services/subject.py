@@ -50,7 +50,7 @@ def gathered(
         parents=_parents(tx, version, at) if policy.evals.against_parents else (),
         revoked_ancestors=version.revoked_ancestors,
         files=tuple(file.path for file in version.files),
-        outcomes=lambda digest: _outcomes(backend, digest),
+        outcomes=lambda digest: outcomes_of(backend, digest),
         serving=facts(backend, tx, version) if policy.serving else None,
     )
 
@@ -77,7 +77,7 @@ def _suites(tx: Transaction, policy: Policy) -> dict[str, Suite]:
     return {name: suite for name, suite in found.items() if suite is not None}
 
 
-def _outcomes(backend: Backend, digest: Digest) -> Outcomes | None:
+def outcomes_of(backend: Backend, digest: Digest) -> Outcomes | None:
     """Stored outcomes; None when the store lost them, which leaves the comparison to values and errors."""
     try:
         with backend.blobs.open(digest) as stream:

@@ -14,10 +14,13 @@ from adapter_registry.domain.job import cancelled as cancelled_job
 from adapter_registry.domain.job import retried as retried_job
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.recipe import Recipe, check_recipe
+from adapter_registry.domain.reference import parse
+from adapter_registry.services.references import version_of
 from adapter_registry.services.running import entry
 
 VERB = "job.run"
 PAGE = 1_000
+MOST_ABOUT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,26 @@ def show(backend: Backend, *, job: str) -> Job:
     """One job: where it stands and how far it is."""
     with backend.catalog.reading() as tx:
         return _job(backend, tx, job)
+
+
+def about(backend: Backend, *, reference: str, beside: str | None = None, limit: int = 20) -> tuple[Job, ...]:
+    """Jobs that work on a Version or made it, newest first, of those that whoever asks may see.
+
+    Args:
+        backend: the registry.
+        reference: which version.
+        beside: only those that work on this version, too.
+        limit: at most this many, and at most 100.
+    """
+    most = min(max(limit, 1), MOST_ABOUT)
+    with backend.catalog.reading() as tx:
+        digests = [version_of(tx, parse(reference, namespace=backend.namespace)).digest]
+        if beside is not None:
+            parsed = parse(beside, namespace=backend.namespace)
+            if not backend.asks.sees(parsed.adapter):
+                raise NotFound(f"there is no adapter {parsed.adapter}. `adapters ls` lists what there is.")
+            digests.append(version_of(tx, parsed).digest)
+        return tuple(job for job in tx.jobs.about(digests, limit=most) if _theirs(backend, job))
 
 
 def log(backend: Backend, *, job: str, after: int = 0, limit: int = PAGE) -> tuple[LogLine, ...]:

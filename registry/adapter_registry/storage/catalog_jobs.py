@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.job import LOG_LINES, LONGEST_LINE, Job, LogLine, Run, State, progressed
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables_work import job_files, job_lines, job_runs, jobs
+from adapter_registry.storage.tables_work import job_files, job_lines, job_runs, job_subjects, jobs
 
 _OPEN = jobs.c.state.in_([str(state) for state in State if not state.ended])
 
@@ -35,6 +35,8 @@ class JobTable:
         if not known.rowcount:
             last = self._connection.execute(select(func.max(jobs.c.place))).scalar() or 0
             self._connection.execute(insert(jobs), [{"id": job.id, "place": last + 1, "sent": 0, **row}])
+        about = [{"job": job.id, "digest": digest} for digest in sorted(job.subjects)]
+        insert_missing(self._connection, job_subjects, about)
 
     def get(self, id: str) -> Job | None:
         """The job of this id."""
@@ -50,6 +52,13 @@ class JobTable:
             query = query.where(jobs.c.state == str(state))
         if before is not None:
             query = query.where(jobs.c.place < select(jobs.c.place).where(jobs.c.id == before).scalar_subquery())
+        return self._with_progress([from_text(text, Job) for text in self._connection.execute(query).scalars()])
+
+    def about(self, digests: Sequence[Digest], *, limit: int) -> tuple[Job, ...]:
+        """See ports_jobs.JobRows.about."""
+        query = select(jobs.c.document).order_by(jobs.c.place.desc()).limit(limit)
+        for digest in digests:
+            query = query.where(jobs.c.id.in_(select(job_subjects.c.job).where(job_subjects.c.digest == digest)))
         return self._with_progress([from_text(text, Job) for text in self._connection.execute(query).scalars()])
 
     def unsent(self, queues: Iterable[str]) -> tuple[Job, ...]:
@@ -114,6 +123,6 @@ class JobTable:
     def forget(self, *, before: str) -> int:
         """See ports_jobs.JobRows.forget."""
         old = select(jobs.c.id).where(jobs.c.ended_at < before)
-        for table in (job_files, job_lines, job_runs):
+        for table in (job_files, job_lines, job_runs, job_subjects):
             self._connection.execute(delete(table).where(table.c.job.in_(old)))
         return self._connection.execute(delete(jobs).where(jobs.c.ended_at < before)).rowcount

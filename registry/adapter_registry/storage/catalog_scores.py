@@ -79,6 +79,41 @@ class ScoreTable:
         )
         return {row.subject: _recorded(row) for row in self._connection.execute(query)}
 
+    def metrics(self, adapter: str, *, newest: int) -> tuple[str, ...]:
+        """See ports.ScoreRows.metrics."""
+        recent = (
+            select(versions.c.digest)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(adapters.c.name == adapter, versions.c.removed_at.is_(None))
+            .order_by(versions.c.number.desc())
+            .limit(newest)
+        )
+        query = (
+            select(scores.c.metric, func.max(scores.c.id))
+            .where(scores.c.subject.in_(recent), scores.c.invalid.is_(None))
+            .group_by(scores.c.metric)
+            .order_by(func.max(scores.c.id).desc())
+        )
+        return tuple(self._connection.execute(query).scalars())
+
+    def course(self, adapter: str, *, metric: str, newest: int) -> tuple[tuple[int, str, RecordedScore], ...]:
+        """See ports.ScoreRows.course."""
+        recent = (
+            select(versions.c.number, versions.c.created_at, versions.c.digest)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(adapters.c.name == adapter, versions.c.removed_at.is_(None))
+            .order_by(versions.c.number.desc())
+            .limit(newest)
+            .subquery()
+        )
+        query = (
+            select(recent.c.number, recent.c.created_at, scores)
+            .select_from(recent.join(scores, scores.c.subject == recent.c.digest))
+            .where(scores.c.metric == metric, scores.c.invalid.is_(None))
+            .order_by(recent.c.number, scores.c.id)
+        )
+        return tuple((row.number, row.created_at, _recorded(row)) for row in self._connection.execute(query))
+
     def invalidate(self, ids: Iterable[int], invalidation: Invalidation) -> None:
         """See ports.ScoreRows.invalidate."""
         chosen = scores.c.id.in_(list(ids))

@@ -27,7 +27,16 @@ from adapter_registry.domain.adapter import Description, Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.listing import AdapterLine, Order, Wanted
 from adapter_registry.storage.rows import batches, from_text, insert_missing, to_text, upsert
-from adapter_registry.storage.tables import adapters, blobs, labels, stages, tags, version_files, versions
+from adapter_registry.storage.tables import (
+    adapters,
+    blobs,
+    labels,
+    stages,
+    tags,
+    version_files,
+    version_parents,
+    versions,
+)
 from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, version_of
 
 MOST_POINTERS = 100
@@ -151,6 +160,18 @@ class VersionTable:
         text = digest if digest.startswith("sha256:") else f"sha256:{digest}"
         same = versions.c.digest == text if len(text) == 71 else versions.c.digest.startswith(text, autoescape=True)
         return self._one(adapters.c.name == adapter, same)
+
+    def with_digests(self, digests: Sequence[Digest]) -> tuple[Version, ...]:
+        """See ports.VersionRows.with_digests."""
+        found = (self._versions(versions.c.digest.in_(some)) for some in batches(list(digests)))
+        return tuple(version for some in found for version in some)
+
+    def made_from(self, digests: Sequence[Digest], *, limit: int) -> tuple[Version, ...]:
+        """See ports.VersionRows.made_from."""
+        of = select(versions.c.id).where(versions.c.digest.in_(digests))
+        children = select(version_parents.c.version_id).where(version_parents.c.parent_id.in_(of))
+        query = _VERSIONS.where(versions.c.id.in_(children)).order_by(None).order_by(versions.c.id.desc()).limit(limit)
+        return self._whole(self._connection.execute(query).all())
 
     def tagged(self, adapter: str, tag: str) -> Version | None:
         """The version a tag points to."""

@@ -76,6 +76,14 @@ jobs = Table(
 )
 Index("ix_jobs_state_sent", jobs.c.state, jobs.c.sent)
 
+# The versions that a job works on, and the one that it made.
+job_subjects = Table(
+    "job_subjects",
+    metadata,
+    Column("job", ForeignKey("jobs.id"), primary_key=True),
+    Column("digest", String(71), primary_key=True, index=True),
+)
+
 job_runs = Table(
     "job_runs",
     metadata,

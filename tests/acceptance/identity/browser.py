@@ -27,6 +27,13 @@ class Browser:
         """(status, the address it ended at, the page)."""
         return self._asked(urllib.request.build_opener(self._cookies), url)
 
+    def begins_on_a_page(self, server: str) -> str:
+        """Press the provider's button at the door of the pages: the address that it leads to."""
+        opener = urllib.request.build_opener(self._cookies)
+        status, _, page = self._asked(opener, f"{server}/ui/sign-in/provider", b"")
+        assert status == 200, page
+        return html.unescape(re.search(r'href="([^"]*/auth/[^"]+)"', page)[1])
+
     def where(self, url: str) -> str:
         """Where an address redirects to, without going there."""
         opener = urllib.request.build_opener(self._cookies, _Stay)

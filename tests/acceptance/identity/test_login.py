@@ -55,6 +55,20 @@ class TestSigningIn:
         actions = [event.entry.action for event in there.registry.events() if event.entry.subject == "ann"]
         assert actions == ["account.create", "account.grant", "account.sign-in"]
 
+    def test_who_begins_on_a_page_comes_back_with_a_session_and_types_no_code(self, there):
+        there.provider.person("pia")
+        browser = Browser()
+        status, at, page = browser.signs_in(browser.begins_on_a_page(there.server.url), "pia")
+        assert (status, urlsplit(at).path) == (200, "/ui/adapters"), page
+        assert 'title="pia"' in page
+        assert urlsplit(Browser().get(f"{there.server.url}/ui/adapters")[1]).path == "/ui/sign-in"
+
+    def test_a_sign_in_that_was_left_on_a_page_keeps_nobody_from_signing_in_at_a_terminal(self, there):
+        there.provider.person("pia")
+        browser = Browser()
+        browser.begins_on_a_page(there.server.url)
+        assert signed_in(there, "pia", browser=browser).whoami().name == "pia"
+
     def test_the_provider_is_asked_with_state_nonce_and_a_hashed_verifier(self, there, begun):
         asked = parse_qs(urlsplit(Browser().where(begun["open"])).query)
         assert asked["client_id"] == [CLIENT]

@@ -7,7 +7,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from adapter_registry.api import sessions
-from adapter_registry.api.pages import adapter, adapters, files, promoting, sign_in
+from adapter_registry.api.pages import adapter, adapters, compare, course, files, lineage, promoting, sign_in, version
 from adapter_registry.api.pages.answering import routed
 from adapter_registry.api.pages.page import Page
 
@@ -15,6 +15,10 @@ PAGES: tuple[Page, ...] = (
     *adapters.PAGES,
     *adapter.PAGES,
     *promoting.PAGES,
+    *version.PAGES,
+    *lineage.PAGES,
+    *course.PAGES,
+    *compare.PAGES,
 )
 
 

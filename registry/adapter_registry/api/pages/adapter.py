@@ -19,7 +19,7 @@ def show(ask: Ask) -> Answer:
         "adapter": ask.adapter,
         "seen": seen,
         "table": table,
-        "snippets": snippets(ask.adapter, stage=seen.top, at=ask.address),
+        "snippets": snippets(ask.adapter, seen.top or "main", at=ask.address, stage=seen.top is not None),
         "first": ask.before() is None,
         **_strip(ask, seen.standings),
     }
@@ -41,24 +41,22 @@ def _strip(ask: Ask, standings: tuple[Standing, ...]) -> dict[str, object]:
     return {"standings": standings, "mark": mark, "promotable": promotable}
 
 
-def snippets(adapter: str, *, stage: str | None, at: str) -> tuple[tuple[str, str], ...]:
-    """(tool, what to type) that get an adapter: what is in its highest stage, else its newest version."""
-    selector = stage or "main"
-    reference = f"{adapter}@{stage}" if stage else adapter
+def snippets(adapter: str, selector: str, *, at: str, stage: bool = False) -> tuple[tuple[str, str], ...]:
+    """(tool, what to type) that get an adapter: what a stage points to, `v3`, or by `main` its newest version."""
+    reference = adapter if selector == "main" else f"{adapter}@{selector}"
     folder = adapter.partition("/")[2]
+    pull = f"adapters pull {reference} ./{folder}"
+    channel = f"/~{selector}" if stage else ""
+    serve = f"vllm serve BASE --enable-lora --lora-modules {folder}="
+    pinned = f"export ADAPTERS_URL={at}\n{pull}\n{serve}./{folder}"
     return (
-        ("CLI", f"export ADAPTERS_URL={at}\nadapters pull {reference} ./{folder}"),
+        ("CLI", f"export ADAPTERS_URL={at}\n{pull}"),
         (
             "Python",
             f'from adapter_registry.client import connect\n\npulled = connect().pull("{reference}", "./{folder}")',
         ),
         ("hf", f"export HF_ENDPOINT={at}\nhf download {adapter} --revision {selector} --local-dir ./{folder}"),
-        (
-            "vLLM",
-            f"export HF_ENDPOINT={at}/~{selector}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}"
-            if stage
-            else f"export HF_ENDPOINT={at}\nvllm serve BASE --enable-lora --lora-modules {folder}={adapter}",
-        ),
+        ("vLLM", f"export HF_ENDPOINT={at}{channel}\n{serve}{adapter}" if channel or selector == "main" else pinned),
         (
             "PEFT",
             f'# HF_ENDPOINT={at}\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base, "{adapter}", '

@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from adapter_registry.api import sessions
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, View
+from adapter_registry.api.pages.page import Answer, Ask, Data, Moved, Page, Shown, Unchanged, View
 from adapter_registry.api.pages.rendering import render
 from adapter_registry.api.requests import asks, backend_of, base_url, body, server_of
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.untrusted import has_nul
+from adapter_registry.operations import to_wire
 
 LARGEST_FORM = 1_000_000
 SAID = "adapters_said"
@@ -33,7 +34,7 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
-NAVIGATION = (("Adapters", "/ui/adapters"),)
+NAVIGATION = (("Adapters", "/ui/adapters"), ("Compare", "/ui/compare"))
 
 
 def routed(page: Page) -> Callable[[Request], Awaitable[Response]]:
@@ -77,6 +78,7 @@ async def _shown(request: Request, view: View, form: Mapping[str, str]) -> Respo
         path=request.url.path,
         places=request.path_params,
         query=dict(request.query_params),
+        pairs=tuple(request.query_params.multi_items()),
         form=form,
         partial="hx-request" in request.headers,
         address=base_url(request),
@@ -94,6 +96,8 @@ def response_to(request: Request, answer: Answer | HTMLResponse) -> Response:
     """The response that an answer means; a script is told where to go by a header."""
     if isinstance(answer, HTMLResponse):
         return answer
+    if isinstance(answer, Data):
+        return Response(to_wire(answer.value), media_type="application/json", headers=HEADERS)
     if isinstance(answer, Unchanged):
         return Response(status_code=204, headers=HEADERS)
     if isinstance(answer, Shown):

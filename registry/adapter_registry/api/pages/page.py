@@ -30,6 +30,7 @@ class Ask:
         path: the address, below the server's root.
         places: what stands in the places of the route.
         query: what stands behind the `?`, the last of each name.
+        pairs: the same, all of it, in order.
         form: what was sent by a form; empty for a GET.
         partial: whether a script asks for a part of a page, not a browser for a whole one.
         address: how this server is reached, `https://adapters.example.org`: for snippets that people copy.
@@ -39,6 +40,7 @@ class Ask:
     path: str
     places: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
+    pairs: tuple[tuple[str, str], ...] = ()
     form: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
     address: str = ""
@@ -59,8 +61,8 @@ class Ask:
         return f"{self.adapter}@v{self.number('number')}"
 
     def number(self, place: str) -> int:
-        """A whole number in the address; raises InvalidInput for anything else."""
-        text = self.places[place]
+        """A whole number in the address, as `3` or as `v3`; raises InvalidInput for anything else."""
+        text = self.places[place].removeprefix("v")
         if not (text.isascii() and text.isdigit() and len(text) < 10):
             raise InvalidInput(f"{text[:40]!r} is not a number, as the address of this page has one.")
         return int(text)
@@ -69,6 +71,10 @@ class Ask:
         """Where a page of a list by number begins, from the query; None for its start."""
         text = self.query.get(name, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+
+    def every(self, name: str) -> tuple[str, ...]:
+        """Everything in the query of one name, in order, each once, without what is empty."""
+        return tuple(dict.fromkeys(text for key, value in self.pairs if key == name and (text := value.strip())))
 
     def call(self, function: Callable[P, T], **given: Any) -> T:
         """What an operation answers, if who asks may ask it.
@@ -108,7 +114,14 @@ class Unchanged:
     """Nothing new since what is shown already: the answer to a part that looks after itself."""
 
 
-Answer = Shown | Moved | Unchanged
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A domain value as JSON, for a script of the page that draws it."""
+
+    value: object
+
+
+Answer = Shown | Moved | Unchanged | Data
 View = Callable[[Ask], Answer]
 
 
@@ -132,7 +145,12 @@ def of_adapter(adapter: str, *parts: object) -> str:
     return "/".join(["/ui/adapters", *(quote(str(part), safe="/@") for part in (adapter, *parts))])
 
 
+def of_version(adapter: str, number: int, *parts: object) -> str:
+    """The address of a page about a version."""
+    return of_adapter(adapter, "versions", f"v{number}", *parts)
+
+
 def with_query(path: str, **values: object) -> str:
-    """An address with a query; what is None or empty is left out."""
+    """An address with a query; what is None or empty is left out, several values of one name stand one by one."""
     kept = {name: value for name, value in values.items() if value not in (None, "")}
-    return f"{path}?{urlencode(kept)}" if kept else path
+    return f"{path}?{urlencode(kept, doseq=True)}" if kept else path

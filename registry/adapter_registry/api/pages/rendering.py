@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -33,8 +34,9 @@ def environment() -> Environment:
     )
     made.filters |= {"ago": ago, "bytes": size, "moment": moment, "short": short, "hex": hex_of, "figure": figure}
     made.filters |= {"leaning": leaning, "rough": rough, "signed": signed}
+    made.filters["json"] = as_json
     made.filters |= {"card": lambda text: Markup(rendered(text)), "points": points}  # noqa: S704
-    made.globals |= {"of_adapter": page.of_adapter, "with_query": page.with_query}
+    made.globals |= {"of_adapter": page.of_adapter, "of_version": page.of_version, "with_query": page.with_query}
     made.globals["static"] = asset
     return made
 
@@ -68,6 +70,11 @@ def moment(at: str) -> str:
 def _parsed(at: str) -> datetime:
     found = datetime.fromisoformat(at)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def as_json(value: object, indent: int | None = None) -> str:
+    """As JSON text; what JSON has no word for as text."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=str)
 
 
 def size(count: float) -> str:

@@ -1,0 +1,44 @@
+"""The client's calls that look at versions: close up, beside each other, along a metric, and among their kin."""
+
+from __future__ import annotations
+
+from adapter_registry.asking import Asking
+from adapter_registry.domain.beside import Beside, Samples
+from adapter_registry.domain.course import Course
+from adapter_registry.domain.job import Job
+from adapter_registry.domain.kinship import Kinship
+from adapter_registry.domain.peft_fields import WEIGHTS
+from adapter_registry.services import beside, closeup, course, kinship, submit
+from adapter_registry.services.closeup import Closeup, TensorPage
+
+
+class VersionCalls(Asking):
+    """Looks at versions, of the embedded registry or a server."""
+
+    def closeup(self, reference: str) -> Closeup:
+        """A version with what its lock and health say, its config, and where it stood."""
+        return self._ask(closeup.closeup, reference=reference)
+
+    def tensors(self, reference: str, path: str = WEIGHTS, *, after: int = 0, limit: int = 100) -> TensorPage:
+        """A page of the tensors in one of its safetensors files."""
+        return self._ask(closeup.tensors, reference=reference, path=path, after=after, limit=limit)
+
+    def compare(self, *references: str) -> Beside:
+        """Two to six versions beside each other; scores are held to those of the first."""
+        return self._ask(beside.compare, references=references)
+
+    def samples(self, first: str, second: str, *, metric: str) -> Samples:
+        """Two versions sample by sample, where what each sample scored was kept."""
+        return self._ask(beside.samples, references=(first, second), metric=metric)
+
+    def course(self, adapter: str, *, metric: str = "") -> Course:
+        """How a metric went from version to version; by default the one recorded last."""
+        return self._ask(course.course, adapter=adapter, metric=metric)
+
+    def kinship(self, reference: str, *, steps: int = 2) -> Kinship:
+        """What a version was made from and what was made from it."""
+        return self._ask(kinship.kinship, reference=reference, steps=steps)
+
+    def jobs_about(self, reference: str, *, beside: str | None = None, limit: int = 20) -> tuple[Job, ...]:
+        """Jobs that work on a version or made it, newest first."""
+        return self._ask(submit.about, reference=reference, beside=beside, limit=limit)
