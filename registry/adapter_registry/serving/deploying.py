@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from adapter_registry.serving.digest_folders import alone, exported, store, writ
 from adapter_registry.serving.fingerprint import Fingerprint, difference
 from adapter_registry.serving.fleet_file import Fleet
 from adapter_registry.serving.replicas import STACKS, Replica, ReplicaRefused
+
+Answers = dict[str, Fingerprint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,9 @@ class Deploying:
             wanted = Deployed(version.reference, version.digest, version.base, path, self._clock())
             before = self._expected(name, wanted, record)
             answers = {} if anew else dict(record.answers)
-            lines = self._move_all(name, wanted, before, answers)
+            known = record.names.get(name)
+            back = known.path if known else None
+            lines = self._move_all(name, wanted, before=before, back=back, answers=answers)
             if all(line.good for line in lines):
                 # Not before: the first replica may be the one that is wrong.
                 record.names[name] = wanted
@@ -147,29 +151,38 @@ class Deploying:
         return found
 
     def _move_all(
-        self, name: str, wanted: Deployed, before: dict[str, str | None], answers: dict[str, Fingerprint]
+        self, name: str, wanted: Deployed, *, before: Mapping[str, str | None], back: str | None, answers: Answers
     ) -> tuple[Line, ...]:
+        """Move one after the other; at the first that does not take it, put back those that moved.
+
+        Args:
+            name: that requests use.
+            wanted: what it is to be.
+            before: replica -> the path it serves the name from.
+            back: where a replica goes back to that has `wanted` already, from a deployment that was cut off.
+            answers: what has been answered so far; added to.
+        """
         lines: list[Line] = []
         for replica in self._replicas:
+            held = before[replica.url]
             try:
-                self._move(replica, name, wanted, before[replica.url])
+                self._move(replica, name, wanted, held)
                 self._test(replica, name, wanted, answers)
             except (ReplicaRefused, StoreUnavailable) as error:
-                lines.append(self._put_back(replica, name, before[replica.url], str(error)))
+                failure = str(error)
                 break
-            lines.append(
-                Line(replica.url, name, "there" if before[replica.url] == wanted.path else "moved", wanted.path)
-            )
+            lines.append(Line(replica.url, name, "there" if held == wanted.path else "moved", wanted.path))
         else:
             return tuple(lines)
-        failed = lines[-1].replica
-        for at, replica in enumerate(self._replicas[: len(lines) - 1]):
-            lines[at] = self._put_back(replica, name, before[replica.url], f"{failed} did not take it")
-        rest = self._replicas[len(lines) :]
-        return (
-            *lines,
-            *(Line(r.url, name, "untouched", before[r.url] or "", f"{failed} did not take it") for r in rest),
-        )
+        failed = self._replicas[len(lines)]
+        told = f"{failed.url} did not take it"
+        tried, rest = self._replicas[: len(lines) + 1], self._replicas[len(lines) + 1 :]
+        goals = {each.url: back if before[each.url] == wanted.path else before[each.url] for each in tried}
+        reasons = {each.url: failure if each is failed else told for each in tried}
+        restored = [
+            self._put_back(each, name, wanted=wanted, back=goals[each.url], why=reasons[each.url]) for each in tried
+        ]
+        return (*restored, *(Line(each.url, name, "untouched", before[each.url] or "", told) for each in rest))
 
     def _move(self, replica: Replica, name: str, wanted: Deployed, before: str | None) -> None:
         now = _path(replica, name)
@@ -181,7 +194,7 @@ class Deploying:
         if (served := _path(replica, name)) != wanted.path:
             raise ReplicaRefused(f"{replica.url} took {name} and serves it from {served}, not from {wanted.path}")
 
-    def _test(self, replica: Replica, name: str, wanted: Deployed, answers: dict[str, Fingerprint]) -> None:
+    def _test(self, replica: Replica, name: str, wanted: Deployed, answers: Answers) -> None:
         """Hold what it answers against what was answered first; raises ReplicaRefused.
 
         The base alone is asked too: another base shows, and so does an adapter that was loaded and changes nothing.
@@ -194,16 +207,17 @@ class Deploying:
             if off := difference(expected, found, tolerance=self._fleet.tolerance):
                 raise ReplicaRefused(f"{replica.url}, asked the test prompt of {what}: {off}")
 
-    def _put_back(self, replica: Replica, name: str, before: str | None, why: str) -> Line:
+    def _put_back(self, replica: Replica, name: str, *, wanted: Deployed, back: str | None, why: str) -> Line:
+        """Serve the name from `back` again, unless somebody else had it serve something else meanwhile."""
         try:
             now = _path(replica, name)
-            if now == before:
-                return Line(replica.url, name, "restored", before or "", why)
-            if before is None:
+            if now not in (back, wanted.path, None):
+                return Line(replica.url, name, "refused", now or "", why)
+            if now != back and back is None:
                 replica.unload(name)
-            else:
-                replica.load(name, before, instead_of=now)
-            return Line(replica.url, name, "restored", before or "", why)
+            elif now != back and back is not None:
+                replica.load(name, back, instead_of=now)
+            return Line(replica.url, name, "restored", back or "", why)
         except (ReplicaRefused, StoreUnavailable) as error:
             return Line(replica.url, name, "refused", "", f"{why}; and it could not be put back: {error}")
 
@@ -215,7 +229,7 @@ class Deploying:
             self._move(replica, name, wanted, None)
             self._test(replica, name, wanted, record.answers)
         except (ReplicaRefused, StoreUnavailable) as error:
-            return self._put_back(replica, name, None, str(error))
+            return self._put_back(replica, name, wanted=wanted, back=None, why=str(error))
         return Line(replica.url, name, "loaded again", wanted.path)
 
 

@@ -24,6 +24,10 @@ class Fake:
         """Restart: a server starts without adapters."""
         self.loaded.clear()
 
+    def put(self, name: str, path: str) -> None:
+        """Have a name loaded, as a request that nobody here saw would."""
+        self.loaded[name] = path
+
     def chosen(self, path: str | None) -> list[tuple[int, float]]:
         """(token, logarithm of its probability), which follow from the base's weights and the adapter's."""
         seed = self.weights.encode()
@@ -86,6 +90,10 @@ class FakeSglang(Fake):
         super().forget()
         self.remembered.clear()
 
+    def put(self, name: str, path: str) -> None:
+        """The same, remembered."""
+        self.loaded[name] = self.remembered[name] = path
+
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """As SGLang does."""
         name = str(body.get("lora_name"))
@@ -103,7 +111,7 @@ class FakeSglang(Fake):
             return self._said(f"LoRA adapter {name} is already loaded.")
         if self.refuses or not (Path(path) / "adapter_config.json").is_file():
             return self._said(f"Failed to load LoRA adapter {name} from {path}")
-        self.loaded[name] = self.remembered[name] = path
+        self.put(name, path)
         return self._said("")
 
     def _generate(self, name: str | None) -> tuple[int, Any]:

@@ -149,6 +149,27 @@ class TestPuttingBack:
         assert fleet.status() == (["there", "missing" if lost else "there"] if before else [])
         assert {"refuses": "answered", "ignores": "has no effect"}[trouble] in lines[1].why
 
+    def test_what_somebody_else_loads_meanwhile_is_left_alone(self, fleet, monkeypatch):
+        answer = fleet.one.answer
+
+        def meddling(method, path, body):
+            if "load_lora" in path:
+                fleet.two.loaded["sql"] = "/somewhere/else"
+            return answer(method, path, body)
+
+        monkeypatch.setattr(fleet.one, "answer", meddling)
+        assert fleet.deploy("team/sql@v1") == ["restored", "refused"]
+        assert fleet.paths() == [None, "/somewhere/else"]
+
+    def test_a_deployment_that_was_cut_off_is_put_back_whole(self, fleet):
+        fleet.deploy("team/sql@v1")
+        fleet.deploy("team/sql@v2")
+        fleet.deploy("team/sql@v1")
+        fleet.one.put("sql", fleet.path("team/sql@v2"))
+        fleet.two.ignores = True
+        assert fleet.deploy("team/sql@v2") == ["restored", "restored"]
+        assert fleet.paths() == [fleet.path("team/sql@v1")] * 2
+
     def test_replicas_after_the_one_that_failed_are_not_touched(self, fleet):
         fleet.one.refuses = True
         assert fleet.deploy("team/sql@v1") == ["restored", "untouched"]
