@@ -11,7 +11,7 @@ import click
 from adapter_cli.output import human_time, note, output_options, print_facts, print_json, print_table, say
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.digest import short
-from adapter_registry.domain.job import Job, LogLine, Progress, State
+from adapter_registry.domain.job import QUEUES, Job, LogLine, Progress, State
 
 EXIT_CODES = {State.SUCCEEDED: 0, State.FAILED: 1, State.CANCELLED: 130}
 POLL_SECONDS = 0.5
@@ -26,11 +26,16 @@ def jobs() -> None:
 
 @jobs.command("ls")
 @click.option("--state", type=click.Choice([str(state) for state in State]), help="Only these.")
+@click.option("--kind", help="Only merge, compose, diff, extract or evaluate.")
+@click.option("--queue", type=click.Choice(QUEUES), help="Only for this kind of device.")
+@click.option("--by", metavar="ACCOUNT", help="Only what they submitted.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @output_options
-def list_jobs(state: str | None, limit: int, as_json: bool, quiet: bool) -> None:
+def list_jobs(
+    state: str | None, kind: str | None, queue: str | None, by: str | None, limit: int, as_json: bool, quiet: bool
+) -> None:
     """List the newest jobs."""
-    found = connect().jobs(state=State(state) if state else None, limit=limit)
+    found = connect().jobs(state=State(state) if state else None, kind=kind, queue=queue, by=by, limit=limit)
     if as_json:
         print_json(found)
     elif quiet:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adapter_cli import demo_data
 from adapter_cli.output import note, say
+from adapter_registry.client import connect
 from adapter_registry.domain.errors import Unsupported
 from adapter_registry.settings import Settings, read_settings
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 @click.option("--public-url", help="What clients reach it by, e.g. https://adapters.example.org behind a proxy.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Server processes.")
 @click.option("--no-token", is_flag=True, help="Make and print no token: `adapters admin token` does, when asked.")
-def serve(port: int, host: str, public_url: str | None, workers: int, no_token: bool) -> None:
+@click.option("--demo", is_flag=True, help="Fill an empty store with demo data first, all in the namespace demo.")
+def serve(port: int, host: str, public_url: str | None, workers: int, no_token: bool, demo: bool) -> None:
     """Serve the registry to other programs and machines.
 
     \b
@@ -54,8 +57,12 @@ def serve(port: int, host: str, public_url: str | None, workers: int, no_token: 
         check_hub(settings.upstream_hub)
     if settings.traced and not tracing.is_installed():
         note(tracing.MISSING)
+    if demo:
+        demo_data.check_empty(connect(settings))
     secret = None if no_token else app.first_token(settings)
     app.embedded(settings)  # one process brings the schema up to date and says what is wrong before several do
+    if demo:
+        say(f"demo data: {demo_data.fill(settings, app.embedded(settings))}", style="green")
     with metrics.shared_counts(workers=workers):
         config = _config(settings, host, port, workers)
         listener = config.bind_socket()

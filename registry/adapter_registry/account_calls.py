@@ -12,7 +12,7 @@ from adapter_registry.domain.trust import DEFAULT_SECONDS, Trust
 from adapter_registry.domain.webhook import Delivery, State, Webhook
 from adapter_registry.services import access, draft, trust, webhook
 from adapter_registry.services.access import TOKEN_DAYS, NewToken, WhoAmI
-from adapter_registry.services.webhook import NewWebhook
+from adapter_registry.services.webhook import Message, NewWebhook
 
 
 class AccountCalls(Asking):
@@ -91,6 +91,10 @@ class AccountCalls(Asking):
     def deliveries(self, id: str, *, state: State | None = None, limit: int = 100) -> tuple[Delivery, ...]:
         """The newest of what a webhook was told, and what came of it."""
         return self._ask(webhook.deliveries, webhook=id, state=state, limit=limit).items
+
+    def message(self, id: str, delivery: str) -> Message:
+        """What a delivery says."""
+        return self._ask(webhook.message, webhook=id, delivery=delivery)
 
     def replay(self, id: str, delivery: str | None = None) -> tuple[Delivery, ...]:
         """Send one delivery again, or every dead one."""

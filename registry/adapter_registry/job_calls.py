@@ -29,9 +29,21 @@ class JobCalls(Asking):
         """Queue a piece of work; a worker does it. What cannot come to anything is refused now."""
         return self._ask(submitting.submit, recipe=recipe, queue=queue, priority=priority)
 
-    def jobs(self, *, state: State | None = None, limit: int = submitting.PAGE) -> tuple[Job, ...]:
-        """The newest jobs that you may see."""
-        return self._ask(submitting.jobs, state=state, before=None, limit=limit).items
+    def check_job(self, recipe: Recipe) -> Recipe:
+        """The recipe as it would be queued; what would be refused is refused, and nothing is queued."""
+        return self._ask(submitting.check, recipe=recipe)
+
+    def jobs(
+        self,
+        *,
+        state: State | None = None,
+        kind: str | None = None,
+        queue: str | None = None,
+        by: str | None = None,
+        limit: int = submitting.PAGE,
+    ) -> tuple[Job, ...]:
+        """The newest jobs that you may see; with `kind`, `queue` or `by`, those of the newest 1,000."""
+        return self._ask(submitting.jobs, state=state, kind=kind, queue=queue, by=by, before=None, limit=limit).items
 
     def job(self, id: str) -> Job:
         """One job, as it stands now."""

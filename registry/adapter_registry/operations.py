@@ -48,6 +48,7 @@ from adapter_registry.services import (
     trial,
     trust,
     upload,
+    usage,
     webhook,
 )
 
@@ -243,14 +244,25 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation(
         "webhook.deliveries", "GET", "/webhooks/{webhook}/deliveries", webhook.deliveries, "webhook", anywhere=True
     ),
+    Operation(
+        "webhook.message",
+        "GET",
+        "/webhooks/{webhook}/deliveries/{delivery}",
+        webhook.message,
+        "webhook",
+        anywhere=True,
+    ),
     Operation("webhook.replay", "POST", "/webhooks/{webhook}/replay", webhook.replay, "webhook", anywhere=True),
     Operation("job.submit", "POST", "/jobs", submit.submit, submit.VERB, anywhere=True),
+    Operation("job.check", "POST", "/jobs/check", submit.check, submit.VERB, anywhere=True, repeatable=True),
     Operation("job.jobs", "GET", "/jobs", submit.jobs, submit.VERB, anywhere=True),
     Operation("job.show", "GET", "/jobs/{job}", submit.show, submit.VERB, anywhere=True),
     Operation("job.log", "GET", "/jobs/{job}/log", submit.log, submit.VERB, anywhere=True),
     Operation("job.cancel", "POST", "/jobs/{job}/cancellation", submit.cancel, submit.VERB, anywhere=True),
     Operation("job.retry", "POST", "/jobs/{job}/retry", submit.retry, submit.VERB, anywhere=True),
     Operation("show.events", "GET", "/events", show.events, "audit"),
+    Operation("usage.usage", "GET", "/store/usage", usage.usage, ANYONE),
+    Operation("usage.plan", "GET", "/store/plan", usage.plan, "maintain"),
     Operation("collect.check", "POST", "/store/check", collect.check, "maintain"),
     Operation("collect.collect", "POST", "/store/collect", collect.collect, "maintain"),
     Operation("access.who", "GET", "/whoami", access.who, ANYONE, small=True),

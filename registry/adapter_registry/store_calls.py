@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from adapter_registry.asking import Asking
 from adapter_registry.domain.errors import Unsupported
 from adapter_registry.services import collect as collecting
+from adapter_registry.services import usage as using
 from adapter_registry.services.access import NewToken
 from adapter_registry.services.collect import GRACE_SECONDS, Collected, StoreReport
+from adapter_registry.services.usage import Plan, Usage
 
 if TYPE_CHECKING:
     from adapter_registry.backups import Copied
@@ -28,6 +30,14 @@ class StoreCalls(Asking):
     def collect(self, *, grace_seconds: float = GRACE_SECONDS, dry_run: bool = False) -> Collected:
         """Remove bytes that no version refers to."""
         return self._ask(collecting.collect, grace_seconds=grace_seconds, dry_run=dry_run)
+
+    def usage(self) -> Usage:
+        """Bytes of each adapter, and what is shared."""
+        return self._ask(using.usage)
+
+    def collection_plan(self, *, grace_seconds: float = GRACE_SECONDS) -> Plan:
+        """What a collection would free, and why the rest is kept."""
+        return self._ask(using.plan, grace_seconds=grace_seconds)
 
     def migrate(self) -> str:
         """Bring the database to this version's schema; its name."""

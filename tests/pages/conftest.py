@@ -54,6 +54,8 @@ class Site:
     """A running server, and who may come in: names with their passwords."""
 
     hub: HubServer
+    places: dict[str, str]
+    """What stands in addresses of things that have ids: `job`, `webhook`, `delivery`, `digest` of the base."""
 
     @property
     def url(self) -> str:
@@ -68,7 +70,7 @@ def site(tmp_path_factory, llama_folder, lora_folder) -> Iterator[Site]:
     """team/sql-lora with four versions, v3 in prod, v4 refused; what was made of it; mallory/xss full of scripts."""
     with serving(tmp_path_factory.mktemp("site"), {}) as running:
         _fill(running, llama_folder, lora_folder)
-        yield Site(running)
+        yield Site(running, _operated(running))
 
 
 def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
@@ -108,6 +110,23 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
     registry.grant("mia", "team/mix", ("reader",))
     registry.create_account("eve", password=PASSWORD)
     registry.grant("eve", "mallory/*", ("maintainer",))
+
+
+def _operated(running: HubServer) -> dict[str, str]:
+    """A job that was done and one that waits, a webhook that reaches nobody, an administrator."""
+    registry = running.registry
+    inputs = tuple(Ingredient(f"team/sql-lora@v{number}") for number in (2, 3))
+    job = registry.submit(Recipe("diff", inputs, into="team/sql-lora"))
+    registry.submit(Recipe("diff", inputs, into="team/sql-lora"), queue="cuda", priority=5)
+    for _ in registry.watch_job(job.id):
+        pass
+    registry.create_account("ada", password=PASSWORD)
+    registry.grant("ada", "*", ("admin",))
+    hook = registry.add_webhook("http://127.0.0.1:1/hook", scope="team/*").webhook
+    registry.tag("team/sql-lora@v2", "fallback")
+    delivery = next(each for each in registry.deliveries(hook.id) if each.kind == "tag.moved")
+    digest = registry.base("org/llama").base.digest.removeprefix("sha256:")
+    return {"job": job.id, "webhook": hook.id, "delivery": delivery.id, "digest": digest}
 
 
 def _samples(registry: Registry, reference: str, number: int) -> None:

@@ -139,8 +139,8 @@ class TestForms:
 
 class TestEveryPage:
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
-    def test_nothing_of_another_site_can_run_in_it_or_frame_it(self, ann, page):
-        answer = ann.get("/ui" + page.path.format(**PLACES))
+    def test_nothing_of_another_site_can_run_in_it_or_frame_it(self, ann, site, page):
+        answer = ann.get("/ui" + page.path.format(**PLACES, **site.places))
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -150,10 +150,10 @@ class TestEveryPage:
         assert not re.search(r"<script(?![^>]*\ssrc=)|\sstyle=|\son\w+=|<style", answer.text)
 
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
-    def test_another_tenants_adapter_is_one_that_does_not_exist(self, stranger, page):
+    def test_another_tenants_adapter_is_one_that_does_not_exist(self, stranger, site, page):
         come_in(stranger, name="eve", password=PASSWORD)
         if "{adapter_name}" not in page.path:
-            assert "sql-lora" not in stranger.get("/ui" + page.path).text
+            assert "sql-lora" not in stranger.get("/ui" + page.path.format(**site.places)).text
             return
         theirs = stranger.get("/ui" + page.path.format(**PLACES))
         none = stranger.get("/ui" + page.path.format(**{**PLACES, "adapter_name": "sql-larb"}))

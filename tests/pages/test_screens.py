@@ -36,6 +36,20 @@ SCREENS_OF = {
     "compare-none": ("/ui/compare", "ann"),
     "compare": ("/ui/compare?v=team/sql-lora@v3&v=team/sql-lora@v4&v=team/sql-lora@v1", "ann"),
     "compare-differences": ("/ui/compare?v=team/sql-lora@v4&v=team/mix@v1&differing=1", "ann"),
+    "jobs": ("/ui/jobs", "ann"),
+    "jobs-none": ("/ui/jobs?by=nobody", "ann"),
+    "job": ("/ui/jobs/{job}", "ann"),
+    "job-new": ("/ui/jobs/new?kind=compose&input-1=team/sql-lora@v1&input-2=team/fresh@v1&into=team/both", "ann"),
+    "job-new-extract": ("/ui/jobs/new?kind=extract", "ann"),
+    "bases": ("/ui/bases", "ann"),
+    "base": ("/ui/bases/{digest}", "ann"),
+    "webhooks": ("/ui/webhooks", "ann"),
+    "webhook": ("/ui/webhooks/{webhook}", "ann"),
+    "webhook-message": ("/ui/webhooks/{webhook}/deliveries/{delivery}", "ann"),
+    "storage": ("/ui/storage", "ann"),
+    "storage-plan": ("/ui/storage?plan=1", "ada"),
+    "access": ("/ui/access", "ann"),
+    "access-all": ("/ui/access", "ada"),
     "not-here": ("/ui/adapters/team/nothing", "ann"),
 }
 """Screen -> (address, who looks). A new screen is a line here."""
@@ -49,8 +63,10 @@ READY |= dict.fromkeys(("trends", "trends-by-time"), "[data-drawn=true]")
 # Colours do not depend on the width, nor overflow on the theme: two looks hold both.
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])
 @pytest.mark.parametrize("screen", SCREENS_OF)
-def test_a_screen_is_whole_in_each_theme_and_width(visit, screen, theme, width):
+def test_a_screen_is_whole_in_each_theme_and_width(visit, site, screen, theme, width):
     address, who = SCREENS_OF[screen]
+    for place, value in site.places.items():
+        address = address.replace(f"{{{place}}}", value)
     page = visit(address, as_=who, width=width, theme=theme)
     if screen in READY:
         page.locator(READY[screen]).first.wait_for(timeout=60_000)

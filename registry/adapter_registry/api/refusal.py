@@ -1,4 +1,4 @@
-"""An error in the form that whoever asked reads: a problem document below /api/v1, the Hub's form elsewhere."""
+"""An error in the form that whoever asked reads: the Hub's for its clients, a problem document for everybody else."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from adapter_registry.api.pages import answering
 from adapter_registry.api.problems import problem
 from adapter_registry.domain.errors import RegistryError
 
+WATCHED = ("/health", "/ready", "/metrics")
+
 
 def is_native(scope: Scope) -> bool:
-    """Whether a request is one of the native API."""
-    return bool(scope["path"].startswith("/api/v1/"))
+    """Whether a request is one of the native API, or of whoever watches the server."""
+    return bool(scope["path"].startswith("/api/v1/")) or scope["path"] in WATCHED
 
 
 def refusal(scope: Scope, error: RegistryError) -> Response:

@@ -35,6 +35,7 @@ from adapter_registry.domain.recipe import Recipe
 from adapter_registry.domain.sketch import Sketch
 from adapter_registry.domain.stage import Ladder
 from adapter_registry.domain.stored_base import StoredBaseRows
+from adapter_registry.domain.usage import Used
 from adapter_registry.domain.verification import Verified
 
 
@@ -200,6 +201,9 @@ class BlobRows(Protocol):
 
     def each(self) -> tuple[tuple[Digest, int], ...]:
         """(digest, size) of every blob row."""
+
+    def used(self, scopes: Sequence[str]) -> tuple[tuple[Used, ...], int]:
+        """A line for each adapter in one of these scopes, and the bytes that are kept for all of them together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
     """
     if not 0 <= grace_seconds <= LONGEST_GRACE_SECONDS:
         raise InvalidInput(f"a grace of {grace_seconds} seconds: expected 0 to {LONGEST_GRACE_SECONDS:,} (a century).")
-    cutoff = _before(backend, grace_seconds)
+    cutoff = before(backend, grace_seconds)
     if not dry_run:
         _forget_old(backend, cutoff)
     old = {digest: age >= grace_seconds for digest, age in backend.blobs.each()}
@@ -165,10 +165,10 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
         candidates += [digest for digest in tx.blobs.unreferenced() if digest not in old]
     if dry_run:
         with backend.catalog.reading() as tx:
-            doomed = [d for some in _batches(candidates, READ_BATCH) for d in _unneeded(tx, some, cutoff) if d in old]
+            doomed = [d for some in batches(candidates, READ_BATCH) for d in _unneeded(tx, some, cutoff) if d in old]
         return Collected(len(doomed), sum(backend.blobs.size(digest) or 0 for digest in doomed), 0)
     blobs = size = 0
-    for some in _batches(candidates, BATCH):
+    for some in batches(candidates, BATCH):
         sizes = _removed(backend, some, cutoff)
         blobs, size = blobs + len(sizes), size + sum(sizes)
     leftovers = backend.blobs.sweep(older_than=grace_seconds)
@@ -183,8 +183,8 @@ def _forget_old(backend: Backend, cutoff: str) -> None:
     """Forget pieces of uploads never put together, answers that nobody asks for again, and old jobs."""
     with backend.catalog.writing() as tx:
         tx.branches.forget_xorbs(before=cutoff)
-        tx.accounts.forget_answers(before=_before(backend, ANSWER_SECONDS))
-        tx.jobs.forget(before=_before(backend, JOB_SECONDS))
+        tx.accounts.forget_answers(before=before(backend, ANSWER_SECONDS))
+        tx.jobs.forget(before=before(backend, JOB_SECONDS))
 
 
 def _removed(backend: Backend, digests: Sequence[Digest], cutoff: str) -> list[int]:
@@ -206,18 +206,28 @@ def _removed(backend: Backend, digests: Sequence[Digest], cutoff: str) -> list[i
     return [sizes[digest] or 0 for digest in doomed]
 
 
+def in_use(tx: Transaction, digests: Sequence[Digest], cutoff: str) -> dict[str, frozenset[Digest]]:
+    """Why -> those of `digests` that stay for it; `cutoff` is since when what was received or asked for stays."""
+    return {
+        "versions, bases and scores": tx.blobs.referenced(digests),
+        "drafts": tx.branches.drafted(),
+        "jobs": tx.jobs.kept(digests),
+        "just arrived": tx.branches.reserved(digests, since=cutoff),
+    }
+
+
 def _unneeded(tx: Transaction, digests: Iterable[Digest], cutoff: str) -> list[Digest]:
     """Those that no version, base, draft or job refers to, and that nobody received or asked for after `cutoff`."""
     wanted = list(digests)
-    needed = tx.blobs.referenced(wanted) | tx.branches.drafted() | tx.branches.reserved(wanted, since=cutoff)
-    needed |= tx.jobs.kept(wanted)
+    needed = frozenset[Digest]().union(*in_use(tx, wanted, cutoff).values())
     return [digest for digest in wanted if digest not in needed]
 
 
-def _batches(digests: Sequence[Digest], size: int) -> Iterator[Sequence[Digest]]:
+def batches(digests: Sequence[Digest], size: int) -> Iterator[Sequence[Digest]]:
+    """The digests, so many at a time."""
     return (digests[start : start + size] for start in range(0, len(digests), size))
 
 
-def _before(backend: Backend, seconds: float) -> str:
+def before(backend: Backend, seconds: float) -> str:
     """The time `seconds` ago, as ports.Clock writes it."""
     return (datetime.fromisoformat(backend.clock()) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

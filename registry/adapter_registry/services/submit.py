@@ -6,6 +6,7 @@ A job is seen, cancelled and done again by whoever may run jobs for the adapter 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adapter_registry.domain.errors import Forbidden, NotFound, Unsupported
@@ -54,20 +55,56 @@ def submit(backend: Backend, *, recipe: Recipe, queue: str = "cpu", priority: in
     return job
 
 
-def jobs(backend: Backend, *, state: State | None = None, before: str | None = None, limit: int = PAGE) -> JobPage:
+def check(backend: Backend, *, recipe: Recipe) -> Recipe:
+    """The recipe as `submit` would make it exact; nothing is queued.
+
+    Raises:
+        RegistryError: as `submit` does.
+    """
+    return _checked(backend, check_recipe(recipe))
+
+
+def jobs(
+    backend: Backend,
+    *,
+    state: State | None = None,
+    kind: str | None = None,
+    queue: str | None = None,
+    by: str | None = None,
+    before: str | None = None,
+    limit: int = PAGE,
+) -> JobPage:
     """Jobs that whoever asks may see, newest first, a page at a time.
+
+    At most 1,000 are looked at for a page: one with few lines, or none, may have another after it.
 
     Args:
         backend: the registry.
         state: only those that stand there.
+        kind: only those of this kind: `merge`.
+        queue: only those for this kind of device.
+        by: only those that this account submitted.
         before: the page after this job: `next` of the page before.
         limit: at most this many, and at most 1,000.
     """
     most = min(max(limit, 1), PAGE)
+    wanted = {"kind": kind, "queue": queue, "by": by}
+    looked = PAGE if any(each is not None for each in wanted.values()) else most
     with backend.catalog.reading() as tx:
-        found = tx.jobs.all(state=state, before=before, limit=most + 1)
-    shown = tuple(job for job in found[:most] if _theirs(backend, job))
-    return JobPage(shown, found[most - 1].id if len(found) > most else None)
+        found = tx.jobs.all(state=state, before=before, limit=looked + 1)
+    shown: list[Job] = []
+    last = None
+    for last in found[:looked]:
+        if _theirs(backend, last) and _is(last, wanted):
+            shown.append(last)
+        if len(shown) == most:
+            break
+    return JobPage(tuple(shown), last.id if last is not None and last is not found[-1] else None)
+
+
+def _is(job: Job, wanted: Mapping[str, str | None]) -> bool:
+    facts = {"kind": job.recipe.kind, "queue": job.queue, "by": job.submitted_by}
+    return all(value is None or facts[name] == value for name, value in wanted.items())
 
 
 def show(backend: Backend, *, job: str) -> Job:

@@ -25,6 +25,7 @@ from adapter_registry.domain.webhook import (
     check_scope,
     check_url,
     later,
+    payload,
     replayed,
 )
 from adapter_registry.domain.webhook_signature import Secret, new_secret, rotated
@@ -47,6 +48,14 @@ class NewWebhook:
 
     webhook: Webhook
     secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A delivery and its body, JSON."""
+
+    delivery: Delivery
+    body: str
 
 
 def register(backend: Backend, *, url: str, scope: str = "*", events: tuple[str, ...] = ("*",)) -> NewWebhook:
@@ -150,6 +159,19 @@ def deliveries(
     return DeliveryPage(items, items[-1].event if len(found) > most else None)
 
 
+def message(backend: Backend, *, webhook: str, delivery: str) -> Message:
+    """What one delivery says: the body that was, or is to be, posted.
+
+    Raises:
+        NotFound: there is no such delivery of this webhook.
+    """
+    with backend.catalog.reading() as tx:
+        _webhook(backend, tx, webhook)
+        found = _delivery(tx, webhook, delivery)
+        [event] = tx.events.all(after=found.event - 1, limit=1)
+    return Message(found, payload(event).decode())
+
+
 def replay(backend: Backend, *, webhook: str, delivery: str | None = None) -> tuple[Delivery, ...]:
     """Send again: one delivery, or every dead one. Each keeps its id, so a receiver that had it can drop it.
 
@@ -164,12 +186,7 @@ def replay(backend: Backend, *, webhook: str, delivery: str | None = None) -> tu
         if delivery is None:
             chosen = tx.webhooks.deliveries(webhook, state=State.DEAD)
         else:
-            found = tx.webhooks.delivery(delivery)
-            if found is None or found.webhook != webhook:
-                raise NotFound(
-                    f"webhook {webhook} has no delivery {delivery[:80]!r}; `adapters webhook log` lists them."
-                )
-            chosen = (found,)
+            chosen = (_delivery(tx, webhook, delivery),)
         again = tuple(replayed(each, at=backend.clock()) for each in chosen)
         for each in again:
             tx.webhooks.record(each)
@@ -235,6 +252,13 @@ def _webhook(backend: Backend, tx: Transaction, id: str) -> Webhook:
     found = tx.webhooks.get(id)
     if found is None or not _theirs(backend, found):
         raise NotFound(f"there is no webhook {id[:40]!r}; `adapters webhook ls` lists them.")
+    return found
+
+
+def _delivery(tx: Transaction, webhook: str, id: str) -> Delivery:
+    found = tx.webhooks.delivery(id)
+    if found is None or found.webhook != webhook:
+        raise NotFound(f"webhook {webhook} has no delivery {id[:80]!r}; `adapters webhook log` lists them.")
     return found
 
 

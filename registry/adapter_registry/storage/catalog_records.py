@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, union
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, union
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import GENESIS, Entry, Event, chained
+from adapter_registry.domain.usage import Used
 from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.rows import from_text, to_text
-from adapter_registry.storage.tables import blobs, events, scores, stored_base_files, version_files
+from adapter_registry.storage.tables import adapters, blobs, events, scores, stored_base_files, version_files, versions
+from adapter_registry.storage.version_rows import in_scopes
 
 BATCH = 10_000
 """Digests of one question: SQLite takes 32,766 values at once, PostgreSQL 65,535."""
@@ -91,3 +93,23 @@ class BlobTable:
         """See ports.BlobRows.each."""
         query = select(blobs.c.digest, blobs.c.size).order_by(blobs.c.digest)
         return tuple((row.digest, row.size) for row in self._connection.execute(query))
+
+    def used(self, scopes: Sequence[str]) -> tuple[tuple[Used, ...], int]:
+        """See ports.BlobRows.used."""
+        joined = version_files.join(versions, versions.c.id == version_files.c.version_id)
+        joined = joined.join(adapters, adapters.c.id == versions.c.adapter_id)
+        there = and_(versions.c.removed_at.is_(None), in_scopes(scopes))
+        pushed = (
+            select(adapters.c.name, func.count(versions.c.id.distinct()), func.sum(version_files.c.size))
+            .select_from(joined)
+            .where(there)
+            .group_by(adapters.c.name)
+        )
+        files = select(adapters.c.name, version_files.c.digest, func.max(version_files.c.size).label("size"))
+        once = files.select_from(joined).where(there).group_by(adapters.c.name, version_files.c.digest).subquery()
+        each = select(once.c.name, func.sum(once.c.size)).group_by(once.c.name)
+        whole = select(func.max(once.c.size).label("size")).group_by(once.c.digest).subquery()
+        stored = {name: int(size) for name, size in self._connection.execute(each)}
+        total = self._connection.execute(select(func.sum(whole.c.size))).scalar()
+        rows = self._connection.execute(pushed)
+        return tuple(Used(name, count, int(size), stored[name]) for name, count, size in rows), int(total or 0)

@@ -15,9 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
-    true,
     union,
     union_all,
     update,
@@ -37,7 +35,7 @@ from adapter_registry.storage.tables import (
     version_parents,
     versions,
 )
-from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, version_of
+from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, in_scopes, version_of
 
 MOST_POINTERS = 100
 
@@ -112,7 +110,7 @@ class VersionTable:
         query = (
             select(versions.c.adapter_id, func.max(versions.c.id).label("newest"), func.count().label("versions"))
             .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(versions.c.removed_at.is_(None), _within(wanted.scopes))
+            .where(versions.c.removed_at.is_(None), in_scopes(wanted.scopes))
             .group_by(versions.c.adapter_id, adapters.c.name)
             .limit(limit)
         )
@@ -333,15 +331,6 @@ class VersionTable:
             for name, stage, number in self._connection.execute(query):
                 found[name][stage] = number
         return found
-
-
-def _within(scopes: tuple[str, ...]) -> ColumnElement[bool]:
-    """Adapters in one of these scopes."""
-    if "*" in scopes:
-        return true()
-    exact = [scope for scope in scopes if not scope.endswith("/*")]
-    spaces = [adapters.c.name.startswith(scope[:-1], autoescape=True) for scope in scopes if scope.endswith("/*")]
-    return or_(adapters.c.name.in_(exact), *spaces)
 
 
 def _line(row: Any, pointers: dict[str, int]) -> AdapterLine:

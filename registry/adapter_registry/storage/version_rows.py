@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -15,14 +15,16 @@ from sqlalchemy import (
     Table,
     bindparam,
     literal,
+    or_,
     select,
+    true,
     union_all,
 )
 
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.storage.rows import from_text
-from adapter_registry.storage.tables import labels, revoked_ancestors, stages, tags, version_files
+from adapter_registry.storage.tables import adapters, labels, revoked_ancestors, stages, tags, version_files
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 
@@ -75,3 +77,12 @@ def version_of(row: Any, around: Iterable[Any]) -> Version:
         lineage=from_text(row.lineage, Lineage) if row.lineage else None,
         revoked_ancestors=tuple(sorted(marks["revoked"])),
     )
+
+
+def in_scopes(scopes: Sequence[str]) -> ColumnElement[bool]:
+    """Adapters in one of these scopes."""
+    if "*" in scopes:
+        return true()
+    exact = [scope for scope in scopes if not scope.endswith("/*")]
+    spaces = [adapters.c.name.startswith(scope[:-1], autoescape=True) for scope in scopes if scope.endswith("/*")]
+    return or_(adapters.c.name.in_(exact), *spaces)

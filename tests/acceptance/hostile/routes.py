@@ -45,6 +45,7 @@ class Places:
             "account": "victor",
             "token": "000000000000",
             "job": "000000000000",
+            "delivery": "msg_000000000000_1",
             "request": "P-1",
             "freeze": "999",
             "group": "leads",
@@ -174,6 +175,9 @@ def _taking(operation: Operation) -> Body | None:
         "promote.promote": lambda _: {"reason": "x"},
         "promote.rollback": lambda _: {"reason": "x"},
         "job.submit": lambda places: {
+            "recipe": {"kind": "evaluate", "into": places("{repo}"), "inputs": [{"reference": places("{repo}@v1")}]}
+        },
+        "job.check": lambda places: {
             "recipe": {"kind": "evaluate", "into": places("{repo}"), "inputs": [{"reference": places("{repo}@v1")}]}
         },
         "request.decline": lambda _: {"reason": "x"},

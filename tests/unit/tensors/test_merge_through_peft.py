@@ -86,7 +86,9 @@ def base(tmp_path_factory):
 @pytest.fixture
 def here(monkeypatch):
     """PEFT in this process: a child would import torch again for each method; test_merge_peft starts real ones."""
-    monkeypatch.setattr("adapter_registry.tensors.through_peft.asked", torch_child.merge)
+    monkeypatch.setattr(
+        "adapter_registry.tensors.through_peft.asked", lambda question, _limits: torch_child.merge(question)
+    )
 
 
 def merged_alike(base, folder, out):

@@ -7,7 +7,23 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from adapter_registry.api import sessions
-from adapter_registry.api.pages import adapter, adapters, compare, course, files, lineage, promoting, sign_in, version
+from adapter_registry.api.pages import (
+    adapter,
+    adapters,
+    bases,
+    compare,
+    course,
+    files,
+    job_form,
+    jobs,
+    lineage,
+    members,
+    promoting,
+    sign_in,
+    storage,
+    version,
+    webhooks,
+)
 from adapter_registry.api.pages.answering import routed
 from adapter_registry.api.pages.page import Page
 
@@ -19,6 +35,12 @@ PAGES: tuple[Page, ...] = (
     *lineage.PAGES,
     *course.PAGES,
     *compare.PAGES,
+    *job_form.PAGES,
+    *jobs.PAGES,
+    *bases.PAGES,
+    *webhooks.PAGES,
+    *storage.PAGES,
+    *members.PAGES,
 )
 
 

@@ -34,7 +34,15 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
-NAVIGATION = (("Adapters", "/ui/adapters"), ("Compare", "/ui/compare"))
+NAVIGATION = (
+    ("Adapters", "/ui/adapters"),
+    ("Compare", "/ui/compare"),
+    ("Jobs", "/ui/jobs"),
+    ("Bases", "/ui/bases"),
+    ("Webhooks", "/ui/webhooks"),
+    ("Storage", "/ui/storage"),
+    ("Access", "/ui/access"),
+)
 
 
 def routed(page: Page) -> Callable[[Request], Awaitable[Response]]:
