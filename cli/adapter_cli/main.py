@@ -23,6 +23,8 @@ COMMANDS = {
         "history": ("promote", "Show what an adapter's stages pointed to, and when."),
         "pull": ("pull", "Write a version's files into a folder, every digest verified."),
         "export": ("export", "Write a version for a serving stack, plain where the stack reads no more."),
+        "sync": ("sync", "Keep folders that serving stacks read at what references mean."),
+        "deploy": ("deploy", "Have every replica of a fleet serve a version, tested and all or none."),
         "servable": ("servable", "Say which serving stacks load a version, and with which flags."),
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),

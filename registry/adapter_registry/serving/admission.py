@@ -1,0 +1,40 @@
+"""Whether a version may go to servers that look at nothing themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adapter_registry.client import Registry
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.errors import Unsupported
+from adapter_registry.folders import is_folder
+from adapter_registry.pulled import require
+from adapter_registry.serving.running_base import RunningBase
+
+
+class Admission:
+    """What servers of one base and stack are given; a checkpoint folder is read once, until its files change.
+
+    Args:
+        registry: knows the locks.
+        base: what the servers run: a registered base or a checkpoint folder.
+        stack: whose rules say whether a version is served right.
+    """
+
+    def __init__(self, registry: Registry, *, base: str, stack: str) -> None:
+        self._registry, self._base, self._stack = registry, base, stack
+        self._running = RunningBase(Path(base).expanduser(), registry) if is_folder(base) else None
+
+    def check(self, version: Version) -> None:
+        """Refuse what does not belong there.
+
+        Raises:
+            IncompatibleBase: it is locked to another base.
+            Unsupported: the stack would not serve it right.
+        """
+        running = self._running
+        verdict = running.verdict(version) if running else self._registry.verdict(version, self._base)
+        require(verdict, version, self._base)
+        [report] = self._registry.servable(f"{version.adapter}@{version.digest}", self._stack)
+        if not report.verdict.serves:
+            raise Unsupported(f"{version.reference} on {report.stack}: {report.verdict}: {'; '.join(report.reasons)}.")

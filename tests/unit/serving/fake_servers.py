@@ -1,0 +1,171 @@
+"""Servers that answer as vLLM 0.33 and SGLang 0.5 do in their source, without a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+class Fake:
+    """What a server holds; tests look at it and change it."""
+
+    def __init__(self, *, key: str | None = None, weights: str = "base") -> None:
+        self.key, self.loaded, self.asked = key, dict[str, str](), list[tuple[str, Any]]()
+        self.url, self.weights = "", weights
+        self.refuses = self.ignores = False
+
+    def forget(self) -> None:
+        """Restart: a server starts without adapters."""
+        self.loaded.clear()
+
+    def put(self, name: str, path: str) -> None:
+        """Have a name loaded, as a request that nobody here saw would."""
+        self.loaded[name] = path
+
+    def chosen(self, path: str | None) -> list[tuple[int, float]]:
+        """(token, logarithm of its probability), which follow from the base's weights and the adapter's."""
+        seed = self.weights.encode()
+        if path is not None and not self.ignores:
+            seed += (Path(path) / "adapter_model.safetensors").read_bytes()
+        return [(each, -each / 256) for each in hashlib.sha256(seed).digest()[:8]]
+
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """(status, JSON or text) of a request; the subclass knows the stack's own routes."""
+        if (method, path) == ("GET", "/v1/models"):
+            base = {"id": "base", "root": "base", "parent": None}
+            return 200, {"data": [base, *({"id": n, "root": r, "parent": "base"} for n, r in self.loaded.items())]}
+        return 404, {"detail": "Not Found"}
+
+
+class FakeVllm(Fake):
+    """vLLM's routes that load: text on success, 400 for a name that is loaded, 404 for a path that is not there."""
+
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """As vLLM does."""
+        name = str(body.get("lora_name"))
+        if path == "/v1/load_lora_adapter":
+            return self._load(name, str(body["lora_path"]), in_place=bool(body.get("load_inplace")))
+        if path == "/v1/unload_lora_adapter":
+            if name not in self.loaded:
+                return 404, _error(f"The lora adapter '{name}' cannot be found.", "NotFoundError", 404)
+            del self.loaded[name]
+            return 200, f"Success: LoRA adapter '{name}' removed successfully."
+        if path == "/v1/completions":
+            return self._complete(body["model"])
+        return super().answer(method, path, body)
+
+    def _complete(self, model: str) -> tuple[int, Any]:
+        if model not in (*self.loaded, "base"):
+            return 404, _error(f"The model `{model}` does not exist.", "NotFoundError", 404)
+        rows = self.chosen(self.loaded.get(model))
+        tokens, logprobs = [f"token_id:{token}" for token, _ in rows], [logprob for _, logprob in rows]
+        return 200, {"choices": [{"logprobs": {"tokens": tokens, "token_logprobs": logprobs}}]}
+
+    def _load(self, name: str, path: str, *, in_place: bool) -> tuple[int, Any]:
+        if name in self.loaded and not in_place:
+            return 400, _error(f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput", 400)
+        if not (Path(path) / "adapter_config.json").is_file():
+            return 404, _error(f"Loading lora {name} failed: No adapter found for {path}", "NotFoundError", 404)
+        if self.refuses:
+            return 500, _error("LoRA rank 64 is greater than max_lora_rank 16.", "InternalServerError", 500)
+        self.loaded[name] = path
+        return 200, f"Success: LoRA adapter '{name}' added successfully."
+
+
+class FakeSglang(Fake):
+    """SGLang's routes: 200 or 400 with what is loaded; nothing in place; a request brings back what was unloaded."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.remembered = dict[str, str]()
+
+    def forget(self) -> None:
+        """Restart."""
+        super().forget()
+        self.remembered.clear()
+
+    def put(self, name: str, path: str) -> None:
+        """The same, remembered."""
+        self.loaded[name] = self.remembered[name] = path
+
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """As SGLang does."""
+        name = str(body.get("lora_name"))
+        if path == "/load_lora_adapter":
+            return self._load(name, str(body["lora_path"]))
+        if path == "/unload_lora_adapter":
+            known = self.loaded.pop(name, None)
+            return self._said("" if known else f"LoRA adapter {name} is not loaded.")
+        if path == "/generate":
+            return self._generate(body.get("lora_path"))
+        return super().answer(method, path, body)
+
+    def _load(self, name: str, path: str) -> tuple[int, Any]:
+        if name in self.loaded:
+            return self._said(f"LoRA adapter {name} is already loaded.")
+        if self.refuses or not (Path(path) / "adapter_config.json").is_file():
+            return self._said(f"Failed to load LoRA adapter {name} from {path}")
+        self.put(name, path)
+        return self._said("")
+
+    def _generate(self, name: str | None) -> tuple[int, Any]:
+        if name is not None and name not in self.remembered:
+            return 400, {"error": {"message": f"Got LoRA adapter that has never been loaded: {name}"}}
+        if name is not None:
+            self.loaded[name] = self.remembered[name]
+        rows = self.chosen(self.loaded[name] if name else None)
+        return 200, {
+            "text": "",
+            "meta_info": {"output_token_logprobs": [[logprob, token, None] for token, logprob in rows]},
+        }
+
+    def _said(self, error: str) -> tuple[int, Any]:
+        return 400 if error else 200, {"success": not error, "error_message": error, "loaded_adapters": self.loaded}
+
+
+def _error(message: str, kind: str, code: int) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "code": code}}
+
+
+@contextmanager
+def running(fake: Fake) -> Iterator[Fake]:
+    """The server, on a free port of this machine, until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._respond({})
+
+        def do_POST(self) -> None:
+            self._respond(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def _respond(self, body: dict[str, Any]) -> None:
+            fake.asked.append((self.path, body))
+            if fake.key and self.headers.get("Authorization") != f"Bearer {fake.key}":
+                status, answer = 401, {"error": "Unauthorized"}
+            else:
+                status, answer = fake.answer(self.command, self.path, body)
+            data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
