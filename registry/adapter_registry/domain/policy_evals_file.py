@@ -18,7 +18,7 @@ from adapter_registry.domain.suite import parse as parse_suite
 _AGE = re.compile(r"([1-9][0-9]{0,3})([dh])")
 _DEMANDS = {"suite", "verified", "max_age", "min_samples", "full_run"}
 _LISTS = {"absolute", "relative"}
-_TESTING = {"test", "margin", "confidence", "against", "waive_if"}
+_TESTING = {"test", "margin", "min_effect", "confidence", "against", "waive_if"}
 
 
 class Rule(Part):
@@ -29,11 +29,12 @@ class Rule(Part):
     max: float | None = Field(default=None, allow_inf_nan=False)
     test: Literal["non-inferior", "superior"] | None = None
     margin: float | str | None = None
+    min_effect: float | str | None = None
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     against: Literal["incumbent", "base", "parents"] = "incumbent"
     waive_if: Literal["no-incumbent"] | None = None
 
-    @field_validator("margin")
+    @field_validator("margin", "min_effect")
     @classmethod
     def _is_margin(cls, margin: float | str | None) -> float | str | None:
         if margin is not None:
@@ -62,6 +63,8 @@ class Rule(Part):
             self.test == "non-inferior" and self.margin is None,
             "a margin: how much worse is still acceptable, e.g. 2%",
         )
+        yield self.min_effect is not None and self.test != "superior", "min_effect only with test: superior"
+        yield self.min_effect is not None and self.margin is not None, "margin or min_effect: they are one for superior"
         yield self.against != "incumbent" and self.waive_if is not None, f"no waive_if against {self.against}"
 
     def bound(self, *, shadow: bool) -> Bound:
@@ -71,7 +74,7 @@ class Rule(Part):
     def comparison(self, *, shadow: bool) -> Comparison:
         """The test that it is."""
         waive = rules.WaiveIf(self.waive_if) if self.waive_if else None
-        margin = _margin(self.margin if self.margin is not None else 0.0)
+        margin = next((_margin(each) for each in (self.margin, self.min_effect) if each is not None), _margin(0.0))
         test, whom = rules.Test(str(self.test)), rules.Against(self.against)
         return Comparison(str(self.metric), test, margin, self.confidence, waive, whom, shadow)
 

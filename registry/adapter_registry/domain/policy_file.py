@@ -24,12 +24,7 @@ from adapter_registry.domain.policy_evals_file import Eval, Rule, evals
 from adapter_registry.domain.process import Process
 from adapter_registry.domain.servable_rules import parse as parse_stack
 
-NOT_YET = frozenset(
-    {
-        *("calibration", "min_effect"),
-        *("signature", "scan", "stale_on"),
-    }
-)
+NOT_YET = frozenset({"calibration", "signature", "scan"})
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
 
 

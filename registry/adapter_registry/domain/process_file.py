@@ -16,6 +16,9 @@ from adapter_registry.domain.process import Duty, Mode, Process
 
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([dhm])")
 MOST_GROUPS = 20
+CHANGES = ("policy_change", "evidence_change", "incumbent_change")
+"""What ends an approval. A policy may say so, and may not say less."""
+CHECKED_GOING_BACK = ("compatibility", "integrity")
 _SECONDS = {"d": rules.DAY, "h": rules.HOUR, "m": 60}
 
 
@@ -81,6 +84,15 @@ class Approvals(Part):
     )
     decline_blocks: bool = True
     expire_after: str = "7d"
+    stale_on: list[Literal["policy_change", "evidence_change", "incumbent_change"]] | None = None
+
+    @field_validator("stale_on")
+    @classmethod
+    def _all_of_them(cls, given: list[str] | None) -> list[str] | None:
+        if given is not None and len(set(given)) < len(CHANGES):
+            text = f"all of {', '.join(CHANGES)}: any of them ends an approval, whatever a policy says"
+            raise PydanticCustomError("stale_on", "{text}", {"text": text})
+        return given
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Approvals:
@@ -110,8 +122,18 @@ class Rollback(Part):
     """`rollback`."""
 
     window: int | None = Field(default=None, ge=1, le=1000)
+    requires: list[Literal["compatibility", "integrity"]] | None = None
+    approvals: Literal[0] = 0
     reason: Literal["required", "optional"] = "optional"
     hold: bool = True
+
+    @field_validator("requires")
+    @classmethod
+    def _both(cls, given: list[str] | None) -> list[str] | None:
+        if given is not None and len(set(given)) < len(CHECKED_GOING_BACK):
+            text = f"both of {', '.join(CHECKED_GOING_BACK)}: going back always checks them, and nothing else"
+            raise PydanticCustomError("requires", "{text}", {"text": text})
+        return given
 
 
 class Override(Part):

@@ -147,6 +147,12 @@ class TestProblems:
             ({"metric": "a/b", "test": "non-inferior", "margin": -1}, "a number not below 0"),
             ({"metric": "a/b", "test": "non-inferior", "margin": "2"}, "a percentage such as 2%"),
             ({"metric": "a/b", "test": "non-inferior", "margin": "nan%"}, "a percentage such as 2%"),
+            (
+                {"metric": "a/b", "test": "non-inferior", "margin": 1, "min_effect": 1},
+                "min_effect only with test: superior",
+            ),
+            ({"metric": "a/b", "test": "superior", "margin": 1, "min_effect": 1}, "margin or min_effect"),
+            ({"metric": "a/b", "test": "superior", "min_effect": -1}, "a number not below 0"),
             ({"metric": "a/b", "test": "superior", "confidence": 95}, "less than 1"),
             ({"metric": "a/b", "test": "superior", "against": "best"}, "expected 'incumbent', 'base' or 'parents'"),
             ({"metric": "a/b", "test": "superior", "waive_if": "friday"}, "expected 'no-incumbent'"),
@@ -214,6 +220,34 @@ class TestPresets:
 def test_a_margin_is_absolute_or_a_share_of_the_other_side(margin, value, expected, written):
     assert margin.of(value) == pytest.approx(expected)
     assert margin.written == written
+
+
+def test_a_least_effect_is_the_margin_of_a_superior_version():
+    wanted = read_policy(evals({"metric": "a/b", "test": "superior", "margin": 0.02}))
+    assert read_policy(evals({"metric": "a/b", "test": "superior", "min_effect": 0.02})) == wanted
+
+
+class TestWhatAlwaysHolds:
+    CHANGES = ("policy_change", "evidence_change", "incumbent_change")
+
+    def test_a_policy_may_say_it(self):
+        said = changed(
+            require={"approvals": {"count": 1, "stale_on": self.CHANGES}},
+            rollback={"requires": ["integrity", "compatibility"], "approvals": 0},
+        )
+        assert read_policy(said) == read_policy(changed(require={"approvals": {"count": 1}}, rollback={}))
+
+    @pytest.mark.parametrize(
+        ("parts", "expected"),
+        [
+            ({"require": {"approvals": {"count": 1, "stale_on": CHANGES[:2]}}}, "any of them ends an approval"),
+            ({"rollback": {"requires": ["compatibility"]}}, "going back always checks them"),
+            ({"rollback": {"approvals": 1}}, "expected 0"),
+        ],
+    )
+    def test_a_policy_may_not_say_less(self, parts, expected):
+        [problem] = problems(changed(**parts)).values()
+        assert expected in problem
 
 
 def test_the_document_is_canonical_json():
