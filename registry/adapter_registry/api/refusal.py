@@ -12,12 +12,10 @@ from adapter_registry.api.pages import answering
 from adapter_registry.api.problems import problem
 from adapter_registry.domain.errors import RegistryError
 
-WATCHED = ("/health", "/ready", "/metrics")
-
 
 def is_native(scope: Scope) -> bool:
-    """Whether a request is one of the native API, or of whoever watches the server."""
-    return bool(scope["path"].startswith("/api/v1/")) or scope["path"] in WATCHED
+    """Whether a request is one of the native API."""
+    return bool(scope["path"].startswith("/api/v1/"))
 
 
 def refusal(scope: Scope, error: RegistryError) -> Response:
@@ -25,4 +23,4 @@ def refusal(scope: Scope, error: RegistryError) -> Response:
     if sessions.is_page(scope["path"]) and "app" in scope:
         scope.setdefault("state", {})
         return answering.refused(Request(scope), error)
-    return problem(error) if is_native(scope) else told(error).answer()
+    return problem(error) if is_native(scope) or scope["path"] == "/metrics" else told(error).answer()

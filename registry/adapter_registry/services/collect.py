@@ -154,8 +154,6 @@ def collect(backend: Backend, *, grace_seconds: float = GRACE_SECONDS, dry_run: 
     Raises:
         InvalidInput: a grace that is none.
     """
-    if not 0 <= grace_seconds <= LONGEST_GRACE_SECONDS:
-        raise InvalidInput(f"a grace of {grace_seconds} seconds: expected 0 to {LONGEST_GRACE_SECONDS:,} (a century).")
     cutoff = before(backend, grace_seconds)
     if not dry_run:
         _forget_old(backend, cutoff)
@@ -229,5 +227,11 @@ def batches(digests: Sequence[Digest], size: int) -> Iterator[Sequence[Digest]]:
 
 
 def before(backend: Backend, seconds: float) -> str:
-    """The time `seconds` ago, as ports.Clock writes it."""
+    """The time `seconds` ago, as ports.Clock writes it.
+
+    Raises:
+        InvalidInput: a grace that is none.
+    """
+    if not 0 <= seconds <= LONGEST_GRACE_SECONDS:
+        raise InvalidInput(f"a grace of {seconds} seconds: expected 0 to {LONGEST_GRACE_SECONDS:,} (a century).")
     return (datetime.fromisoformat(backend.clock()) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -54,7 +54,11 @@ def usage(backend: Backend) -> Usage:
 
 
 def plan(backend: Backend, *, grace_seconds: float = GRACE_SECONDS) -> Plan:
-    """What `collect` would free, and why the rest is kept; nothing is changed. Lists the whole store."""
+    """What `collect` would free, and why the rest is kept; nothing is changed. Lists the whole store.
+
+    Raises:
+        InvalidInput: a grace that is none.
+    """
     cutoff = before(backend, grace_seconds)
     ages = dict(backend.blobs.each())
     found: dict[str, list[int]] = {}
