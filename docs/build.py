@@ -34,7 +34,10 @@ def cli_page() -> str:
     lines = ["# Commands", "", "Written by `make docs` from the commands' own help.", "", "## Exit codes", ""]
     lines += [f"- `{code}` {meaning}" for code, meaning in EXIT_CODES.items()]
     for path, command in _commands("adapters", adapters):
-        context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+        asked = adapters.context_settings["help_option_names"]
+        context = click.Context(
+            command, info_name=path, terminal_width=100, max_content_width=100, help_option_names=asked
+        )
         lines += ["", f"## {path}", "", "```", command.get_help(context).rstrip(), "```"]
     return "\n".join(lines) + "\n"
 

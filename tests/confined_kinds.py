@@ -13,6 +13,7 @@ from adapter_registry.jobs.compose import Compose
 from adapter_registry.jobs.diff import Diff
 from adapter_registry.jobs.evaluate import Evaluate
 from adapter_registry.jobs.extract import Extract
+from adapter_registry.jobs.flatten import Flatten
 from adapter_registry.jobs.merge import Merge
 from tests.jobs_worker import network_seen
 
@@ -51,4 +52,8 @@ class EyedExtract(Eye, Extract): ...
 class EyedEvaluate(Eye, Evaluate): ...
 
 
-EYED = {kind.name: kind for kind in (EyedMerge(), EyedDiff(), EyedCompose(), EyedExtract(), EyedEvaluate())}
+class EyedFlatten(Eye, Flatten): ...
+
+
+_ALL = (EyedMerge(), EyedDiff(), EyedCompose(), EyedExtract(), EyedEvaluate(), EyedFlatten())
+EYED = {kind.name: kind for kind in _ALL}

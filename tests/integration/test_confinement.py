@@ -55,6 +55,7 @@ def recipe_of(kind: str, registry: Registry) -> Recipe:
         "merge": Recipe("merge", (one,), into="default/merged"),
         "diff": Recipe("diff", (one, one), options={"weights": True}, into=ADAPTER),
         "compose": Recipe("compose", (one, one), options={"method": "svd"}, into="default/composed"),
+        "flatten": Recipe("flatten", (one,), into="default/plain"),
         "extract": Recipe("extract", base=base, options={"checkpoint": "tuned", "rank": 2}, into="default/extracted"),
         "evaluate": Recipe(
             "evaluate",

@@ -208,7 +208,7 @@ def _hostile(running: HubServer, lora_folder: Path) -> None:
     registry.attempt("mallory/xss@v1", "dev", reason=HOSTILE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser():
     """Debian's Chromium. Where there is none the tests are skipped, and say so."""
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
@@ -223,7 +223,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sessions(browser, site) -> Callable[[str], dict]:
     """Name -> what a browser keeps once that person came in; through the door once, as it costs a password's hash."""
     kept: dict[str, dict] = {}

@@ -180,7 +180,7 @@ class TestEveryPage:
     def test_another_tenants_adapter_is_one_that_does_not_exist(self, stranger, site, page):
         come_in(stranger, name="eve", password=PASSWORD)
         if "{adapter_name}" not in page.path:
-            assert "sql-lora" not in stranger.get("/ui" + page.path.format(**site.places)).text
+            assert "sql-lora" not in stranger.get("/ui" + page.path.format(**PLACES, **site.places)).text
             return
         theirs = stranger.get("/ui" + page.path.format(**PLACES))
         none = stranger.get("/ui" + page.path.format(**{**PLACES, "adapter_name": "sql-larb"}))
