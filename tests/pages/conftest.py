@@ -208,9 +208,12 @@ def _hostile(running: HubServer, lora_folder: Path) -> None:
     registry.attempt("mallory/xss@v1", "dev", reason=HOSTILE)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser():
-    """Debian's Chromium. Where there is none the tests are skipped, and say so."""
+    """Debian's Chromium. Where there is none the tests are skipped, and say so.
+
+    Of a module: its event loop runs in this thread until it is closed, and other tests start loops of their own.
+    """
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip(f"NO BROWSER: none of {', '.join(BROWSERS)} is on this machine (apt-get install chromium)")
@@ -223,7 +226,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def sessions(browser, site) -> Callable[[str], dict]:
     """Name -> what a browser keeps once that person came in; through the door once, as it costs a password's hash."""
     kept: dict[str, dict] = {}

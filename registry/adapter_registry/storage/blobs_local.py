@@ -12,8 +12,10 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import FileIO
@@ -184,6 +186,7 @@ class IncomingFile:
                 self._hasher.update(block)
                 self.received += len(block)
         self._begun = self.received
+        self._synced: Future[None] | None = None
 
     @property
     def digest(self) -> Digest:
@@ -218,23 +221,47 @@ class IncomingFile:
             self._begun = self.received
 
     def check(self, digest: Digest) -> None:
-        """See Incoming.check."""
+        """See Incoming.check. What is right begins to be synced, while its claim is recorded."""
         received = self._hasher.hexdigest()
         if received != hex_of(digest):
             self._aside.unlink(missing_ok=True)
             raise DigestMismatch(self._name, declared=digest, received=received, size=self.received)
+        if self._synced is None and self.received >= WRITE_BEHIND:
+            self._synced = _syncing(self._stream)
 
     def publish(self, digest: Digest) -> int:
         """See Incoming.publish."""
         self.check(digest)
         if not self._store.holds(digest, self.received):
             with _explained(self._name):
-                os.fsync(self._stream.fileno())
+                if self._synced is None:
+                    os.fsync(self._stream.fileno())
+                else:
+                    self._synced.result()
                 os.fchmod(self._stream.fileno(), 0o444)
                 self._store.publish(self._aside, digest)
         else:
             self._aside.unlink(missing_ok=True)
         return self.received
+
+
+def _syncing(stream: FileIO) -> Future[None]:
+    """What a file holds now being made durable, in a thread that does not need the file to stay open."""
+    synced: Future[None] = Future()
+    descriptor = os.dup(stream.fileno())
+
+    def run() -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            synced.set_exception(error)
+        else:
+            synced.set_result(None)
+        finally:
+            os.close(descriptor)
+
+    threading.Thread(target=run, name="sync", daemon=True).start()
+    return synced
 
 
 def _locked(path: Path, how: int = 0) -> FileIO:

@@ -181,6 +181,7 @@ class TestRunningBase:
 
 class TestFolderOf:
     @pytest.mark.parametrize("model", ["org/nowhere", "../../etc", "/no/such/folder", "a//b"])
-    def test_files_that_are_not_here_are_asked_for(self, tmp_path, model):
+    def test_files_that_are_not_here_are_asked_for(self, tmp_path, model, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         with pytest.raises(InvalidInput, match="ADAPTERS_SERVING_BASE"):
             folder_of(model, cache=str(tmp_path))
