@@ -186,10 +186,11 @@ def _swap(aside: Path, folder: Path) -> None:
 
 
 def _intact(version: Version, folder: Path) -> bool:
-    return all(_holds(folder / file.path, file) for file in version.files)
+    return all(holds(folder / file.path, file) for file in version.files)
 
 
-def _holds(path: Path, file: File) -> bool:
+def holds(path: Path, file: File) -> bool:
+    """Whether a path has the bytes of a File."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest() == hex_of(file.digest)

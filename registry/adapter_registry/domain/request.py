@@ -174,7 +174,9 @@ def request_id(text: str) -> int:
     """The number in `P-214`; raises InvalidReference for anything else."""
     number = text[2:] if text[:2] in ("P-", "p-") else ""
     if not (number.isascii() and number.isdigit() and 0 < len(number) <= 9 and int(number)):
-        raise InvalidReference(f"{text[:40]!r} is not a request; it is written P-214. `adapters requests` lists them.")
+        raise InvalidReference(
+            f"{text[:40]!r} is not a request; it is written P-214. `adapters requests ls` lists them."
+        )
     return int(number)
 
 

@@ -6,7 +6,7 @@ from adapter_registry.domain.course import Course, milestones, reigns, threshold
 from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services.judgement import in_force
-from adapter_registry.services.references import no_adapter
+from adapter_registry.services.references import newest_of
 
 NEWEST = 500
 """Versions that a course looks at."""
@@ -24,9 +24,7 @@ def course(backend: Backend, *, adapter: str, metric: str = "") -> Course:
         NotFound: there is no such adapter, or none of its versions was measured by that metric.
     """
     with backend.catalog.reading() as tx:
-        latest = tx.versions.latest(adapter) if tx.versions.spelled(adapter) == adapter else None
-        if latest is None:
-            raise no_adapter(tx, adapter)
+        latest = newest_of(tx, adapter)
         metrics = tx.scores.metrics(adapter, newest=NEWEST)
         chosen = metric or (metrics[0] if metrics else "")
         if chosen and chosen not in metrics:

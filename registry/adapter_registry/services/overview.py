@@ -22,7 +22,7 @@ from adapter_registry.domain.overview import (
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.services.judgement import frozen
-from adapter_registry.services.references import no_adapter
+from adapter_registry.services.references import newest_of
 
 LONGEST_CARD = 256 * 1024
 MOST_LINES = 200
@@ -42,7 +42,7 @@ def overview(backend: Backend, *, adapter: str) -> Overview:
         NotFound: there is no such adapter.
     """
     with backend.catalog.reading() as tx:
-        latest = _latest(tx, adapter)
+        latest = newest_of(tx, adapter)
         ladder = tx.stages.ladder()
         top = ladder.top(adapter)
         held = tx.versions.staged(adapter, top)
@@ -55,7 +55,7 @@ def overview(backend: Backend, *, adapter: str) -> Overview:
 def stages(backend: Backend, *, adapter: str) -> tuple[Standing, ...]:
     """Where the stages of an adapter stand, lowest first."""
     with backend.catalog.reading() as tx:
-        _latest(tx, adapter)
+        newest_of(tx, adapter)
         return tuple(_standing(backend, tx, adapter, place) for place in tx.stages.ladder().of(adapter))
 
 
@@ -75,7 +75,7 @@ def versions(backend: Backend, *, adapter: str, before: int | None = None, limit
     """
     most = min(max(limit, 1), MOST_LINES)
     with backend.catalog.reading() as tx:
-        latest = _latest(tx, adapter)
+        latest = newest_of(tx, adapter)
         found = tx.versions.all_of(adapter, before=before, limit=most + 1)
         trend = trend_of(tx.scores.leading({adapter: latest.number}).get(adapter, ()))
         metric = trend.metric if trend else ""
@@ -105,13 +105,6 @@ def _verdict(tx: Transaction, base: Digest) -> Level | None:
     """A registered base is what its versions are locked to; one that was taken away is nothing to compare with."""
     known = tx.bases.get(base)
     return lock.compare(known, known).level if known else None
-
-
-def _latest(tx: Transaction, adapter: str) -> Version:
-    found = tx.versions.latest(adapter) if tx.versions.spelled(adapter) == adapter else None
-    if found is None:
-        raise no_adapter(tx, adapter)
-    return found
 
 
 def _standing(backend: Backend, tx: Transaction, adapter: str, stage: str) -> Standing:

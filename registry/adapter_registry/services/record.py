@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from adapter_registry.domain.errors import BrokenChain
-from adapter_registry.domain.event import GENESIS, Event, chained
+from adapter_registry.domain.event import GENESIS, Event, broken_link
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.record import Chain, LogPage, MovePage, Revision, Sought
@@ -77,7 +79,7 @@ def log(
     most, wanted = min(max(limit, 1), MOST), _meant(sought or Sought())
     found: list[Event] = []
     with backend.catalog.reading() as tx:
-        newest = next(iter(tx.events.backwards(before=tx.events.newest() + 1, limit=1)), None)
+        newest = _newest(tx)
         place = before if before is not None else (newest.sequence + 1 if newest else 1)
         for _ in range(LONGEST_SEARCH // BATCH):
             rows = _rows(tx, adapter or wanted.subject, wanted, place)
@@ -88,6 +90,10 @@ def log(
     kept = tuple(found[:most])
     further = kept[-1].sequence if len(found) > most else (place if place > 1 and not wanted.since else None)
     return LogPage(kept, further, place, newest)
+
+
+def _newest(tx: Transaction) -> Event | None:
+    return next(iter(tx.events.backwards(before=tx.events.newest() + 1, limit=1)), None)
 
 
 def _rows(tx: Transaction, subject: str, wanted: Sought, before: int) -> tuple[Event, ...]:
@@ -108,14 +114,19 @@ def chain(backend: Backend) -> Chain:
     Raises:
         BrokenChain: an event does not follow from the one before.
     """
-    count, previous = 0, GENESIS
     with backend.catalog.reading() as tx:
-        while events := tx.events.all(after=count, limit=BATCH):
-            for event in events:
-                if event != chained(event.entry, sequence=count + 1, previous=previous):
-                    raise BrokenChain(
-                        f"event {count + 1:,} does not follow from the one before: it or an earlier one was changed, "
-                        f"removed or moved (it says sequence {event.sequence:,}). What stands before it is whole."
-                    )
-                count, previous = count + 1, event.digest
-    return Chain(count, previous)
+        broken, newest = broken_link(_whole(tx)), _newest(tx)
+    if broken is not None:
+        raise BrokenChain(
+            f"event {broken:,} does not follow from the one before: it or an earlier one was changed, removed or "
+            "moved. What stands before it is whole."
+        )
+    return Chain(newest.sequence, newest.digest) if newest else Chain(0, GENESIS)
+
+
+def _whole(tx: Transaction) -> Iterator[Event]:
+    """Every event, oldest first, a batch in memory at a time."""
+    after = 0
+    while events := tx.events.all(after=after, limit=BATCH):
+        yield from events
+        after = events[-1].sequence

@@ -76,6 +76,18 @@ def refuse_base_name(tx: Transaction, adapter: str) -> None:
             raise Conflict(f"{spelled} is a stored base, served under that name; give the adapter another name.")
 
 
+def newest_of(tx: Transaction, adapter: str) -> Version:
+    """The newest Version of an adapter.
+
+    Raises:
+        NotFound: there is no such adapter.
+    """
+    found = tx.versions.latest(adapter) if tx.versions.spelled(adapter) == adapter else None
+    if found is None:
+        raise no_adapter(tx, adapter)
+    return found
+
+
 def no_adapter(tx: Transaction, adapter: str) -> NotFound:
     """The error for an adapter that does not exist, with the nearest names in its namespace."""
     # difflib costs 10 ms to import and is needed only here.

@@ -219,7 +219,7 @@ def _judged(
 def _open(tx: Transaction, adapter: str, stage: str, request: int) -> Request:
     found = tx.requests.get(request)
     if found is None or (found.adapter, found.stage) != (adapter, stage):
-        raise NotFound(f"there is no request P-{request} for {stage} of {adapter}; `adapters requests` lists them.")
+        raise NotFound(f"there is no request P-{request} for {stage} of {adapter}; `adapters requests ls` lists them.")
     if not found.state.is_open:
         raise Conflict(f"{found.name} is {found.state}: {found.ended or 'it is over'} Nothing was changed.")
     return found
@@ -229,7 +229,7 @@ def _found(backend: Backend, request: str) -> Request:
     with backend.catalog.reading() as tx:
         found = tx.requests.get(request_id(request))
     if found is None or not backend.asks.sees(found.adapter):
-        raise NotFound(f"there is no request {request}; `adapters requests` lists them.")
+        raise NotFound(f"there is no request {request}; `adapters requests ls` lists them.")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from adapter_registry.domain.adapter import File, Version
-from adapter_registry.domain.digest import Digest, hex_of, of_bytes
+from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.errors import Conflict, StoreUnavailable
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest
-from adapter_registry.pulled import Pulled, check_whole, copy_verified
+from adapter_registry.pulled import Pulled, check_whole, copy_verified, holds
 
 STORE = ".store"
 SYNCED, DEPLOYED = ".adapters-sync.json", ".adapters-deploy.json"
@@ -158,16 +157,8 @@ def _open(file: File, export: Exported, source: Path) -> BinaryIO:
 def _check(folder: Path, export: Exported) -> None:
     for file in export.files:
         path = folder / file.path
-        if not _holds(path, file):
+        if not holds(path, file):
             raise StoreUnavailable(
                 f"{path} is not what {export.version.reference} says it is. A server may be reading it, so it was left "
                 f"alone: unload it there, remove {folder}, and sync again."
             )
-
-
-def _holds(path: Path, file: File) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == hex_of(file.digest)
-    except OSError:
-        return False

@@ -8,6 +8,7 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.storage.catalog_versions import VersionTable
 from adapter_registry.storage.rows import batches, insert_missing
 from adapter_registry.storage.tables import adapters, revoked_ancestors, version_parents, versions
+from adapter_registry.storage.version_rows import id_of
 
 
 class AncestryTable:
@@ -21,7 +22,7 @@ class AncestryTable:
         parents = sorted({(p.adapter, p.number) for p in version.lineage.parents}) if version.lineage else []
         if not parents:
             return
-        me = self._id(version)
+        me = id_of(self._connection, version)
         named = select(versions.c.id).join(adapters, adapters.c.id == versions.c.adapter_id)
         ids: list[int] = []
         for some in batches(parents):
@@ -51,7 +52,7 @@ class AncestryTable:
     def _below(self, version: Version) -> Select[tuple[int]]:
         """Ids of what was made of a version, directly or not."""
         first = select(version_parents.c.version_id.label("id")).where(
-            version_parents.c.parent_id == literal(self._id(version))
+            version_parents.c.parent_id == literal(id_of(self._connection, version))
         )
         below = first.cte("below", recursive=True)
         further = select(version_parents.c.version_id).join(below, version_parents.c.parent_id == below.c.id)
@@ -70,11 +71,3 @@ class AncestryTable:
     def _marked(self, ids: list[int], references: set[str]) -> None:
         rows = [{"version_id": each, "reference": reference} for each in ids for reference in sorted(references)]
         insert_missing(self._connection, revoked_ancestors, rows)
-
-    def _id(self, version: Version) -> int:
-        query = (
-            select(versions.c.id)
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(adapters.c.name == version.adapter, versions.c.number == version.number)
-        )
-        return int(self._connection.execute(query).scalar_one())

@@ -35,7 +35,7 @@ from adapter_registry.storage.tables import (
     version_parents,
     versions,
 )
-from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, in_scopes, version_of
+from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, id_of, in_scopes, version_of
 
 MOST_POINTERS = 100
 
@@ -247,7 +247,7 @@ class VersionTable:
 
     def remove(self, version: Version, *, by: str, at: str) -> None:
         """See ports.VersionRows.remove."""
-        version_id = self._id(version)
+        version_id = id_of(self._connection, version)
         self._connection.execute(delete(version_files).where(version_files.c.version_id == version_id))
         self._connection.execute(delete(labels).where(labels.c.version_id == version_id))
         gone = update(versions).where(versions.c.id == version_id)
@@ -255,12 +255,16 @@ class VersionTable:
 
     def revoke(self, version: Version, *, because: str, by: str, at: str) -> None:
         """See ports.VersionRows.revoke."""
-        gone = update(versions).where(versions.c.id == self._id(version))
+        gone = update(versions).where(versions.c.id == id_of(self._connection, version))
         self._connection.execute(gone.values(revoked_by=by, revoked_at=at, revoked_because=because))
 
     def set_tag(self, version: Version, tag: str, *, by: str, at: str) -> None:
         """Point `tag` at `version`, wherever it pointed before."""
-        row = {"adapter_id": self._adapter_id(version.adapter), "name": tag, "version_id": self._id(version)}
+        row = {
+            "adapter_id": self._adapter_id(version.adapter),
+            "name": tag,
+            "version_id": id_of(self._connection, version),
+        }
         upsert(self._connection, tags, {**row, "moved_by": by, "moved_at": at})
 
     def remove_tag(self, adapter: str, tag: str) -> bool:
@@ -270,7 +274,7 @@ class VersionTable:
 
     def set_labels(self, version: Version, labels_: dict[str, str | None]) -> None:
         """See ports.VersionRows.set_labels."""
-        version_id = self._id(version)
+        version_id = id_of(self._connection, version)
         for key, value in labels_.items():
             if value is None:
                 here = (labels.c.version_id == version_id) & (labels.c.key == key)
@@ -291,14 +295,6 @@ class VersionTable:
         created = {"created_by": version.created_by, "created_at": version.created_at}
         statement = insert(adapters).values({**row, **created}).returning(adapters.c.id)
         return int(self._connection.execute(statement).scalar_one())
-
-    def _id(self, version: Version) -> int:
-        query = (
-            select(versions.c.id)
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(adapters.c.name == version.adapter, versions.c.number == version.number)
-        )
-        return int(self._connection.execute(query).scalar_one())
 
     def _one(self, *conditions: ColumnElement[bool]) -> Version | None:
         found = self._versions(*conditions)

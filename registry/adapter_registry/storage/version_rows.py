@@ -11,6 +11,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     CompoundSelect,
+    Connection,
     Select,
     Table,
     bindparam,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.storage.rows import from_text
-from adapter_registry.storage.tables import adapters, labels, revoked_ancestors, stages, tags, version_files
+from adapter_registry.storage.tables import adapters, labels, revoked_ancestors, stages, tags, version_files, versions
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 
@@ -77,6 +78,16 @@ def version_of(row: Any, around: Iterable[Any]) -> Version:
         lineage=from_text(row.lineage, Lineage) if row.lineage else None,
         revoked_ancestors=tuple(sorted(marks["revoked"])),
     )
+
+
+def id_of(connection: Connection, version: Version) -> int:
+    """The row of a stored Version."""
+    query = (
+        select(versions.c.id)
+        .join(adapters, adapters.c.id == versions.c.adapter_id)
+        .where(adapters.c.name == version.adapter, versions.c.number == version.number)
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def in_scopes(scopes: Sequence[str]) -> ColumnElement[bool]:

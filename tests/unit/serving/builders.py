@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from adapter_registry.checkpoints.base_folder import read_base
+from adapter_registry.client import Registry
 from adapter_registry.domain.base import Base
+from adapter_registry.settings import read_settings
+from tests import adapter_builders
 
 TINY = {
     "vocab_size": 96,
@@ -31,3 +35,20 @@ def saved(model: Any, folder: Path) -> Base:
     """The Base of `model`, saved to `folder`."""
     model.save_pretrained(folder)
     return read_base(folder, cache=None, progress=lambda _: None)
+
+
+def registry_of(environment: dict[str, str], made: Path, llama_folder: Path, lora_folder: Path) -> Registry:
+    """team/sql: v1 and v2 for the Llama, v3 for another one; team/dora: what no server here loads."""
+    there, other = Registry(read_settings(environment)), adapter_builders.llama(made / "other", seed=7)
+    there.add_base("llama", llama_folder)
+    there.add_base("other", other)
+    config = {"task_type": "CAUSAL_LM", "r": 2, "target_modules": ["q_proj", "v_proj"]}
+
+    def lora(name: str, base: Path, **more: Any) -> Path:
+        return adapter_builders.adapter(made / name, base, LoraConfig(**config, **more))
+
+    there.push(lora_folder, base="llama", name="team/sql")
+    there.push(lora("two", llama_folder), base="llama", name="team/sql")
+    there.push(lora("three", other), base="other", name="team/sql")
+    there.push(lora("dora", llama_folder, use_dora=True), base="llama", name="team/dora")
+    return there

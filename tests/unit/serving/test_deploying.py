@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from peft import LoraConfig
 
 from adapter_cli.deploy import deploy
 from adapter_registry.client import Registry
@@ -17,8 +16,7 @@ from adapter_registry.domain.errors import Conflict, IncompatibleBase, InvalidIn
 from adapter_registry.serving.deploying import Deploying
 from adapter_registry.serving.fingerprint import Fingerprint, difference, rounded
 from adapter_registry.serving.fleet_file import read_fleet
-from adapter_registry.settings import read_settings
-from tests.adapter_builders import adapter, llama
+from tests.unit.serving.builders import registry_of
 from tests.unit.serving.fake_servers import FakeSglang, FakeVllm, running
 
 STACKS = {"vllm": FakeVllm, "sglang": FakeSglang}
@@ -32,19 +30,7 @@ def environment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def registry(environment, tmp_path_factory, llama_folder, lora_folder):
-    """team/sql: v1 and v2 for the Llama, v3 for another one; team/dora."""
-    made = tmp_path_factory.mktemp("made")
-    there = Registry(read_settings(environment))
-    other = llama(made / "other", seed=7)
-    there.add_base("llama", llama_folder)
-    there.add_base("other", other)
-    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"])
-    dora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"], use_dora=True)
-    there.push(lora_folder, base="llama", name="team/sql")
-    there.push(adapter(made / "two", llama_folder, config), base="llama", name="team/sql")
-    there.push(adapter(made / "three", other, config), base="other", name="team/sql")
-    there.push(adapter(made / "dora", llama_folder, dora), base="llama", name="team/dora")
-    return there
+    return registry_of(environment, tmp_path_factory.mktemp("made"), llama_folder, lora_folder)
 
 
 @dataclass

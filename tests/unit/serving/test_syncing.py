@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from peft import LoraConfig
 
 from adapter_cli.sync import sync
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.serving.sync_file import read_targets, target_of
 from adapter_registry.serving.syncing import Syncing
-from adapter_registry.settings import read_settings
-from tests.adapter_builders import CONFIG, WEIGHTS, adapter, llama
+from tests.adapter_builders import CONFIG, WEIGHTS
+from tests.unit.serving.builders import registry_of
 from tests.unit.serving.fake_servers import FakeVllm, running
 
 MODEL = "org/llama"
@@ -32,19 +31,7 @@ def environment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def registry(environment, tmp_path_factory, llama_folder, lora_folder):
-    """team/sql: v1 and v2 for the Llama, v3 for another one; team/stable: v1 rank-stabilised."""
-    made = tmp_path_factory.mktemp("made")
-    there = Registry(read_settings(environment))
-    other = llama(made / "other", seed=7)
-    there.add_base("llama", llama_folder)
-    there.add_base("other", other)
-    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
-    dora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], use_dora=True)
-    there.push(lora_folder, base="llama", name="team/sql")
-    there.push(adapter(made / "two", llama_folder, config), base="llama", name="team/sql")
-    there.push(adapter(made / "three", other, config), base="other", name="team/sql")
-    there.push(adapter(made / "dora", llama_folder, dora), base="llama", name="team/dora")
-    return there
+    return registry_of(environment, tmp_path_factory.mktemp("made"), llama_folder, lora_folder)
 
 
 @dataclass
