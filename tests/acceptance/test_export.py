@@ -7,8 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from adapter_cli.export import export
-from adapter_cli.servable import servable
+from adapter_cli.main import adapters
 from adapter_registry.client import Registry
 from adapter_registry.settings import read_settings
 from tests.acceptance.conftest import Cli
@@ -55,7 +54,7 @@ class TestExport:
         ],
     )
     def test_options_that_say_nothing_together_are_refused(self, registry, arguments, told):
-        ran = CliRunner().invoke(export, ["plain@v1", *arguments], env=registry.environment)
+        ran = CliRunner().invoke(adapters, ["export", "plain@v1", *arguments], env=registry.environment)
         assert (ran.exit_code, told in ran.output) == (2, True), ran.output
 
 
@@ -96,7 +95,7 @@ class TestServable:
     def test_a_named_stack_that_does_not_serve_it_is_told_by_the_exit_code(self, registry, stacks, code, monkeypatch):
         for name, value in registry.environment.items():
             monkeypatch.setenv(name, value)
-        ran = CliRunner().invoke(servable, ["stable@v1", *(f"--for={stack}" for stack in stacks)])
+        ran = CliRunner().invoke(adapters, ["servable", "stable@v1", *(f"--for={stack}" for stack in stacks)])
         if code == 2:
             assert "was not examined" in str(ran.exception)
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from adapter_cli.deploy import deploy
+from adapter_cli.main import adapters
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict, IncompatibleBase, InvalidInput, StoreUnavailable, Unsupported
 from adapter_registry.serving.deploying import Deploying
@@ -250,7 +250,7 @@ class TestCommand:
     def ran(self, fleet, environment, monkeypatch):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return lambda *arguments: CliRunner().invoke(deploy, [*arguments, "--fleet", str(fleet.file)])
+        return lambda *arguments: CliRunner().invoke(adapters, ["deploy", *arguments, "--fleet", str(fleet.file)])
 
     def test_the_exit_code_says_whether_every_replica_serves_it(self, ran, fleet):
         assert (ran("team/sql@v1").exit_code, fleet.paths()[0]) == (0, fleet.path("team/sql@v1"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from adapter_cli.sync import sync
+from adapter_cli.main import adapters
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.serving.sync_file import read_targets, target_of
@@ -256,7 +256,7 @@ class TestCommand:
     def ran(self, registry, environment, monkeypatch):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return lambda *arguments: CliRunner().invoke(sync, [str(each) for each in arguments])
+        return lambda *arguments: CliRunner().invoke(adapters, ["sync", *map(str, arguments)])
 
     def test_once_prints_what_came_of_each_name_and_ends_with_the_first_refusal(self, ran, tmp_path, llama_folder):
         options = ("--root", tmp_path / "root", "--layout", "nim", "--base", llama_folder, "--once")
