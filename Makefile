@@ -8,7 +8,6 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 BENCHMARKS := $(filter-out __init__ shapes servers mlflow_side mergekit_side,$(basename $(notdir $(wildcard benchmarks/*.py))))
 # A Linux laptop without a GPU saves gigabytes with: make demo TORCH_BACKEND=cpu
 TORCH_FLAGS := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
-export PYTHONDONTWRITEBYTECODE ?=
 
 .PHONY: help demo test check fix bench docs vendor lock setup clean
 .DEFAULT_GOAL := help
@@ -19,6 +18,8 @@ help: ## list the targets
 demo: setup ## two real adapters through their whole life, on a real language model
 	@$(BIN)/python -m demo.run
 
+# Tests start hundreds of processes, and each would compile our modules anew.
+test: export PYTHONDONTWRITEBYTECODE =
 test: setup ## all tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
 

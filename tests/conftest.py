@@ -1,4 +1,4 @@
-"""Bases and adapters that many tests share, made once per test process."""
+"""Bases, adapters and databases that many tests share, made once per test process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from adapter_registry.checkpoints.base_folder import read_base
+from adapter_registry.settings import migrations_folder
+from adapter_registry.storage.database import migrate, open_postgres, open_sqlite
 from tests import servers
 from tests.adapter_builders import adapter, llama
 from tests.servers import PostgresServer, S3Server
@@ -39,6 +41,26 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL of this test process; `fresh_database()` gives the URL of an empty database."""
     with servers.postgres() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres_server: PostgresServer) -> str:
+    """The name of a database at this code's schema, for copies of it."""
+    postgres_server.run("CREATE DATABASE migrated")
+    engine = open_postgres(postgres_server.url("migrated"))
+    migrate(engine, migrations_folder())
+    engine.dispose()
+    return "migrated"
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database at this code's schema, for copies of it."""
+    path = tmp_path_factory.mktemp("migrated") / "registry.db"
+    engine = open_sqlite(path)
+    migrate(engine, migrations_folder())
+    engine.dispose()
+    return path
 
 
 @pytest.fixture(scope="session")

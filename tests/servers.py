@@ -41,10 +41,10 @@ class PostgresServer:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self.socket_folder}"
 
-    def fresh_database(self) -> str:
-        """The URL of a new, empty database."""
+    def fresh_database(self, *, like: str = "template1") -> str:
+        """The URL of a new database: an empty one, or a copy of another that nobody is connected to."""
         name = f"t_{secrets.token_hex(8)}"
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {like}")
         return self.url(name)
 
     def run(self, statement: str) -> None:

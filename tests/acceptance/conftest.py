@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.warm_command import adapters
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,7 @@ class Cli:
         return [str(Path(sys.executable).with_name("adapters"))]
 
     def __call__(self, *arguments: object, code: int | None = 0) -> Ran:
-        done = subprocess.run(
-            [*self.command, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = adapters([str(word) for word in arguments], environment=self.environment, cwd=self.folder)
         assert "Traceback" not in done.stderr, done.stderr
         assert "a defect of this program" not in done.stderr, done.stderr
         if code is not None:

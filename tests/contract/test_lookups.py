@@ -10,9 +10,8 @@ import pytest
 from adapter_registry.domain.access import Grant, token_hash
 from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.errors import StoreUnavailable
-from adapter_registry.settings import migrations_folder
 from adapter_registry.storage.catalog import SqlCatalog
-from adapter_registry.storage.database import WATCHED, ensure_schema, open_postgres
+from adapter_registry.storage.database import WATCHED, open_postgres
 from adapter_registry.storage.postgres_lookups import PostgresLookups
 from tests.contract.test_catalog_rows import BASE, document, promotion, version
 
@@ -22,9 +21,8 @@ SECRET = token_hash("adapters_secret")
 
 
 @pytest.fixture
-def engine(postgres_server):
-    made = open_postgres(postgres_server.fresh_database())
-    ensure_schema(made, migrations_folder())
+def engine(postgres_server, migrated_database):
+    made = open_postgres(postgres_server.fresh_database(like=migrated_database))
     yield made
     made.dispose()
 

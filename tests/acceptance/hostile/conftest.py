@@ -28,6 +28,33 @@ _CHANGES_BY_READING = {"tokens": ("last_used_at",)}
 _NOT_STATE = {"events", "answers", "alembic_version"}
 
 
+class Tables:
+    """The tables of a catalog, read only when somebody committed something."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self._last: tuple[int | None, dict[str, str]] = (None, {})
+
+    def digests(self) -> dict[str, str]:
+        """table -> a digest of its rows."""
+        [change] = self._connection.execute("PRAGMA data_version").fetchone()
+        if change != self._last[0]:
+            named = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            tables = {name for [name] in named} - _NOT_STATE
+            self._last = change, {table: self._digest(table) for table in tables}
+        return self._last[1]
+
+    def _digest(self, table: str) -> str:
+        cursor = self._connection.execute(f'SELECT * FROM "{table}"')
+        skipped = _CHANGES_BY_READING.get(table, ())
+        kept = [i for i, column in enumerate(cursor.description) if column[0] not in skipped]
+        rows = sorted(repr([row[i] for i in kept]) for row in cursor)
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 @dataclass(frozen=True)
 class Site:
     """A running server and who is known there.
@@ -37,12 +64,14 @@ class Site:
         tokens: admin, mallory (maintainer of mallory/*), reader (of mallory/*), victim, expired, revoked, disabled.
         version: v1 of the victim's adapter.
         own: v1 of the attacker's.
+        tables: of the server's catalog.
     """
 
     hub: HubServer
     tokens: dict[str, str] = field(repr=False)
     version: Version
     own: Version
+    tables: Tables
 
     @property
     def url(self) -> str:
@@ -65,17 +94,7 @@ class Site:
 
     def state(self) -> dict[str, str]:
         """A digest of every table that a refused request must leave alone."""
-        found = {}
-        with sqlite3.connect(f"file:{self.hub.cli.home / 'registry.db'}?mode=ro", uri=True) as connection:
-            tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            for table in sorted(set(tables) - _NOT_STATE):
-                cursor = connection.execute(f'SELECT * FROM "{table}"')
-                skipped = _CHANGES_BY_READING.get(table, ())
-                kept = [i for i, column in enumerate(cursor.description) if column[0] not in skipped]
-                rows = sorted(repr([row[i] for i in kept]) for row in cursor)
-                found[table] = hashlib.sha256("\n".join(rows).encode()).hexdigest()
-        connection.close()
-        return found
+        return self.tables.digests()
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +102,9 @@ def site(tmp_path_factory, llama_folder, lora_folder) -> Iterator[Site]:
     """One server for everything that must not get in."""
     folder = tmp_path_factory.mktemp("site")
     with serving(folder, {}) as running:
-        yield filled(running, folder, llama_folder, lora_folder)
+        made = filled(running, folder, llama_folder, lora_folder)
+        yield made
+        made.tables.close()
 
 
 def filled(running: HubServer, folder: Path, llama_folder: Path, lora_folder: Path) -> Site:
@@ -113,7 +134,8 @@ def filled(running: HubServer, folder: Path, llama_folder: Path, lora_folder: Pa
         "garbage": "adapters_" + "x" * 43,
         **_spent(running),
     }
-    return Site(running, tokens, registry.resolve(f"{VICTIM}@v1"), registry.resolve(f"{MINE}@v1"))
+    versions = (registry.resolve(f"{name}@v1") for name in (VICTIM, MINE))
+    return Site(running, tokens, *versions, Tables(running.cli.home / "registry.db"))
 
 
 def _spent(running: HubServer) -> dict[str, str]:

@@ -57,24 +57,25 @@ UNREAD = ("hub:discussions", "hub:super-squash", "hub:move", "hub:paths-info")
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize("kind", NO_OBJECT)
 @pytest.mark.parametrize("route", [r for r in READS_JSON if r.name not in UNREAD], ids=str)
-def test_what_is_no_object_of_json_is_refused(site, route, kind):
+def test_what_is_no_object_of_json_is_refused(site, route):
     media = {"form": "application/x-www-form-urlencoded", "multipart": "multipart/form-data; boundary=x"}
-    headers = [("Content-Type", media.get(kind, "application/json"))]
-    if kind.startswith("gzip"):
-        headers.append(("Content-Encoding", "gzip"))
     target = site.places(MINE)(route.template)
-    answer = site.ask(route.method, target, by="admin", body=NO_OBJECT[kind], headers=headers)
-    assert answer.status in (400, 413, 422), answer
+    for kind, body in NO_OBJECT.items():
+        headers = [("Content-Type", media.get(kind, "application/json"))]
+        if kind.startswith("gzip"):
+            headers.append(("Content-Encoding", "gzip"))
+        answer = site.ask(route.method, target, by="admin", body=body, headers=headers)
+        assert answer.status in (400, 413, 422), (kind, answer)
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize("kind", NO_OBJECT)
 @pytest.mark.parametrize("target", [f"/api/models/{MINE}/paths-info/main", f"/api/models/{MINE}/discussions"])
-def test_what_reads_otherwise_is_not_harmed_by_it_either(site, target, kind):
-    for media in ("application/json", "application/x-www-form-urlencoded", "text/plain", "x" * 500):
-        assert site.ask("POST", target, body=NO_OBJECT[kind], headers=[("Content-Type", media)]).status < 500
+def test_what_reads_otherwise_is_not_harmed_by_it_either(site, target):
+    for kind, body in NO_OBJECT.items():
+        for media in ("application/json", "application/x-www-form-urlencoded", "text/plain", "x" * 500):
+            answer = site.ask("POST", target, body=body, headers=[("Content-Type", media)])
+            assert answer.status < 500, (kind, media)
 
 
 WRONG = {
@@ -128,19 +129,19 @@ def playing(site, name):
     return site.places(played_with(name), **PLAY)
 
 
-@pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS, ids=lambda text: text)
-def test_no_value_of_an_argument_is_a_defect(site, name, argument, wrong):
+def test_no_value_of_an_argument_is_a_defect(site, name, argument):
     operation = OPERATIONS[name]
     target = playing(site, name)(f"/api/v1{operation.route}")
-    given = {**msgspec.to_builtins(openapi.EXAMPLES.get(name, {})), argument: WRONG[wrong]}
-    if operation.method in ("GET", "DELETE"):
-        text = WRONG[wrong] if isinstance(WRONG[wrong], str) else json.dumps(WRONG[wrong])
-        encoded = "".join(f"%{byte:02x}" for byte in text.encode()[:2000])
-        answer = site.ask(operation.method, f"{target}?{argument}={encoded}", by="admin")
-    else:
-        answer = site.ask(operation.method, target, by="admin", body=json.dumps(given).encode())
-    assert answer.status < 500
+    for wrong, value in WRONG.items():
+        given = {**msgspec.to_builtins(openapi.EXAMPLES.get(name, {})), argument: value}
+        if operation.method in ("GET", "DELETE"):
+            text = value if isinstance(value, str) else json.dumps(value)
+            encoded = "".join(f"%{byte:02x}" for byte in text.encode()[:2000])
+            answer = site.ask(operation.method, f"{target}?{argument}={encoded}", by="admin")
+        else:
+            answer = site.ask(operation.method, target, by="admin", body=json.dumps(given).encode())
+        assert answer.status < 500, (wrong, answer)
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -252,11 +253,11 @@ COUNTED = [
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize("number", NUMBERS, ids=lambda text: ascii(text)[:12])
 @pytest.mark.parametrize("target", COUNTED)
-def test_counts_and_cursors_are_read_or_refused(site, target, number):
-    value = number if number.startswith("%") else encoded(number)
-    assert site.ask("GET", target + value, by="admin").status in (200, 413, 422, 400, 404)
+def test_counts_and_cursors_are_read_or_refused(site, target):
+    for number in NUMBERS:
+        value = number if number.startswith("%") else encoded(number)
+        assert site.ask("GET", target + value, by="admin").status in (200, 413, 422, 400, 404), number
 
 
 COMMITS = {

@@ -78,7 +78,7 @@ def run(server: HubServer, interpreter: str, script: str, given: dict[str, objec
         "HF_TOKEN": server.token,
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_COLOR": "1",
     }
     with (home.parent / "errors.txt").open("w+") as errors:
         with subprocess.Popen(

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from harness import ADAPTER, GIVEN, OTHER, REPO, V1, VERSION, api, check, command, copied, done, fresh, hashes, hf, new
+from command_line import command, hf
+from harness import ADAPTER, GIVEN, OTHER, REPO, V1, VERSION, api, check, copied, done, fresh, hashes, new
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 OLD = VERSION < (1, 0)

@@ -89,24 +89,6 @@ def pushed(name, folder=ADAPTER):
     return repo, api.upload_folder(repo_id=repo, folder_path=folder, commit_message="first").oid
 
 
-def hf(*arguments, code=0, **environment):
-    """Run the client's own command; (its exit code was right, what it said)."""
-    command = [str(Path(sys.executable).with_name("hf")), *map(str, arguments)]
-    settings = {**os.environ, "NO_COLOR": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
-    given = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 120}
-    done = subprocess.run(command, check=False, env=settings, **given)
-    return (done.returncode == 0) == (code == 0), done.stdout + done.stderr
-
-
-def command(name, *arguments, code=0, says="", **environment):
-    """Note whether the command ends as it should and says something."""
-    right, said = hf(*arguments, code=code, **environment)
-    # The 0.36 line prints a traceback of its own for every refusal.
-    holds = right and says in said and not (code == 0 and "Traceback" in said)
-    check(name if holds else f"{name}: {said[-600:]}", holds)
-    return said
-
-
 @contextlib.contextmanager
 def setting(**values):
     """Run with other environment variables."""
