@@ -91,7 +91,8 @@ versions = Table(
 Index("ix_versions_adapter_id_digest", versions.c.adapter_id, versions.c.digest)
 # What lists of adapters count and look for the newest in, without reading the rows.
 _THERE = versions.c.removed_at.is_(None)
-Index("ix_versions_there", versions.c.adapter_id, versions.c.id, sqlite_where=_THERE, postgresql_where=_THERE)
+# Partial on PostgreSQL too, by its migration: to say so here loads PostgreSQL's dialects in every process.
+Index("ix_versions_there", versions.c.adapter_id, versions.c.id, sqlite_where=_THERE)
 
 blobs = Table(
     "blobs",
