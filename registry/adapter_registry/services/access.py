@@ -21,6 +21,8 @@ SIGN_IN_HOURS = 12
 SHORTEST_PASSWORD = 10
 _ANY_TEXT = "surrogatepass"
 """JSON can hold text that UTF-8 cannot; a password of it is only a password that is wrong."""
+STRANGER = "(stranger)"
+"""The actor of what somebody did who did not say who they are; no account can have this name."""
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$Ct/1WP3yEsuE4Ql8V7YHVy4sXm7fHCYPmMIlXfhaIUc"
 """A hash that no password matches: signing in under an unknown name takes as long as under a known one."""
 
@@ -360,3 +362,14 @@ def denied(backend: Backend, action: str, subject: str, detail: dict[str, Any]) 
     """Record that somebody was refused for want of rights."""
     with backend.catalog.writing() as tx:
         tx.events.append(Entry(action, subject, Outcome.REFUSED, backend.actor, backend.clock(), detail))
+
+
+def not_let_in(backend: Backend, *, name: str, detail: dict[str, Any]) -> None:
+    """Record that somebody could not sign in.
+
+    What they typed as a name is kept only where it is an account's: else it may be a password in the wrong place.
+    """
+    with backend.catalog.writing() as tx:
+        known = name.isprintable() and tx.accounts.get(name) is not None
+        subject = name if known else "*"
+        tx.events.append(Entry("account.sign-in", subject, Outcome.REFUSED, STRANGER, backend.clock(), detail))
