@@ -18,12 +18,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
 from threading import Barrier
 
+from adapter_registry import app
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict, Forbidden
 from adapter_registry.domain.policy import Policy
@@ -35,6 +37,8 @@ from benchmarks.shapes import attention_lora, llama_base
 PROMOTERS, VERSIONS = 8, 3
 CHANGING = 3
 """In every how many rounds somebody changes the evidence."""
+TOLD = 50
+"""After every how many rounds it says how far it is."""
 POLICY = Policy("prod", process=Process(approvals=Approvals(1)))
 
 
@@ -62,15 +66,17 @@ class Raced:
 
 
 def registry(home: str, actor: str) -> Registry:
-    """The registry in `home`, used by `actor`."""
+    """The registry in `home`, used by `actor`, with connections that are kept."""
     given = {"ADAPTERS_HOME": home, "ADAPTERS_CACHE": f"{home}/cache", "ADAPTERS_ACTOR": actor}
     if url := os.environ.get("ADAPTERS_DATABASE_URL"):
         given["ADAPTERS_DATABASE_URL"] = url
-    return Registry(read_settings(given))
+    settings = read_settings(given)
+    return Registry(settings, app.served(settings))
 
 
-def part(mine: Registry, me: int, rounds: int, barrier: Barrier, won: Queue[int]) -> None:
+def part(opened: Callable[[int], Registry], me: int, rounds: int, barrier: Barrier, won: Queue[int]) -> None:
     """One promoter's part; the rounds that they won go into `won`."""
+    mine, began = opened(me), time.monotonic()
     for each in range(rounds):
         barrier.wait()
         mine.attempt(f"default/a@v{(me + each) % VERSIONS + 1}", "prod")
@@ -88,14 +94,20 @@ def part(mine: Registry, me: int, rounds: int, barrier: Barrier, won: Queue[int]
         if me == 0:
             for left in mine.requests("default/a"):
                 mine.cancel(left)
+            if (each + 1) % TOLD == 0:
+                print(f"{each + 1:,} rounds, {time.monotonic() - began:,.0f} s", file=sys.stderr, flush=True)
 
 
-def race(registries: list[Registry], rounds: int) -> Raced:
-    """Race on one registry, a process for each promoter; v1 to v3 of `default/a` are there, and POLICY is prod's."""
+def race(opened: Callable[[int], Registry], rounds: int) -> Raced:
+    """Race on one registry, which each promoter opens in a process of its own.
+
+    Args:
+        opened: opens it, as promoter 0 to 7; v1 to v3 of `default/a` are there, and POLICY is prod's.
+        rounds: how many.
+    """
     context = multiprocessing.get_context("fork")
-    barrier, won = context.Barrier(len(registries)), context.Queue()
-    given = [(mine, me, rounds, barrier, won) for me, mine in enumerate(registries)]
-    racers = [context.Process(target=part, args=each) for each in given]
+    barrier, won = context.Barrier(PROMOTERS), context.Queue()
+    racers = [context.Process(target=part, args=(opened, me, rounds, barrier, won)) for me in range(PROMOTERS)]
     for racer in racers:
         racer.start()
     winners: Counter[int] = Counter()
@@ -106,7 +118,7 @@ def race(registries: list[Registry], rounds: int) -> Raced:
         racer.join()
     if failed := [racer.exitcode for racer in racers if racer.exitcode]:
         raise SystemExit(f"{len(failed)} promoters failed: {failed}")
-    return _held(registries[0], rounds, winners)
+    return _held(opened(0), rounds, winners)
 
 
 def _held(registry: Registry, rounds: int, winners: Counter[int]) -> Raced:
@@ -148,7 +160,7 @@ def main() -> None:
             first.push(folder, base="base", name="a")
         first.set_policy("prod", POLICY)
         began = time.monotonic()
-        found = race([registry(home, f"promoter-{me}") for me in range(PROMOTERS)], rounds)
+        found = race(lambda me: registry(home, f"promoter-{me}"), rounds)
         seconds = time.monotonic() - began
     print(f"{rounds:,} rounds of {PROMOTERS} promoters in {seconds:.0f} s: {found.moves:,} moves")
     print(f"rounds without exactly one winner: {found.not_one}; with several: {found.several}")

@@ -9,7 +9,9 @@ import pytest
 
 from adapter_registry.api.authentication import PUBLIC
 from adapter_registry.domain.access import Grant
+from adapter_registry.domain.event import Outcome
 from adapter_registry.operations import OPERATIONS
+from adapter_registry.services.access import STRANGER
 from tests.acceptance.hub.conftest import HubServer, hub  # noqa: F401  a fixture
 
 CALLERS = ("nobody", "expired", "reader", "writer", "elsewhere", "approver", "admin")
@@ -290,6 +292,11 @@ def test_signing_in_takes_the_password(hub):  # noqa: F811
     answers = [ask(hub, "POST", "/api/v1/sign-in", "", body) for body in wrong]
     assert answers[0] == answers[1]
     assert answers[0][0] == 401
+    refused = [each.entry for each in hub.registry.events() if each.entry.actor == STRANGER]
+    assert [(each.action, each.subject, each.outcome) for each in refused[-2:]] == [
+        ("account.sign-in", "paula", Outcome.REFUSED),
+        ("account.sign-in", "*", Outcome.REFUSED),
+    ]
 
 
 def test_a_narrowed_token_cannot_set_the_password_that_would_undo_its_limits(hub):  # noqa: F811

@@ -13,6 +13,8 @@ import pytest
 
 from adapter_registry.api.pages import PAGES
 from adapter_registry.domain.access import Grant
+from adapter_registry.domain.event import Outcome
+from adapter_registry.services.access import STRANGER
 from tests.pages.conftest import PASSWORD, Site
 
 pytestmark = pytest.mark.xdist_group("pages")
@@ -92,6 +94,33 @@ class TestComingIn:
         come_in(stranger, name="ann", password=PASSWORD)
         assert stranger.cookies["adapters_session"] != planted
         assert httpx2.get(f"{site.url}{LIST}", cookies={"adapters_session": planted}, timeout=60).status_code == 303
+
+
+class TestOnTheRecord:
+    def test_who_may_not_do_what_a_form_asks_is_on_the_record(self, stranger, site):
+        registry = site.hub.registry
+        registry.create_account("vera", password=PASSWORD)
+        registry.grant("vera", "team/*", ("reader",))
+        come_in(stranger, name="vera", password=PASSWORD)
+        for _ in range(3):
+            assert stranger.post(PROMOTE, data={"csrf": form_token(stranger), "reason": "x"}).status_code == 403
+        [denied] = [
+            each.entry
+            for each in registry.events()
+            if each.entry.actor == "vera" and each.entry.outcome is Outcome.REFUSED
+        ]
+        assert (denied.action, denied.subject, denied.outcome) == ("promote", "team/sql-lora@v4", Outcome.REFUSED)
+        assert "takes the verb 'promote:staging'" in denied.detail["because"]
+
+    def test_who_could_not_come_in_is_on_the_record_without_what_is_no_name(self, stranger, site):
+        before = len(site.hub.registry.events())
+        for form in ({"name": "eve", "password": "wrong"}, {"name": "hunter2!", "password": "x"}, {"token": "nothing"}):
+            assert come_in(stranger, **form).status_code == 401
+        found = [each.entry for each in site.hub.registry.events()[before:]]
+        assert [(each.action, each.subject, each.actor) for each in found] == [
+            ("account.sign-in", name, STRANGER) for name in ("eve", "*", "*")
+        ]
+        assert "hunter2!" not in str(found)
 
 
 class TestGoingOut:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,18 +26,17 @@ from adapter_registry.api.requests import (
     receive,
     server_of,
 )
+from adapter_registry.api.rights import let_in, note, require
 from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.digest import Digest, hex_of, parse
-from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError, TooLarge
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, RegistryError, TooLarge
 from adapter_registry.domain.ports import Backend, KeptAnswer
-from adapter_registry.domain.reference import parse as parse_reference
 from adapter_registry.domain.sketch import Sketch, parsed
-from adapter_registry.operations import ATTEMPTS, LOCAL, OPERATIONS, Function, Operation, arguments_from_wire, to_wire
-from adapter_registry.services import access, pointer, pull, show, upload
+from adapter_registry.operations import LOCAL, OPERATIONS, Function, Operation, arguments_from_wire, to_wire
+from adapter_registry.services import pointer, pull, show, upload
 from adapter_registry.services import request as requests
 from adapter_registry.services.collect import ANSWER_SECONDS
 
-LOG = logging.getLogger("adapters.audit")
 LONGEST_KEY = 128
 LONGEST_NUMBER = 15
 WAITED_FOR: dict[Function, Callable[..., bool]] = {
@@ -77,7 +75,7 @@ def _answering(operation: Operation) -> Callable[[Request], Awaitable[Response]]
         try:
             require(operation, backend, given)
         except Forbidden as denied:
-            await run_in_threadpool(_noted, request, operation, backend, given, denied)
+            await run_in_threadpool(note, server_of(request).denials, operation, backend, given, denied)
             raise
         if operation.call in WAITED_FOR:
             given = await _waited(request, backend, operation, given)
@@ -109,54 +107,6 @@ async def _waited(request: Request, backend: Backend, operation: Operation, give
         asked = partial(WAITED_FOR[operation.call], backend, **given)
         await server_of(request).changes.until(asked, seconds=seconds)
     return given
-
-
-def require(operation: Operation, backend: Backend, given: dict[str, Any]) -> None:
-    """Refuse what whoever asks may not do.
-
-    Raises:
-        NotFound: the adapter is not theirs to see; the text is that of one that does not exist.
-        Forbidden: they see it and may not do this to it.
-    """
-    try:
-        allowed = operation.allows(backend.asks, given)
-        verb, adapter = operation.needs(given)
-    except KeyError as error:
-        raise InvalidInput(f"{operation.name} needs the argument {error.args[0]!r}.") from error
-    if allowed:
-        return
-    if adapter is not None and not backend.asks.sees(adapter) and "namespace" not in given:
-        raise invisible(adapter)
-    where = f"on {adapter}" if adapter else "on the whole registry (scope '*')"
-    raise Forbidden(f"{backend.asks.name} may not do this: it takes the verb {verb!r} {where}. Nothing was changed.")
-
-
-def _noted(request: Request, operation: Operation, backend: Backend, given: dict[str, Any], denied: Forbidden) -> None:
-    """Put the denial of something that the audit log has on the record, unless this account has many there already."""
-    action = ATTEMPTS.get(operation.name)
-    if action is None:
-        return
-    _, adapter = operation.needs(given)
-    subject = str(parse_reference(given["reference"])) if "reference" in given else adapter or _place(given)
-    left_out = server_of(request).denials.due(backend.asks.name, action, subject)
-    if left_out is None:
-        return
-    named = (name for name in ("stage", "request", "group", "account") if name in given)
-    told: dict[str, Any] = {name: str(given[name])[:200] for name in named}
-    try:
-        access.denied(backend, action, subject, {**told, "because": denied.text, "unrecorded": left_out})
-    except RegistryError as error:
-        LOG.warning("a denial is not on the record: %s", error.text)
-
-
-def _place(given: dict[str, Any]) -> str:
-    """What events of operations that are about no adapter are about."""
-    return str(given.get("stage") or given.get("account") or "*")[:200]
-
-
-def invisible(adapter: str) -> NotFound:
-    """The answer for an adapter that whoever asks may not see, whether it exists or not."""
-    return NotFound(f"there is no adapter {adapter}. `adapters ls` lists what there is.")
 
 
 def _called(operation: Operation, backend: Backend, given: dict[str, Any]) -> tuple[int, bytes]:
@@ -244,7 +194,7 @@ async def _sign_in(request: Request) -> Response:
     name, password = document.get("name"), document.get("password")
     if not isinstance(name, str) or not isinstance(password, str):
         raise InvalidInput("signing in takes a name and a password.")
-    made = await run_in_threadpool(access.sign_in, server_of(request).backend, name=name, password=password)
+    made = await run_in_threadpool(let_in, server_of(request), name, password)
     return Response(to_wire(made), status_code=201, media_type="application/json")
 
 

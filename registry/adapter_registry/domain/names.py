@@ -70,9 +70,10 @@ def check_stage_name(text: str, kind: str = "a stage") -> str:
         InvalidReference: says which rule it breaks. It has no dot, because a dot stands between stage and lane.
     """
     if not _STAGE.fullmatch(text) or "--" in text:
+        lane = " A dot is of a lane; what has to be in one first needs a stage of its own." if "." in text else ""
         raise InvalidReference(
             f"{text!r} is not a name for {kind}: 1 to 32 of a-z, 0-9 and '-', the first a letter, the last no '-', "
-            "no '--'."
+            f"no '--'.{lane}"
         )
     if text in RESERVED or _LOOKS_LIKE_NUMBER.fullmatch(text) or _HEX_ONLY.fullmatch(text):
         raise InvalidReference(

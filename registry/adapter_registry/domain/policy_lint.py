@@ -10,6 +10,7 @@ from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.metric import is_rate, known_direction
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.policy_evals import Bound, Comparison, EvalGroup, Test
+from adapter_registry.domain.process import NEVER
 from adapter_registry.domain.score import Direction
 from adapter_registry.domain.servable import parse as parse_stack
 from adapter_registry.domain.servable_rules import STACKS
@@ -33,7 +34,7 @@ class Advice:
 
 
 def lint(policy: Policy, suites: Sequence[Suite]) -> tuple[Advice, ...]:
-    """Everything to say of a policy's evals and stacks, in its order; `suites` are those that the registry knows."""
+    """Everything to say of a policy's evals, stacks and override; `suites` are those that the registry knows."""
     found: list[Advice] = []
     for group in policy.evals.all_groups:
         found += _suite(group, suites)
@@ -41,7 +42,7 @@ def lint(policy: Policy, suites: Sequence[Suite]) -> tuple[Advice, ...]:
             found += _bound(bound)
         for comparison in group.comparisons:
             found += _comparison(comparison)
-    return (*found, *_crossed(policy), *_serving(policy))
+    return (*found, *_crossed(policy), *_serving(policy), *_overriding(policy))
 
 
 def misplaced(policy: Policy, ladder: Ladder) -> tuple[Advice, ...]:
@@ -138,3 +139,24 @@ def _serving(policy: Policy) -> Iterator[Advice]:
         newest = STACKS[stack.name].versions[-1:]
         if stack.version and stack.version not in newest:
             yield Advice(rule, f"{stack.name}:{newest[0]} is newer", impossible=False)
+
+
+_RULES = {"from", "soak", "freeze", "hold", "approvals", "auto_promote", "health", "ancestry", "metadata", "serving"}
+_RULES |= {*NEVER, "any", "suite"}
+"""First words of the findings that no metric gives its name."""
+
+
+def _overriding(policy: Policy) -> Iterator[Advice]:
+    over, rule = policy.process.overriding, "override"
+    if over is None:
+        return
+    evals = policy.evals.all_groups
+    metrics = {each.metric for group in evals for each in group.bounds}
+    metrics |= {each.metric for group in evals for each in group.comparisons}
+    if not any("*" in metric for metric in metrics):
+        for name in over.never:
+            if name.split()[:1] and name.split()[0] not in _RULES | metrics:
+                yield Advice(rule, f"never names {name}, which is no rule of this policy", impossible=False)
+    if not over.count and policy.process.approvals and "approvals" not in over.never:
+        text = "with no approvals of its own, whoever asks passes over everybody else's: put approvals into never"
+        yield Advice(rule, text, impossible=False)

@@ -20,7 +20,7 @@ class Mode(StrEnum):
 
 
 class Duty(StrEnum):
-    """Who may not approve: whoever pushed the version, asked for the promotion, or recorded its evidence."""
+    """Who may not approve: whoever pushed the version, asked for it, or recorded or invalidated its evidence."""
 
     AUTHOR = "author"
     REQUESTER = "requester"

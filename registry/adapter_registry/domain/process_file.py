@@ -34,7 +34,8 @@ def _stage(text: str) -> str:
     try:
         return check_stage_name(text)
     except InvalidReference as invalid:
-        raise PydanticCustomError("stage", "the name of a stage") from invalid
+        lane = ", and no lane: what has to be in one first needs a stage of its own" if "." in text else ""
+        raise PydanticCustomError("stage", "{text}", {"text": f"the name of a stage{lane}"}) from invalid
 
 
 def _group(text: str) -> str:

@@ -1,11 +1,13 @@
-"""Replay: what the audit log alone says of stages, pointers, requests, holds, windows and groups, as tables have to."""
+"""Replay: what the audit log alone says of the registry's state, as the tables have to say it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adapter_registry.domain.access import Grant
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import Entry, Event, Outcome
 from adapter_registry.domain.override import Override
@@ -13,6 +15,7 @@ from adapter_registry.domain.passage import Hold, Window
 from adapter_registry.domain.process import Mode, Sources
 from adapter_registry.domain.request import Approval, Binding, Request, State, request_id
 from adapter_registry.domain.stage import Ladder, Stage
+from adapter_registry.domain.verification import Verified
 
 Place = tuple[str, str]
 """(adapter, stage)."""
@@ -28,48 +31,158 @@ class Pointed:
 
 
 @dataclass(slots=True)
+class Known:
+    """What the log says of an account: what it may do, whether it is shut out, and its tokens that were not revoked."""
+
+    grants: tuple[Grant, ...] = ()
+    disabled: bool = False
+    tokens: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class Replica:
-    """Everything as it stands after the last event."""
+    """Everything as it stands after the last event.
+
+    Attributes:
+        pointers: where stages point.
+        verified: since when what they point to counts as good.
+        requests: by number, with approvals.
+        holds: by place.
+        freezes: by number.
+        groups: their members.
+        policies: stage -> (revision, digest).
+        ladder: the stages.
+        versions: reference -> digest, of those that were not removed.
+        revoked: reference -> why.
+        labels: reference -> labels; those of the push alone in logs that have them.
+        tags: (adapter, tag) -> number of a version.
+        scores: digest of what was measured -> (metric, value as text, whether it counts) -> how many. Of more than a
+            hundred recorded or invalidated at once, the log has a hundred.
+        accounts: by name.
+    """
 
     pointers: dict[Place, Pointed] = field(default_factory=dict)
+    verified: dict[Place, Verified] = field(default_factory=dict)
     requests: dict[int, Request] = field(default_factory=dict)
     holds: dict[Place, Hold] = field(default_factory=dict)
     freezes: dict[int, Window] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
     policies: dict[str, tuple[int, Digest]] = field(default_factory=dict)
     ladder: Ladder = field(default_factory=Ladder)
+    versions: dict[str, Digest] = field(default_factory=dict)
+    revoked: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    tags: dict[tuple[str, str], int] = field(default_factory=dict)
+    scores: dict[Digest, Counter[tuple[str, str, bool]]] = field(default_factory=dict)
+    accounts: dict[str, Known] = field(default_factory=dict)
 
 
 def replayed(events: Iterable[Event]) -> Replica:
     """The state that the events lead to, from an empty registry on."""
     made = Replica()
     for event in events:
-        _apply(made, event.entry)
+        entry = event.entry
+        if entry.action.startswith("request."):
+            _request(made, entry)
+        elif entry.outcome is Outcome.DONE and entry.action in _DONE:
+            _DONE[entry.action](made, entry)
     return made
 
 
-def _apply(made: Replica, entry: Entry) -> None:
-    action, detail, done = entry.action, entry.detail, entry.outcome is Outcome.DONE
-    if action in ("promote", "rollback") and done:
-        _moved(made, entry)
-    elif action.startswith("request."):
-        _request(made, entry)
-    elif not done:
+def _lifted(made: Replica, entry: Entry) -> None:
+    made.holds.pop((entry.subject, entry.detail["stage"]), None)
+
+
+def _frozen(made: Replica, entry: Entry) -> None:
+    made.freezes[entry.detail["freeze"]] = _window(entry)
+
+
+def _thawed(made: Replica, entry: Entry) -> None:
+    made.freezes.pop(entry.detail["freeze"], None)
+
+
+def _grouped(made: Replica, entry: Entry) -> None:
+    members = made.groups.setdefault(entry.detail["group"], set())
+    (members.add if entry.detail["member"] else members.discard)(entry.subject)
+
+
+def _judging(made: Replica, entry: Entry) -> None:
+    made.policies[entry.subject] = (entry.detail["revision"], Digest(entry.detail["digest"]))
+
+
+def _declared(made: Replica, entry: Entry) -> None:
+    after = entry.detail["after"]
+    made.ladder = made.ladder.declared(_stage(after)) if after else made.ladder.without(entry.subject)
+
+
+def _verified(made: Replica, entry: Entry) -> None:
+    adapter, number = _version(entry.subject)
+    place, sequence = (adapter, entry.detail["stage"]), entry.detail["sequence_verified"]
+    made.verified[place] = Verified(*place, sequence, number, entry.at)
+
+
+def _pushed(made: Replica, entry: Entry) -> None:
+    made.versions[entry.subject] = Digest(entry.detail["digest"])
+    if labels := entry.detail.get("labels"):
+        made.labels[entry.subject] = dict(labels)
+
+
+def _removed(made: Replica, entry: Entry) -> None:
+    for kept in (made.versions, made.labels, made.revoked):
+        kept.pop(entry.subject, None)
+
+
+def _revoked(made: Replica, entry: Entry) -> None:
+    made.revoked[entry.subject] = entry.detail["because"]
+
+
+def _labelled(made: Replica, entry: Entry) -> None:
+    labels = {**made.labels.get(entry.subject, {}), **entry.detail["labels"]}
+    made.labels[entry.subject] = {key: value for key, value in labels.items() if value is not None}
+
+
+def _tagged(made: Replica, entry: Entry) -> None:
+    adapter, number = _version(entry.subject)
+    made.tags[adapter, entry.detail["tag"]] = number
+
+
+def _untagged(made: Replica, entry: Entry) -> None:
+    made.tags.pop((entry.subject, entry.detail["tag"]), None)
+
+
+def _scored(made: Replica, entry: Entry) -> None:
+    found = made.scores.setdefault(Digest(entry.detail["digest"]), Counter())
+    found.update((each["metric"], each["value"], True) for each in entry.detail["scores"])
+
+
+def _invalidated(made: Replica, entry: Entry) -> None:
+    found = made.scores.setdefault(Digest(entry.detail["digest"]), Counter())
+    for each in entry.detail["scores"]:
+        found[each["metric"], each["value"], True] -= 1
+        found[each["metric"], each["value"], False] += 1
+
+
+def _admitted(made: Replica, entry: Entry) -> None:
+    account = made.accounts.setdefault(entry.subject, Known())
+    if token := entry.detail.get("token"):
+        account.tokens.add(token)
+
+
+def _token_revoked(made: Replica, entry: Entry) -> None:
+    made.accounts.setdefault(entry.subject, Known()).tokens.discard(entry.detail["token"])
+
+
+def _granted(made: Replica, entry: Entry) -> None:
+    account, detail = made.accounts.setdefault(entry.subject, Known()), entry.detail
+    if "grants" in detail:  # a sign-in by provider gives all of them
+        account.grants = tuple(Grant(each["scope"], tuple(each["verbs"])) for each in detail["grants"])
         return
-    elif action == "hold.lift":
-        made.holds.pop((entry.subject, detail["stage"]), None)
-    elif action == "freeze.add":
-        made.freezes[detail["freeze"]] = _window(entry)
-    elif action == "freeze.remove":
-        made.freezes.pop(detail["freeze"], None)
-    elif action == "group.set":
-        members = made.groups.setdefault(detail["group"], set())
-        (members.add if detail["member"] else members.discard)(entry.subject)
-    elif action == "policy.set":
-        made.policies[entry.subject] = (detail["revision"], Digest(detail["digest"]))
-    elif action in ("stage.set", "stage.remove"):
-        after = detail["after"]
-        made.ladder = made.ladder.declared(_stage(after)) if after else made.ladder.without(entry.subject)
+    given = (Grant(detail["scope"], tuple(detail["verbs"])),) if detail["verbs"] else ()
+    account.grants = (*(each for each in account.grants if each.scope != detail["scope"]), *given)
+
+
+def _disabled(made: Replica, entry: Entry) -> None:
+    made.accounts.setdefault(entry.subject, Known()).disabled = entry.detail["disabled"]
 
 
 def _stage(after: dict[str, Any]) -> Stage:
@@ -99,6 +212,8 @@ def _moved(made: Replica, entry: Entry) -> None:
     if sequence is None and place in made.pointers:
         sequence = made.pointers[place].sequence  # It pointed there already.
     made.pointers[place] = Pointed(number, Digest(detail["digest"]), sequence)
+    if detail.get("sequence") is not None:
+        made.verified[place] = Verified(*place, detail["sequence"], number, detail.get("at", entry.at))
     if detail.get("holds"):
         made.holds[place] = Hold(*place, entry.actor, entry.at, detail["reason"])
     elif detail.get("lifts_hold"):
@@ -137,6 +252,9 @@ def _request(made: Replica, entry: Entry) -> None:
         given = Approval(entry.actor, detail["at"], binding, detail["comment"])
         others = tuple(each for each in there.approvals if each.by != entry.actor)
         made.requests[number] = replace(there, approvals=(*others, given), changed=there.changed + 1)
+    elif step == "decline" and detail.get("withdraws"):
+        others = tuple(each for each in there.approvals if each.by != entry.actor)
+        made.requests[number] = replace(there, approvals=others, changed=there.changed + 1)
     elif "state" in detail:
         made.requests[number] = replace(
             there,
@@ -160,3 +278,33 @@ def _drafted(number: int, entry: Entry) -> Request:
         auto=detail.get("auto", False),
         override=Override(**{**override, "rules": tuple(override["rules"])}) if override else None,
     )
+
+
+_DONE: Mapping[str, Callable[[Replica, Entry], None]] = {
+    "promote": _moved,
+    "rollback": _moved,
+    "reverify": _verified,
+    "hold.lift": _lifted,
+    "freeze.add": _frozen,
+    "freeze.remove": _thawed,
+    "group.set": _grouped,
+    "policy.set": _judging,
+    "stage.set": _declared,
+    "stage.remove": _declared,
+    "push": _pushed,
+    "remove": _removed,
+    "revoke": _revoked,
+    "label": _labelled,
+    "tag.set": _tagged,
+    "tag.remove": _untagged,
+    "score.add": _scored,
+    "score.invalidate": _invalidated,
+    "account.create": _admitted,
+    "account.sign-in": _admitted,
+    "account.grant": _granted,
+    "account.disable": _disabled,
+    "token.create": _admitted,
+    "token.exchange": _admitted,
+    "token.revoke": _token_revoked,
+}
+"""What each action does to the state, once it is done."""

@@ -1,8 +1,9 @@
-"""Whether the people there are could give the approvals that a policy asks for."""
+"""Whether the people there are could give the approvals that a policy asks for, its override's among them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.account import Account, AccountKind
@@ -20,14 +21,26 @@ def unsatisfied(
     For each author there might be, those who may approve are counted without them. Where there are no accounts, only
     groups are looked at: whoever reaches the store goes by any name.
     """
-    process = policy.process
-    rules = {"approvals": process.approvals, "override": process.overriding.consent if process.overriding else None}
+    own, over = policy.process.approvals, policy.process.overriding
+    extra = over.consent if over and over.count else None
     found: list[Advice] = []
-    for rule, asked in rules.items():
+    for rule, asked in (("approvals", own), ("override", extra)):
         if asked is not None and asked.count:
             found += _empty_groups(rule, asked, groups)
-            found += _too_few(rule, policy, asked, accounts, groups) if accounts else ()
+            found += _too_few(rule, _Wanted(policy.stage, (asked,)), accounts, groups) if accounts else ()
+    if accounts and over and not any(_overrides(each, policy.stage) for each in accounts):
+        text = f"nobody may ask for one: it takes a person with the verb override:{policy.stage}"
+        found.append(Advice("override", text, impossible=False))
+    if accounts and own and own.count and extra and not found:
+        # An override that names `approvals` needs its own alone, so that too few for both is not always too few.
+        both = _too_few("override", _Wanted(policy.stage, (own, extra)), accounts, groups)
+        found += (replace(each, impossible=False) for each in both)
     return tuple(found)
+
+
+def _overrides(account: Account, stage: str) -> bool:
+    person = account.kind is not AccountKind.SERVICE and not account.disabled_at
+    return person and _may(account, f"override:{stage}")
 
 
 def _empty_groups(rule: str, asked: Approvals, groups: Mapping[str, tuple[str, ...]]) -> Iterator[Advice]:
@@ -37,27 +50,50 @@ def _empty_groups(rule: str, asked: Approvals, groups: Mapping[str, tuple[str, .
             yield Advice(rule, text, impossible=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Approvals on the way into a stage, each of one person: the stage's own, and those of an override beside them."""
+
+    stage: str
+    asked: tuple[Approvals, ...]
+
+    def fit(self, standing: Sequence[Account], groups: Mapping[str, tuple[str, ...]]) -> list[set[str]]:
+        """Who may give each of them."""
+        may = {each.name for each in standing if _may(each, f"approve:{self.stage}")}
+        members = [{name for group in each.groups for name in groups.get(group, ())} for each in self.asked]
+        return [may & named if each.groups else may for each, named in zip(self.asked, members, strict=True)]
+
+    def enough(self, fit: Sequence[set[str]], groups: Mapping[str, tuple[str, ...]], *, without: str) -> bool:
+        """Whether everybody else could fill every place, each at most one."""
+        places, seats = list[str](), dict[str, set[str]]()
+        for at, (asked, able) in enumerate(zip(self.asked, fit, strict=True)):
+            named = [f"{at} {group}" for group in asked.groups for _ in range(asked.each_group)]
+            places += [*named, *[f"{at}"] * (asked.count - len(named))]
+            for name in able - {without}:
+                mine = {f"{at} {group}" for group, members in groups.items() if name in members}
+                seats.setdefault(name, set()).update({f"{at}"}, mine)
+        return not unfilled(places, {name: frozenset(seats[name]) for name in sorted(seats)})
+
+    def __str__(self) -> str:
+        counts = " and ".join(str(each.count) for each in self.asked)
+        return f"{counts} wanted" + (", each of another person" if len(self.asked) > 1 else "")
+
+
 def _too_few(
-    rule: str, policy: Policy, asked: Approvals, accounts: Sequence[Account], groups: Mapping[str, tuple[str, ...]]
+    rule: str, wanted: _Wanted, accounts: Sequence[Account], groups: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Advice]:
     standing = [each for each in accounts if not each.disabled_at]
-    fit = [each.name for each in standing if _may(each, f"approve:{policy.stage}")]
-    if asked.groups:
-        fit = [name for name in fit if any(name in groups.get(group, ()) for group in asked.groups)]
-    authors: list[str] = [each.name for each in standing if _may(each, "push")] if Duty.AUTHOR in asked.excluded else []
-    stuck = [author for author in authors or [""] if not _enough(asked, set(fit) - {author}, groups)]
+    fit = wanted.fit(standing, groups)
+    shut = any(Duty.AUTHOR in each.excluded for each in wanted.asked)
+    authors = [each.name for each in standing if _may(each, "push")] if shut else []
+    stuck = [author for author in authors or [""] if not wanted.enough(fit, groups, without=author)]
     if stuck == (authors or [""]):
-        text = f"{asked.count} wanted, and {len(fit)} accounts may give them ({', '.join(sorted(fit)) or 'none'})"
+        able = sorted(set().union(*fit))
+        text = f"{wanted}, and {len(able)} accounts may give them ({', '.join(able) or 'none'})"
         yield Advice(rule, text, impossible=True)
     elif stuck:
-        text = f"what {', '.join(sorted(stuck)[:5])} pushed could never be approved: too few others may"
+        text = f"{wanted}: what {', '.join(sorted(stuck)[:5])} pushed could never be approved, too few others may"
         yield Advice(rule, text, impossible=False)
-
-
-def _enough(asked: Approvals, fit: set[str], groups: Mapping[str, tuple[str, ...]]) -> bool:
-    places = [group for group in asked.groups for _ in range(asked.each_group)]
-    people = {name: frozenset(g for g, members in groups.items() if name in members) for name in sorted(fit)}
-    return len(fit) >= asked.count and not unfilled(places, people)
 
 
 def _may(account: Account, verb: str) -> bool:

@@ -16,11 +16,15 @@ from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.ports import Backend, Transaction
 
 ADMIN = "admin"
+_ALL = (grant_of("*", ("admin",)),)
+"""What it may do."""
 TOKEN_DAYS = 90
 SIGN_IN_HOURS = 12
 SHORTEST_PASSWORD = 10
 _ANY_TEXT = "surrogatepass"
 """JSON can hold text that UTF-8 cannot; a password of it is only a password that is wrong."""
+STRANGER = "(stranger)"
+"""The actor of what somebody did who did not say who they are; no account can have this name."""
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$Ct/1WP3yEsuE4Ql8V7YHVy4sXm7fHCYPmMIlXfhaIUc"
 """A hash that no password matches: signing in under an unknown name takes as long as under a known one."""
 
@@ -246,6 +250,22 @@ def standing(backend: Backend, *, token: str) -> Principal | None:
         return tx.accounts.standing(token, now=backend.clock())
 
 
+def require_still(backend: Backend, tx: Transaction, verb: str, adapter: str) -> None:
+    """Refuse whoever lost a right since their request came in: its token was good then, and gates take their time.
+
+    Raises:
+        Forbidden: the token is over or revoked, its account shut out, or neither gives the verb any more.
+    """
+    if backend.asks.token is None:
+        return
+    now = tx.accounts.standing(backend.asks.token, now=backend.clock())
+    if now is None or not now.may(verb, adapter):
+        raise Forbidden(
+            f"{backend.actor} may not {verb} on {adapter} any more: the right or the token was taken away while this "
+            "was under way. Nothing was changed."
+        )
+
+
 def note_use(backend: Backend, *, token: str) -> None:
     """Note that a token was used just now."""
     with backend.catalog.writing() as tx:
@@ -267,20 +287,32 @@ def rescue(backend: Backend) -> NewToken:
     The account is made where there is none, and gets its rights and its way in back where they were taken.
     """
     with backend.catalog.writing() as tx:
-        if tx.accounts.get(ADMIN) is None:
+        known = tx.accounts.get(ADMIN)
+        if known is None:
             return _first_admin(backend, tx, label="adapters admin token")
-        tx.accounts.change(ADMIN, grants=(grant_of("*", ("admin",)),), disabled_at="")
+        if known.grants != _ALL:
+            tx.accounts.change(ADMIN, grants=_ALL)
+            tx.events.append(_all_granted(backend))
+        if known.disabled_at:
+            tx.accounts.change(ADMIN, disabled_at="")
+            tx.events.append(_entry(backend, "account.disable", ADMIN, {"disabled": False}))
         made = issued(backend, tx, ADMIN, "adapters admin token", None, None)
         tx.events.append(_entry(backend, "token.create", ADMIN, {"token": made.token.id, "label": made.token.label}))
     return made
 
 
 def _first_admin(backend: Backend, tx: Transaction, *, label: str) -> NewToken:
-    grants = (grant_of("*", ("admin",)),)
-    tx.accounts.add(Account(ADMIN, AccountKind.PERSON, grants, SYSTEM.name, backend.clock()), password=None)
+    tx.accounts.add(Account(ADMIN, AccountKind.PERSON, _ALL, SYSTEM.name, backend.clock()), password=None)
     made = issued(backend, tx, ADMIN, label, None, None)
     tx.events.append(_entry(backend, "account.create", ADMIN, {"kind": "person", "token": made.token.id}))
+    tx.events.append(_all_granted(backend))
     return made
+
+
+def _all_granted(backend: Backend) -> Entry:
+    """The event that the administrator's account has every right, and none beside."""
+    grants = [{"scope": each.scope, "verbs": list(each.verbs)} for each in _ALL]
+    return _entry(backend, "account.grant", ADMIN, {"grants": grants})
 
 
 def server_secret(backend: Backend, *, name: str) -> str:
@@ -360,3 +392,14 @@ def denied(backend: Backend, action: str, subject: str, detail: dict[str, Any]) 
     """Record that somebody was refused for want of rights."""
     with backend.catalog.writing() as tx:
         tx.events.append(Entry(action, subject, Outcome.REFUSED, backend.actor, backend.clock(), detail))
+
+
+def not_let_in(backend: Backend, *, name: str, detail: dict[str, Any]) -> None:
+    """Record that somebody could not sign in.
+
+    What they typed as a name is kept only where it is an account's: else it may be a password in the wrong place.
+    """
+    with backend.catalog.writing() as tx:
+        known = name.isprintable() and tx.accounts.get(name) is not None
+        subject = name if known else "*"
+        tx.events.append(Entry("account.sign-in", subject, Outcome.REFUSED, STRANGER, backend.clock(), detail))

@@ -14,7 +14,7 @@ from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Result
 from adapter_registry.domain.request import Request
 from adapter_registry.domain.stage import Stage
-from adapter_registry.services.judgement import Judged, in_force, judged
+from adapter_registry.services.judgement import Judged, Weighed, in_force, judged, settled, weighing
 from adapter_registry.services.progress import attempt, moved, opened
 
 LOG = logging.getLogger("adapters.requests")
@@ -59,14 +59,23 @@ def _into(backend: Backend, stage: Stage, only: str | None) -> Iterator[Judged]:
 
 def _done(backend: Backend, stage: Stage, adapter: str, number: int) -> Judged | None:
     """Promoted, or asked for; None when by now there is nothing to do."""
+    return settled(
+        lambda: weighing(backend, stage.name, lambda tx: tx.versions.numbered(adapter, number)),
+        lambda before: _acted(backend, stage, adapter, number, before),
+    )
+
+
+def _acted(backend: Backend, stage: Stage, adapter: str, number: int, before: Weighed | None) -> Judged | None:
     with backend.catalog.writing() as tx:
         tx.stages.hold(adapter, stage.name)
-        found = _looked(backend, tx, stage.name, adapter, number) if _is_new(tx, stage, adapter, number) else None
+        if not _is_new(tx, stage, adapter, number):
+            return None
+        found = _looked(backend, tx, stage.name, adapter, number, before)
         if found is None or not _acts(found):
             return None
         if found.decision.promotes:
             return moved(backend, tx, found)
-        found = opened(backend, tx, found)
+        found = opened(backend, tx, found, before=before)
         tx.events.append(attempt(backend, found, Outcome.REFUSED))
         return found
 
@@ -93,11 +102,13 @@ def _is_new(tx: Transaction, stage: Stage, adapter: str, number: int) -> bool:
     return not before and (there is None or there.auto)
 
 
-def _looked(backend: Backend, tx: Transaction, stage: str, adapter: str, number: int) -> Judged | None:
+def _looked(
+    backend: Backend, tx: Transaction, stage: str, adapter: str, number: int, before: Weighed | None = None
+) -> Judged | None:
     version = tx.versions.numbered(adapter, number)
     if version is None or version.revoked_because is not None:
         return None
-    return judged(backend, tx, version, _request(backend, version, stage))
+    return judged(backend, tx, version, _request(backend, version, stage), before=before)
 
 
 def _request(backend: Backend, version: Version, stage: str) -> Request:

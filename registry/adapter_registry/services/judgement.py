@@ -24,6 +24,7 @@ from adapter_registry.domain.stage import of_place
 from adapter_registry.services.subject import gathered
 
 T = TypeVar("T")
+W = TypeVar("W")
 ATTEMPTS = 5
 """How often a decision is weighed outside of its transaction before it is weighed inside."""
 
@@ -175,7 +176,7 @@ def weighing(backend: Backend, stage: str, find: Callable[[Transaction], Version
     return weighed(rules.policy, subject)
 
 
-def settled(weigh: Callable[[], Weighed | None], act: Callable[[Weighed | None], T]) -> T:
+def settled(weigh: Callable[[], W | None], act: Callable[[W | None], T]) -> T:
     """Weigh, then act in a transaction that checks that nothing moved since; again when something did.
 
     Args:
@@ -253,7 +254,8 @@ class People:
     def __init__(self, tx: Transaction, version: Version, request: Request, asked: Approvals) -> None:
         self._tx, self._version, self._request, self._asked = tx, version, request, asked
         self._groups: Mapping[str, tuple[str, ...]] = tx.requests.groups()
-        self._evidence = {each.recorded_by for each in tx.scores.of(version.digest)}
+        scores = tx.scores.of(version.digest)
+        self._evidence = {each.recorded_by for each in scores} | {each.invalid.by for each in scores if each.invalid}
 
     def named(self, name: str) -> Person:
         """What is known of somebody. Who reaches the store itself need not have an account."""
@@ -276,7 +278,7 @@ class People:
         if Duty.REQUESTER in asked.excluded and name == self._request.requester:
             return "because they asked for the promotion"
         if Duty.EVIDENCE in asked.excluded and name in self._evidence:
-            return "because they recorded its evidence"
+            return "because they recorded its evidence, or declared some invalid"
         if asked.groups and not mine & set(asked.groups):
             return f"because they are in none of the groups {', '.join(asked.groups)}"
         verb = f"approve:{self._request.stage}"

@@ -12,45 +12,48 @@ from adapter_registry.domain.override import Override
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Kind, Promotion, Result
 from adapter_registry.domain.request import Request, State, Step, after
-from adapter_registry.services.judgement import Judged
+from adapter_registry.services.judgement import Judged, Weighed, judged
 
 REQUEST_DAYS = 30
 """How long a request may stay open."""
 
 
-def opened(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
-    """Store the draft that a judgement was made of as a request that waits; one for another version makes way."""
-    there = tx.requests.open_for(judged.version.adapter, judged.stage)
+def opened(backend: Backend, tx: Transaction, draft: Judged, *, before: Weighed | None) -> Judged:
+    """Store the draft that a judgement was made of as a request that waits; one for another version makes way.
+
+    It is judged again as what it now is, `before` as for `judged`, so that what it waits for names it.
+    """
+    there = tx.requests.open_for(draft.version.adapter, draft.stage)
     if there:
-        close(backend, tx, there, Step.SUPERSEDE, f"{judged.version.reference} was asked for in its place.")
-    request = tx.requests.add(judged.request)
+        close(backend, tx, there, Step.SUPERSEDE, f"{draft.version.reference} was asked for in its place.")
+    request = tx.requests.add(draft.request)
     _told(backend, tx, request, None)
     request = _step(backend, tx, request, Step.EVALUATE)
-    request = _step(backend, tx, replace(request, blockers=_blockers(judged)), Step.BLOCK)
-    return replace(judged, request=request)
+    found = judged(backend, tx, draft.version, request, before=before)
+    return replace(found, request=_step(backend, tx, replace(request, blockers=_blockers(found)), Step.BLOCK))
 
 
-def advance(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
+def advance(backend: Backend, tx: Transaction, found: Judged) -> Judged:
     """Move an open request on as far as a fresh judgement lets it; nothing is written while nothing changed."""
-    request, decision = judged.request, judged.decision
-    if judged.already:
-        ended = close(backend, tx, request, Step.SUPERSEDE, f"{judged.stage} points to v{request.number} already.")
-        return replace(judged, request=ended)
+    request, decision = found.request, found.decision
+    if found.already:
+        ended = close(backend, tx, request, Step.SUPERSEDE, f"{found.stage} points to v{request.number} already.")
+        return replace(found, request=ended)
     if why := overdue(request, backend.clock()):
-        return replace(judged, request=close(backend, tx, request, Step.EXPIRE, why))
-    if request.state is State.WAITING and request.blockers == _blockers(judged) and not decision.promotes:
-        return judged
+        return replace(found, request=close(backend, tx, request, Step.EXPIRE, why))
+    if request.state is State.WAITING and request.blockers == _blockers(found) and not decision.promotes:
+        return found
     request = _step(backend, tx, request, Step.EVALUATE)
     if decision.promotes:
         for step in (Step.CLEAR, Step.APPLY):
             request = _step(backend, tx, request, step)
-        judged = moved(backend, tx, replace(judged, request=request))
-        return replace(judged, request=_step(backend, tx, replace(request, blockers=()), Step.FINISH))
-    request = replace(request, blockers=_blockers(judged))
+        found = moved(backend, tx, replace(found, request=request))
+        return replace(found, request=_step(backend, tx, replace(request, blockers=()), Step.FINISH))
+    request = replace(request, blockers=_blockers(found))
     if decision.outcome is Result.REFUSED:
-        tx.events.append(attempt(backend, judged, Outcome.REFUSED))
-        return replace(judged, request=close(backend, tx, request, Step.REFUSE, "; ".join(request.blockers)))
-    return replace(judged, request=_step(backend, tx, request, Step.BLOCK))
+        tx.events.append(attempt(backend, found, Outcome.REFUSED))
+        return replace(found, request=close(backend, tx, request, Step.REFUSE, "; ".join(request.blockers)))
+    return replace(found, request=_step(backend, tx, request, Step.BLOCK))
 
 
 def close(backend: Backend, tx: Transaction, request: Request, step: Step, why: str) -> Request:
@@ -71,76 +74,76 @@ def overdue(request: Request, now: str) -> str:
     return f"it was open for {REQUEST_DAYS} days." if age > timedelta(days=REQUEST_DAYS) else ""
 
 
-def moved(backend: Backend, tx: Transaction, judged: Judged) -> Judged:
+def moved(backend: Backend, tx: Transaction, found: Judged) -> Judged:
     """Move the stage to what was judged, in the transaction that judged it; a person's move lifts a hold."""
-    request = judged.request
+    request = found.request
     promotion = Promotion(
-        adapter=judged.version.adapter,
-        stage=judged.stage,
-        sequence=judged.binding.generation + 1,
-        number=judged.version.number,
-        version=judged.version.digest,
-        previous=judged.incumbent.number if judged.incumbent else None,
+        adapter=found.version.adapter,
+        stage=found.stage,
+        sequence=found.binding.generation + 1,
+        number=found.version.number,
+        version=found.version.digest,
+        previous=found.incumbent.number if found.incumbent else None,
         kind=Kind.PROMOTE,
         actor=request.requester,
         reason=request.reason,
-        findings=judged.decision.findings,
-        policy=judged.in_force.policy.digest,
-        policy_revision=judged.in_force.revision,
-        decision=judged.decision.digest,
+        findings=found.decision.findings,
+        policy=found.in_force.policy.digest,
+        policy_revision=found.in_force.revision,
+        decision=found.decision.digest,
         at=backend.clock(),
-        override=_used(judged),
+        override=_used(found),
     )
     tx.stages.move(promotion)
     if not request.machine:
         tx.requests.lift_hold(promotion.adapter, promotion.stage)
-    judged = replace(judged, promotion=promotion)
-    event = attempt(backend, judged, Outcome.DONE)
+    found = replace(found, promotion=promotion)
+    event = attempt(backend, found, Outcome.DONE)
     tx.events.append(replace(event, detail={**event.detail, "lifts_hold": not request.machine}))
     if promotion.override:
-        tx.events.append(_overridden(backend, judged, promotion.override))
-    return judged
+        tx.events.append(_overridden(backend, found, promotion.override))
+    return found
 
 
-def _used(judged: Judged) -> Override | None:
+def _used(found: Judged) -> Override | None:
     """The override that a promotion rests on, with the rules that it did pass over; None when it needed none."""
-    passed = tuple(each.rule for each in judged.decision.findings if each.outcome is Said.OVERRIDDEN)
-    override = judged.request.override
+    passed = tuple(each.rule for each in found.decision.findings if each.outcome is Said.OVERRIDDEN)
+    override = found.request.override
     return replace(override, rules=tuple(dict.fromkeys(passed))) if override and passed else None
 
 
-def _overridden(backend: Backend, judged: Judged, override: Override) -> Entry:
+def _overridden(backend: Backend, found: Judged, override: Override) -> Entry:
     """The event that rules were passed over, beside that of the promotion: of high severity."""
     detail = {
         "severity": "high",
-        "stage": judged.stage,
-        "digest": judged.version.digest,
+        "stage": found.stage,
+        "digest": found.version.digest,
         "rules": list(override.rules),
         "by": override.by,
         "reason": override.reason,
         "ticket": override.ticket,
-        "approved_by": [each.by for each in judged.request.approvals],
-        **({"request": judged.request.name} if judged.request.id else {}),
+        "approved_by": [each.by for each in found.request.approvals],
+        **({"request": found.request.name} if found.request.id else {}),
     }
-    return Entry("override", judged.version.reference, Outcome.DONE, backend.actor, backend.clock(), detail)
+    return Entry("override", found.version.reference, Outcome.DONE, backend.actor, backend.clock(), detail)
 
 
-def attempt(backend: Backend, judged: Judged, outcome: Outcome) -> Entry:
+def attempt(backend: Backend, found: Judged, outcome: Outcome) -> Entry:
     """The event of an attempt to promote."""
     detail = {
-        "stage": judged.stage,
-        "digest": judged.version.digest,
-        "from": judged.incumbent.reference if judged.incumbent else None,
-        "decision": judged.decision.digest,
-        "result": str(judged.decision.outcome),
-        "blockers": _blockers(judged),
-        "reason": judged.request.reason,
-        "policy_revision": judged.in_force.revision,
-        **_override_detail(judged.request),
-        **({"request": judged.request.name} if judged.request.id else {}),
-        **(move_detail(judged.promotion) if judged.promotion else {}),
+        "stage": found.stage,
+        "digest": found.version.digest,
+        "from": found.incumbent.reference if found.incumbent else None,
+        "decision": found.decision.digest,
+        "result": str(found.decision.outcome),
+        "blockers": _blockers(found),
+        "reason": found.request.reason,
+        "policy_revision": found.in_force.revision,
+        **_override_detail(found.request),
+        **({"request": found.request.name} if found.request.id else {}),
+        **(move_detail(found.promotion) if found.promotion else {}),
     }
-    return Entry("promote", judged.version.reference, outcome, backend.actor, backend.clock(), detail)
+    return Entry("promote", found.version.reference, outcome, backend.actor, backend.clock(), detail)
 
 
 def _override_detail(request: Request) -> dict[str, Any]:
@@ -154,6 +157,7 @@ def move_detail(promotion: Promotion) -> dict[str, Any]:
         "sequence": promotion.sequence,
         "digest": promotion.version,
         "previous": promotion.previous,
+        "at": promotion.at,
         "by": promotion.actor,
     }
 
@@ -221,5 +225,5 @@ def _told(backend: Backend, tx: Transaction, request: Request, before: State | N
     )
 
 
-def _blockers(judged: Judged) -> tuple[str, ...]:
-    return tuple(str(finding) for finding in judged.decision.blockers)
+def _blockers(found: Judged) -> tuple[str, ...]:
+    return tuple(str(finding) for finding in found.decision.blockers)

@@ -21,6 +21,7 @@ from adapter_registry.domain.reference import Reference, parse
 from adapter_registry.domain.request import Request, State
 from adapter_registry.domain.satisfiable import unsatisfied
 from adapter_registry.domain.webhook import later
+from adapter_registry.services.access import require_still
 from adapter_registry.services.auto import following
 from adapter_registry.services.judgement import (
     Judged,
@@ -123,11 +124,14 @@ def _meant(tx: Transaction, meant: Reference, stage: str) -> Version:
 def _promoted(backend: Backend, meant: Reference, wish: Wish, before: Weighed | None) -> Judged:
     with backend.catalog.writing() as tx:
         version = _meant(tx, meant, wish.stage)
+        require_still(backend, tx, f"promote:{wish.stage}", version.adapter)
         tx.stages.hold(version.adapter, wish.stage)
         there = _mine(tx, version, wish)
         if there is None:
             draft = _draft(backend, tx, version, wish)
-            return _asked(backend, tx, _needed(judged(backend, tx, version, draft, before=before)))
+            if draft.override:
+                require_still(backend, tx, f"override:{wish.stage}", version.adapter)
+            return _asked(backend, tx, _needed(judged(backend, tx, version, draft, before=before)), before)
         if there.machine and not backend.asks.machine:
             there = taken(backend, tx, _as_person(backend, there, wish))
         if wish.reason and wish.reason != there.reason and there.requester == backend.actor:
@@ -139,12 +143,12 @@ def _promoted(backend: Backend, meant: Reference, wish: Wish, before: Weighed | 
         return found
 
 
-def _asked(backend: Backend, tx: Transaction, found: Judged) -> Judged:
+def _asked(backend: Backend, tx: Transaction, found: Judged, before: Weighed | None) -> Judged:
     """Carry out what was asked for the first time: move, or open a request where something can still arrive."""
     if found.decision.promotes and not found.already:
         return moved(backend, tx, found)
     if found.decision.outcome is Result.WAITING and not found.already:
-        found = opened(backend, tx, found)
+        found = opened(backend, tx, found, before=before)
     tx.events.append(attempt(backend, found, Outcome.DONE if found.decision.promotes else Outcome.REFUSED))
     return found
 
@@ -221,6 +225,7 @@ def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = Non
 
 def _gone_back(backend: Backend, adapter: str, stage: str, to: str | None, reason: str) -> Promotion:
     with backend.catalog.writing() as tx:
+        require_still(backend, tx, f"rollback:{stage}", adapter)
         sequence = tx.stages.hold(adapter, stage)
         if tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)

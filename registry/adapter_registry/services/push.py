@@ -244,6 +244,8 @@ def _made(backend: Backend, tx: Transaction, making: Making, after: Callable[[Tr
     tx.ancestry.made(version)
     after(tx, version)
     detail = {"digest": digest, "base": base, "semver": version.semver, "size": version.size}
+    if version.labels:
+        detail["labels"] = dict(version.labels)
     tx.events.append(Entry("push", version.reference, Outcome.DONE, backend.actor, version.created_at, detail))
     return Pushed(version, created=True, because=chosen.because, notices=description.notices)
 

@@ -11,6 +11,8 @@ from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, No
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.request import Approval, Request, Step, request_id
+from adapter_registry.services.access import require_still
+from adapter_registry.services.auto import ACTOR
 from adapter_registry.services.judgement import Judged, Moved, People, Weighed, judged, settled, weighing
 from adapter_registry.services.pointer import LONGEST_WAIT_SECONDS, POLL_SECONDS
 from adapter_registry.services.progress import advance, close, failed, note, overdue
@@ -89,6 +91,7 @@ class Approving:
 
 def _approved(backend: Backend, given: Approving, before: Weighed | None) -> Judged:
     with backend.catalog.writing() as tx:
+        require_still(backend, tx, f"approve:{given.stage}", given.adapter)
         found = _judged(backend, tx, given.adapter, given.stage, given.request, before)
         if not found.consents:
             raise InvalidInput(f"the policy of {given.stage} asks for no approvals; nothing was changed.")
@@ -111,7 +114,7 @@ def _unfit(backend: Backend, tx: Transaction, found: Judged) -> str:
 
 
 def decline(backend: Backend, *, adapter: str, stage: str, request: str, reason: str) -> Request:
-    """Decline a request: it ends, or, where the policy says that declining does not block, goes on.
+    """Decline a request: it ends, or, where the policy says that declining does not block, goes on without theirs.
 
     Raises:
         InvalidInput: no reason.
@@ -129,14 +132,18 @@ def decline(backend: Backend, *, adapter: str, stage: str, request: str, reason:
 
 def _declined(backend: Backend, given: Approving, before: Weighed | None) -> Request:
     with backend.catalog.writing() as tx:
+        require_still(backend, tx, f"approve:{given.stage}", given.adapter)
         found = _judged(backend, tx, given.adapter, given.stage, given.request, before)
         if unfit := _unfit(backend, tx, found):
             raise Forbidden(f"{backend.actor} cannot decline {found.request.name}, {unfit}; it stays open.")
-        reason = given.comment.strip()
-        _recorded(backend, tx, found.request, "request.decline", {"reason": reason})
-        if found.consents and not all(each.decline_blocks for each in found.consents):
-            return found.request
-        return close(backend, tx, found.request, Step.DECLINE, f"{backend.actor}: {reason}"[:LONGEST_COMMENT])
+        reason, request = given.comment.strip(), found.request
+        blocks = not found.consents or all(each.decline_blocks for each in found.consents)
+        others = tuple(each for each in request.approvals if each.by != backend.actor)
+        withdraws = not blocks and others != request.approvals
+        _recorded(backend, tx, request, "request.decline", {"reason": reason, "withdraws": withdraws})
+        if blocks:
+            return close(backend, tx, request, Step.DECLINE, f"{backend.actor}: {reason}"[:LONGEST_COMMENT])
+        return note(tx, replace(request, approvals=others)) if withdraws else request
 
 
 def cancel(backend: Backend, *, adapter: str, stage: str, request: str) -> Request:
@@ -158,7 +165,11 @@ def sweep(backend: Backend) -> tuple[Request, ...]:
 
 
 def _moved_on(backend: Backend, request: Request) -> Request | None:
-    """The request after it moved on; None when nothing changed, which takes no write."""
+    """The request after it moved on; None when nothing changed, which takes no write.
+
+    Whoever happens to look moves it on, so what that writes is the registry's doing and not theirs.
+    """
+    backend = replace(backend, actor=ACTOR)
     before = _weighing(backend, request.id)
     try:
         with backend.catalog.reading() as tx:

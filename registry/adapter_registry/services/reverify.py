@@ -11,7 +11,7 @@ from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotion import Decision, decide, inputs_digest
 from adapter_registry.domain.verification import Due, Verified, due
 from adapter_registry.services.auto import ACTOR
-from adapter_registry.services.judgement import in_force
+from adapter_registry.services.judgement import Moved, in_force, settled
 from adapter_registry.services.references import no_adapter, nothing_there
 from adapter_registry.services.subject import gathered
 
@@ -44,6 +44,20 @@ def reverify(backend: Backend, *, adapter: str, stage: str) -> Reverified:
     Raises:
         NotFound: the stage points to nothing.
     """
+    return settled(
+        lambda: _weighed(backend, adapter, stage),
+        lambda before: _reverified(backend, adapter, stage, before),
+    )
+
+
+def _weighed(backend: Backend, adapter: str, stage: str) -> Decision | None:
+    """What the gates say, before anybody waits for the stage; None when it points to nothing."""
+    with backend.catalog.reading() as tx:
+        current = tx.stages.current(adapter, stage)
+        return _judged(backend, tx, adapter, stage, current.number) if current else None
+
+
+def _reverified(backend: Backend, adapter: str, stage: str, before: Decision | None) -> Reverified:
     with backend.catalog.writing() as tx:
         tx.stages.ladder().check(stage, adapter)
         current = tx.stages.current(adapter, stage)
@@ -51,7 +65,8 @@ def reverify(backend: Backend, *, adapter: str, stage: str) -> Reverified:
             if tx.versions.spelled(adapter) != adapter:
                 raise no_adapter(tx, adapter)
             raise nothing_there(adapter, stage)
-        decision, now = _judged(backend, tx, adapter, stage, current.number), backend.clock()
+        decision = _judged(backend, tx, adapter, stage, current.number, before)
+        now = backend.clock()
         if decision.promotes:
             tx.stages.verify(Verified(adapter, stage, current.sequence, current.number, now))
         detail = {
@@ -102,10 +117,16 @@ def _blockers(backend: Backend, tx: Transaction, found: Due) -> tuple[str, ...]:
     return tuple(f"{finding.rule}: {finding.reason}" for finding in decision.blockers)
 
 
-def _judged(backend: Backend, tx: Transaction, adapter: str, stage: str, number: int) -> Decision:
+def _judged(
+    backend: Backend, tx: Transaction, adapter: str, stage: str, number: int, before: Decision | None = None
+) -> Decision:
+    """What the gates say of a version in a stage; `before` is what they said of the same inputs, else Moved."""
     policy = in_force(tx, stage).policy
     version = tx.versions.numbered(adapter, number)
     if version is None:
         raise nothing_there(adapter, stage)
     subject = gathered(backend, tx, version, None, policy=policy)
-    return decide(judge(policy, subject), digest=inputs_digest(policy, subject))
+    inputs = inputs_digest(policy, subject)
+    if before is not None and before.digest != inputs:
+        raise Moved
+    return before or decide(judge(policy, subject), digest=inputs)

@@ -5,6 +5,7 @@ import pytest
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference
 from adapter_registry.domain.names import STAGE_NAMES, check_tag
 from adapter_registry.domain.policy import preset
+from adapter_registry.domain.policy_file import read_policy
 from adapter_registry.domain.policy_lint import misplaced
 from adapter_registry.domain.process import Mode, Soak, Sources
 from adapter_registry.domain.stage import Ladder, Stage, place_of
@@ -109,3 +110,12 @@ def test_a_policy_may_name_only_stages_below_its_own():
         ("from", "staging is not below prod: below prod is dev"),
         ("soak", "staging is not below prod: below prod is dev"),
     ]
+
+
+@pytest.mark.parametrize("document", ["from: {stages: [staging.eu]}", "require: {soak: {in: staging.eu, min: 1h}}"])
+def test_what_has_to_be_in_a_lane_first_needs_a_stage_and_is_told_so(document):
+    start = "apiVersion: adapters/v1\nkind: StagePolicy\nstage: prod\n"
+    with pytest.raises(InvalidInput, match="no lane: what has to be in one first needs a stage of its own"):
+        read_policy(start + document)
+    with pytest.raises(InvalidReference, match="what has to be in one first needs a stage of its own"):
+        Ladder().declared(Stage("prod", sources=Sources(("staging.eu",))))

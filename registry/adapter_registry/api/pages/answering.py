@@ -87,6 +87,7 @@ async def _shown(request: Request, view: View, form: Mapping[str, str]) -> Respo
         raise InvalidInput("the address holds a NUL character, which nothing here may have.")
     ask = Ask(
         backend=backend_of(request),
+        denials=server_of(request).denials,
         path=request.url.path,
         places=request.path_params,
         query=dict(request.query_params),

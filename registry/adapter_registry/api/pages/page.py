@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
 
-from adapter_registry.api.native import require
+from adapter_registry.api import rights
 from adapter_registry.domain.access import Principal
-from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.denial import Denials
+from adapter_registry.domain.errors import Forbidden, InvalidInput
 from adapter_registry.domain.ports import Backend
 from adapter_registry.operations import BY_FUNCTION
 
@@ -27,6 +28,7 @@ class Ask:
 
     Attributes:
         backend: the registry on behalf of who asks.
+        denials: which refusals for want of rights go on the record.
         path: the address, below the server's root.
         places: what stands in the places of the route.
         query: what stands behind the `?`, the last of each name.
@@ -37,6 +39,7 @@ class Ask:
     """
 
     backend: Backend
+    denials: Denials
     path: str
     places: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
@@ -83,7 +86,12 @@ class Ask:
             NotFound: what it is about is not theirs to see; the text is that of what does not exist.
             Forbidden: they see it and may not do this.
         """
-        require(BY_FUNCTION[function], self.backend, given)
+        operation = BY_FUNCTION[function]
+        try:
+            rights.require(operation, self.backend, given)
+        except Forbidden as denied:
+            rights.note(self.denials, operation, self.backend, given, denied)
+            raise
         carried_out: Callable[..., T] = function
         return carried_out(self.backend, **given)
 

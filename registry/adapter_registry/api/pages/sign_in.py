@@ -15,6 +15,7 @@ from adapter_registry.api import sessions
 from adapter_registry.api.lookups import authenticated
 from adapter_registry.api.pages.answering import HEADERS, fields, form_of, html, refused
 from adapter_registry.api.requests import base_url, on_behalf, server_of
+from adapter_registry.api.rights import let_in, not_let_in
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import NotFound, RegistryError, Unauthorised
 from adapter_registry.services import access, people
@@ -66,15 +67,17 @@ async def _sign_in(request: Request) -> Response:
 
 async def _let_in(request: Request, form: dict[str, str]) -> str:
     """The secret of a fresh session for who has a good token, or a name and its password."""
-    backend = server_of(request).backend
+    server = server_of(request)
     if token := form.get("token", "").strip():
-        known = await authenticated(backend, token)
+        known = await authenticated(server.backend, token)
         if known is None:
-            raise Unauthorised("the server does not know this token: it was revoked, it expired, or it is another's.")
+            refused = Unauthorised(
+                "the server does not know this token: it was revoked, it expired, or it is another's."
+            )
+            await run_in_threadpool(not_let_in, server, "", refused)
+            raise refused
         return await run_in_threadpool(_session_of, request, known[0])
-    made = await run_in_threadpool(
-        access.sign_in, backend, name=form.get("name", "").strip(), password=form.get("password", "")
-    )
+    made = await run_in_threadpool(let_in, server, form.get("name", "").strip(), form.get("password", ""))
     return made.secret
 
 
