@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -76,24 +78,19 @@ def place(
             is left behind.
     """
     check_whole(version)
-    earlier = _lock_in(folder)
-    if earlier.get("digest") == version.digest and _intact(version, folder):
+    if _is_there(version, folder):
         return Pulled(version, folder, verdict, fetched=False)
-    occupied = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    if occupied and not (earlier and force):
-        raise Conflict(_occupied(folder, earlier))
+    if _holds_something(folder) and not (force and _lock_in(folder)):
+        raise Conflict(_occupied(folder, _lock_in(folder)))
     aside = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
     try:
         _write(version, aside, read, 0o444 if keep else 0o644)
-        _swap(aside, folder)
+        fetched = _swap(aside, folder, version)
     except OSError as error:
-        if _lock_in(folder).get("digest") == version.digest and _intact(version, folder):
-            # Another process that shares the folder was quicker.
-            return Pulled(version, folder, verdict, fetched=False)
         raise StoreUnavailable(f"{folder} cannot be written ({error.strerror}); nothing was left behind.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return Pulled(version, folder, verdict, fetched=True)
+    return Pulled(version, folder, verdict, fetched=fetched)
 
 
 def check_whole(version: Version) -> None:
@@ -138,6 +135,15 @@ def _lock_in(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _holds_something(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
+
+
 def _occupied(folder: Path, earlier: dict[str, Any]) -> str:
     if earlier:
         holds = f"{earlier.get('adapter')}@{earlier.get('version')}"
@@ -173,19 +179,40 @@ def copy_verified(file: File, source: BinaryIO, sink: BinaryIO) -> None:
     os.fsync(sink.fileno())
 
 
-def _swap(aside: Path, folder: Path) -> None:
-    """Put `aside` in the place of `folder`, which is absent, empty or an earlier pull."""
-    if not folder.exists() or not any(folder.iterdir()):
-        aside.replace(folder)
-        return
+def _swap(aside: Path, folder: Path, version: Version) -> bool:
+    """Put `aside` in the place of `folder`, which is absent, empty or an earlier pull.
+
+    False where another process that shares the folder was quicker.
+    """
     old = aside.with_suffix(".old")
-    folder.rename(old)
-    aside.rename(folder)
-    old.chmod(0o755)  # kept folders may be read-only
-    shutil.rmtree(old)
+    try:
+        while not _moved(aside, folder):
+            if _is_there(version, folder):
+                return False
+            with suppress(FileNotFoundError):  # another process moved it
+                folder.rename(old)
+        return True
+    finally:
+        if old.exists():
+            old.chmod(0o755)  # kept folders may be read-only
+            shutil.rmtree(old)
 
 
-def _intact(version: Version, folder: Path) -> bool:
+def _moved(aside: Path, folder: Path) -> bool:
+    """Whether `aside` is now `folder`: unless something is in the way."""
+    try:
+        aside.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _is_there(version: Version, folder: Path) -> bool:
+    """Whether a folder holds this version, every byte of it."""
+    if _lock_in(folder).get("digest") != version.digest:
+        return False
     return all(holds(folder / file.path, file) for file in version.files)
 
 

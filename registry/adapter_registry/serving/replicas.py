@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -44,7 +46,7 @@ def served_by(url: str, *, key: str | None = None) -> tuple[Served, ...]:
         StoreUnavailable: it does not say.
     """
     try:
-        answer = httpx2.get(f"{url}/v1/models", headers=_headers(key), timeout=SECONDS)
+        answer = httpx2.get(f"{url}/v1/models", headers=_headers(key), timeout=SECONDS, verify=_trusted())
         answer.raise_for_status()
         models = answer.json()["data"]
         return tuple(
@@ -95,7 +97,13 @@ class _Http:
 
     def _post(self, route: str, body: dict[str, Any]) -> httpx2.Response:
         try:
-            answer = httpx2.post(f"{self.url}{route}", json=body, headers=_headers(self._key), timeout=LOAD_SECONDS)
+            answer = httpx2.post(
+                f"{self.url}{route}",
+                json=body,
+                headers=_headers(self._key),
+                timeout=LOAD_SECONDS,
+                verify=_trusted(),
+            )
         except httpx2.HTTPError as error:
             raise ReplicaRefused(f"{self.url}{route} does not answer ({type(error).__name__})") from error
         if not answer.is_success:
@@ -170,3 +178,9 @@ STACKS: dict[str, type[Vllm] | type[Sglang]] = {"vllm": Vllm, "sglang": Sglang}
 
 def _headers(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Read once: it takes longer than a server takes to answer."""
+    return httpx2.create_ssl_context()

@@ -84,9 +84,17 @@ class TestPlacing:
             on(gone, llama_folder).place("team/sql@v1")
         assert refused.value.passing
 
-    def test_several_that_bring_the_same_version_at_once_all_have_it(self, registry, llama_folder, tmp_path):
+    @pytest.mark.parametrize("round_", range(5))
+    @pytest.mark.parametrize("before", ["nothing", "damaged"])
+    def test_several_that_bring_the_same_version_at_once_all_have_it(
+        self, registry, llama_folder, tmp_path, before, round_
+    ):
         settings = replace(registry.settings, cache=tmp_path / "cache")
         together = threading.Barrier(6)
+        if before == "damaged":
+            file = on(Registry(settings), llama_folder).place("team/sql@v1").folder / "adapter_config.json"
+            file.chmod(0o644)
+            file.write_text("{}")
 
         def place(_):
             mine = on(Registry(settings), llama_folder)
@@ -94,8 +102,8 @@ class TestPlacing:
             return mine.place("team/sql@v1").folder
 
         with ThreadPoolExecutor(6) as threads:
-            assert len(set(threads.map(place, range(6)))) == 1
-        assert [path.name for path in (tmp_path / "cache" / "versions").iterdir() if "partial" in path.name] == []
+            [folder] = set(threads.map(place, range(6)))
+        assert list((tmp_path / "cache" / "versions").iterdir()) == [folder]
 
     def test_a_folder_that_was_damaged_is_made_again(self, registry, llama_folder):
         placed = on(registry, llama_folder).place("team/sql@v1")
