@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -44,10 +45,13 @@ class Store:
 def store(request, tmp_path, llama_folder, monkeypatch):
     # Nobody closes a Registry: a pool of it would leave its connections to the garbage collector.
     monkeypatch.setattr(app, "open_postgres", partial(database.open_postgres, pooled=False))
-    url = None
+    made = Store(tmp_path / "home", None)
+    made.home.mkdir()
     if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_server").fresh_database()
-    made = Store(tmp_path / "home", url)
+        like = request.getfixturevalue("migrated_database")
+        made = replace(made, url=request.getfixturevalue("postgres_server").fresh_database(like=like))
+    else:
+        shutil.copy(request.getfixturevalue("migrated_file"), made.home)
     made.registry().add_base("llama", llama_folder)
     return made
 
