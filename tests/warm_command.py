@@ -42,6 +42,7 @@ def _run(arguments: list[str], environment: dict[str, str], cwd: Path, streams: 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None
     sys.argv[1:] = arguments
     from adapter_cli.main import main
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests import servers
 from tests.acceptance.conftest import Cli
 from tests.acceptance.test_life import retrained
 from tests.server_process import serving
+from tests.warm_command import adapters
 
 pytestmark = pytest.mark.xdist_group("backup")
 PASSWORD = "p@ss/w:rd"
@@ -32,13 +32,7 @@ class Store:
     def ran(self, *words: object, code: int = 0) -> dict:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADAPTERS_", "AWS_"))}
         home = {"ADAPTERS_HOME": f"{self.folder}/home", "ADAPTERS_CACHE": f"{self.folder}/cache"}
-        done = subprocess.run(
-            [Path(sys.executable).with_name("adapters"), *map(str, words), "--json"],
-            env={**kept, **home, **self.settings},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = adapters([*map(str, words), "--json"], environment={**kept, **home, **self.settings}, cwd=self.folder)
         assert done.returncode == code, (words, done.stdout, done.stderr)
         return json.loads(done.stdout)
 

@@ -20,6 +20,7 @@ from tests import servers
 from tests.adapter_builders import changed_config, copied
 from tests.otlp_receiver import receiver
 from tests.server_process import Server, serving
+from tests.warm_command import adapters
 
 pytestmark = pytest.mark.xdist_group("no-secret")
 DATABASE_PASSWORD = "canary-database/p@ss"
@@ -191,15 +192,8 @@ SECRET = "canary-secret"
 )
 def test_settings_that_are_wrong_are_refused_without_their_secrets(settings, command, tmp_path):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADAPTERS_", "AWS_"))}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("adapters"), *command],
-        env={**kept, "ADAPTERS_HOME": f"{tmp_path}/home", "TMPDIR": str(tmp_path), **settings},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {**kept, "ADAPTERS_HOME": f"{tmp_path}/home", "TMPDIR": str(tmp_path), **settings}
+    done = adapters(command, environment=environment, cwd=tmp_path)
     assert done.returncode != 0 or "ADAPTERS_BLOBS_URL" in settings
     assert SECRET not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

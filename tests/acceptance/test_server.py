@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -27,27 +28,45 @@ class RemoteCli(Cli):
         return {**super().environment, "ADAPTERS_URL": self.url, "ADAPTERS_TOKEN": self.token}
 
 
-@pytest.fixture
-def remote(cli, tmp_path):
+@contextlib.contextmanager
+def serving(folder):
+    cli = Cli(folder / "home", folder)
     server = subprocess.Popen(
-        [*cli.command, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, env=cli.environment, cwd=cli.folder
+        [*cli.command, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, env=cli.environment, cwd=folder
     )
     try:
         lines = server.stdout.readline() + server.stdout.readline()
         url = re.search(r"ADAPTERS_URL=(\S+)", lines)[1]
         token = re.search(r"ADAPTERS_TOKEN=(\S+)", lines)[1]
-        yield RemoteCli(tmp_path / "elsewhere", cli.folder, url=url, token=token)
+        yield RemoteCli(folder / "elsewhere", folder, url=url, token=token)
     finally:
         server.terminate()
         server.wait(20)
         server.stdout.close()
 
 
-@pytest.fixture
-def pushed(remote, llama_folder, lora_folder):
+def filled(remote, llama_folder, lora_folder):
     remote("base", "add", "llama", llama_folder)
     remote("push", lora_folder, "--base", "llama", "--name", "sql-lora")
     return remote
+
+
+@pytest.fixture
+def remote(tmp_path):
+    with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def pushed(remote, llama_folder, lora_folder):
+    return filled(remote, llama_folder, lora_folder)
+
+
+@pytest.fixture(scope="module")
+def unharmed(tmp_path_factory, llama_folder, lora_folder):
+    """A server for requests that it refuses."""
+    with serving(tmp_path_factory.mktemp("unharmed")) as running:
+        yield filled(running, llama_folder, lora_folder)
 
 
 def test_the_whole_life_works_against_a_server(pushed, llama_folder, lora_folder, tmp_path):
@@ -115,50 +134,50 @@ class TestHostileRequests:
         ["/api/v1/adapters", f"{SQL_LORA}/blobs/" + "0" * 64, "/docs", "/api/v1/x", "/api/models", "/a/b/c"],
     )
     @pytest.mark.parametrize("token", ["", "Bearer ", "Bearer wrong", "Basic x"])
-    def test_nothing_answers_without_a_token(self, remote, path, token):
+    def test_nothing_answers_without_a_token(self, unharmed, path, token):
         for method in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"):
-            assert ask(remote, method, path, Authorization=token)[0] == 401
+            assert ask(unharmed, method, path, Authorization=token)[0] == 401
 
-    def test_another_host_name_is_turned_away(self, remote):
-        assert ask(remote, "GET", "/api/v1/adapters", Host="evil.example")[0] == 421
-        assert ask(remote, "GET", "/health", Authorization="")[0] == 200
+    def test_another_host_name_is_turned_away(self, unharmed):
+        assert ask(unharmed, "GET", "/api/v1/adapters", Host="evil.example")[0] == 421
+        assert ask(unharmed, "GET", "/health", Authorization="")[0] == 200
 
     @pytest.mark.parametrize(
         "body", ["[]", "{", '{"x": 1}', '{"backend": {}}', '{"files": 5}', '{"files": ["a"]}', "nan"]
     )
-    def test_a_body_that_is_no_such_question_is_refused_with_a_reason(self, remote, body):
-        status, data = ask(remote, "POST", f"{SQL_LORA}/missing", body)
+    def test_a_body_that_is_no_such_question_is_refused_with_a_reason(self, unharmed, body):
+        status, data = ask(unharmed, "POST", f"{SQL_LORA}/missing", body)
         assert status == 422
         assert json.loads(data)["detail"]
 
-    def test_a_missing_argument_is_named(self, remote):
-        status, data = ask(remote, "POST", f"{SQL_LORA}/missing", "{}")
+    def test_a_missing_argument_is_named(self, unharmed):
+        status, data = ask(unharmed, "POST", f"{SQL_LORA}/missing", "{}")
         assert status == 422
         assert "files" in json.loads(data)["detail"]
 
     @pytest.mark.parametrize("path", ["nope", "__class__", "adapters%2f..", "../health", "adapters/a/b/versions/v1/x"])
-    def test_an_address_that_does_not_exist_is_not_found(self, remote, path):
-        assert ask(remote, "POST", f"/api/v1/{path}", "{}")[0] in (404, 405)
+    def test_an_address_that_does_not_exist_is_not_found(self, unharmed, path):
+        assert ask(unharmed, "POST", f"/api/v1/{path}", "{}")[0] in (404, 405)
 
     @pytest.mark.parametrize("digest", ["..%2f..%2fetc%2fpasswd", "sha256:..", "0" * 63, "A" * 64, "0" * 64 + "%00"])
-    def test_a_blob_is_named_by_a_digest_and_nothing_else(self, remote, digest):
-        assert ask(remote, "PUT", f"{SQL_LORA}/blobs/{digest}", b"x")[0] in (404, 422)
+    def test_a_blob_is_named_by_a_digest_and_nothing_else(self, unharmed, digest):
+        assert ask(unharmed, "PUT", f"{SQL_LORA}/blobs/{digest}", b"x")[0] in (404, 422)
 
     @pytest.mark.parametrize(
         "path", ["../../registry.db", "..%2f..%2fregistry.db", "%2fetc%2fpasswd", "adapter_config"]
     )
-    def test_a_file_is_one_of_the_version_and_nothing_else(self, pushed, path):
-        assert ask(pushed, "GET", f"{SQL_LORA}/versions/v1/files/{path}")[0] == 404
+    def test_a_file_is_one_of_the_version_and_nothing_else(self, unharmed, path):
+        assert ask(unharmed, "GET", f"{SQL_LORA}/versions/v1/files/{path}")[0] == 404
 
-    def test_bytes_that_are_not_their_digest_are_not_kept(self, remote):
-        status, data = ask(remote, "PUT", f"{SQL_LORA}/blobs/" + "0" * 64, b"something else")
+    def test_bytes_that_are_not_their_digest_are_not_kept(self, unharmed):
+        status, data = ask(unharmed, "PUT", f"{SQL_LORA}/blobs/" + "0" * 64, b"something else")
         assert status == 422
         assert json.loads(data)["code"] == "digest-mismatch"
 
-    def test_a_commit_of_files_that_were_never_sent_is_refused(self, pushed):
+    def test_a_commit_of_files_that_were_never_sent_is_refused(self, unharmed):
         file = {"path": "adapter_model.safetensors", "size": 5, "digest": "sha256:" + "1" * 64}
         body = json.dumps({"base": "llama", "files": [file]})
-        status, data = ask(pushed, "POST", "/api/v1/adapters/default/x/versions", body)
+        status, data = ask(unharmed, "POST", "/api/v1/adapters/default/x/versions", body)
         assert (status, json.loads(data)["code"]) == (409, "conflict")
 
 
