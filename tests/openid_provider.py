@@ -131,6 +131,7 @@ def _configured(folder: Path) -> None:
                 },
             }
         ],
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],  # the usual one takes a quarter of a second
         LOGIN_URL="/login",
         USE_TZ=True,
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",

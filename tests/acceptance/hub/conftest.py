@@ -17,6 +17,7 @@ from huggingface_hub import HfApi
 from adapter_registry.client import Registry
 from adapter_registry.domain.score import Direction, Score
 from adapter_registry.settings import read_settings
+from tests import warm_command
 from tests.acceptance.conftest import Cli
 from tests.acceptance.test_life import retrained
 from tests.adapter_builders import changed_config, copied
@@ -80,24 +81,11 @@ def large_hub(tmp_path_factory, llama_folder, lora_folder, postgres_server, s3_s
 @contextmanager
 def serving(folder: Path, settings: dict[str, str], *options: str) -> Iterator[HubServer]:
     """A fresh server on these settings."""
-    cli = Cli(folder / "home", folder)
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [*cli.command, "serve", "--port", "0", *options],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={**cli.environment, **settings},
-            cwd=folder,
-        )
-    try:
-        lines = server.stdout.readline() + server.stdout.readline()
-        url, token = re.search(r"ADAPTERS_URL=(\S+)", lines)[1], re.search(r"ADAPTERS_TOKEN=(\S+)", lines)[1]
+    cli, err = Cli(folder / "home", folder), folder / "server.log"
+    given = {"environment": {**cli.environment, **settings}, "cwd": folder, "out": folder / "printed", "err": err}
+    with warm_command.serving(["--port", "0", *options], **given) as printed:
+        url, token = re.search(r"ADAPTERS_URL=(\S+)", printed)[1], re.search(r"ADAPTERS_TOKEN=(\S+)", printed)[1]
         yield HubServer(url, token, folder, cli)
-    finally:
-        server.terminate()
-        server.wait(20)
-        server.stdout.close()
 
 
 def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
