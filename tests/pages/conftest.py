@@ -53,7 +53,10 @@ require:
   approvals: {count: 1, not: [author]}
 """
 HOSTILE = "<script>window.hit=1</script><img src=x onerror=window.hit=1>\"'><svg onload=window.hit=1>{{7*7}}"
-HOSTILE_CARD = f"""# Fine {HOSTILE}
+WIDE = HOSTILE + "W" * 90
+TURNED = WIDE + "\u202ereversed\u200b"
+"""Markup in a text without a place to break; the same in one that turns what follows it round."""
+HOSTILE_CARD = f"""# Fine {TURNED}
 
 [click](javascript:window.hit=1) ![x](https://evil.example/pixel.png) <a href="javascript:window.hit=1">raw</a>
 
@@ -203,9 +206,9 @@ def _hostile(running: HubServer, lora_folder: Path) -> None:
     registry = running.registry
     folder = retrained(lora_folder, running.folder / "xss", 3.0)
     (folder / "README.md").write_text(HOSTILE_CARD)
-    registry.push(folder, base="org/llama", name="mallory/xss", message=HOSTILE, labels={"note": HOSTILE})
-    registry.add_scores("mallory/xss@v1", (Score(f"x/{HOSTILE}", 0.5, Direction.HIGHER, n=10),))
-    registry.attempt("mallory/xss@v1", "dev", reason=HOSTILE)
+    registry.push(folder, base="org/llama", name="mallory/xss", message=TURNED, labels={"note": WIDE})
+    registry.add_scores("mallory/xss@v1", (Score(f"x/{WIDE}", 0.5, Direction.HIGHER, n=10),))
+    registry.attempt("mallory/xss@v1", "dev", reason=TURNED)
 
 
 @pytest.fixture(scope="module")
