@@ -99,7 +99,7 @@ function keep(form) {
   sessionStorage.setItem(KEPT, JSON.stringify({ action: form.action, written }));
 }
 
-function restore() {
+function restore(loaded) {
   const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
   if (!kept || document.querySelector(".door")) return;
   if (document.querySelector("[data-not-sent]")) {
@@ -115,7 +115,7 @@ function restore() {
       }
     }
   }
-  if (form || !kept.lost) sessionStorage.removeItem(KEPT);
+  if (kept.lost ? form : loaded) sessionStorage.removeItem(KEPT);
 }
 
 document.addEventListener("submit", (event) => {
@@ -132,7 +132,7 @@ document.addEventListener("htmx:after:swap", () => {
     dialog.showModal();
     dialog.querySelector("[autofocus]")?.focus();
   }
-  restore();
+  restore(false);
 });
 dialog?.addEventListener("close", () => dialog.querySelector("#dialog-content").replaceChildren());
-restore();
+restore(true);

@@ -40,8 +40,9 @@ def inbox(
         for _ in range(LONGEST_SEARCH // BATCH):
             rows = tx.requests.listed(adapter=adapter, still_open=open_only, before=before, limit=BATCH)
             for each in _those(backend, tx, rows, whose):
-                if len(found) <= most:
-                    found.append(RequestLine(each, _stale(backend, tx, each)))
+                found.append(RequestLine(each, _stale(backend, tx, each)))
+                if len(found) > most:
+                    break
             before = rows[-1].id if len(rows) == BATCH else None
             if before is None or len(found) > most:
                 break

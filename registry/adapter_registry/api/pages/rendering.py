@@ -60,7 +60,7 @@ def ago(at: str, now: str) -> str:
     """How long before `now` a moment was: `3 h ago`, after a month its day, `1 Sep 2025`; one to come: `in 3 h`."""
     seconds = (_parsed(now) - _parsed(at)).total_seconds()
     if seconds > _LONG_AGO:
-        return f"{_parsed(at):%-d %b %Y}"
+        return f"{_parsed(at).day} {_parsed(at):%b %Y}"
     told = next((f"{abs(seconds) // step:.0f} {unit}" for step, unit in _STEPS if abs(seconds) >= step), "")
     if not told:
         return "just now"
