@@ -1,88 +1,122 @@
-"""Pages of a server with 100,000 versions and 1,000,000 scores stored: median and slowest, in milliseconds.
+"""Every page of a full server: median and slowest, in milliseconds. Promised: under 200.
 
-python -m benchmarks.pages [versions]
+120,000 versions, 20,000 of them of one adapter and 100 of each other, with 1,200,000 scores; 200,000 events, 30,000
+moves, 50,000 messages, 5,000 requests and as many jobs. ADAPTERS_DATABASE_URL measures that database (it must be empty)
+instead of SQLite.
+
+    python -m benchmarks.pages [VERSIONS]
 """
 
 from __future__ import annotations
 
 import http.client
+import re
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import pages_fill
 from benchmarks.resolve_reference import fill, with_one_version
+from benchmarks.servers import Served, adapters_serve
 
-METRICS = 10
 TIMES = 20
+ONE, LONG = "/ui/adapters/bench/a7", "/ui/adapters/bench/long"
 PAGES = {
-    "list, newest first": "/ui/adapters",
-    "list, by name": "/ui/adapters?sort=name&after=bench/a4",
-    "list, searched": "/ui/adapters?q=a7",
-    "list, in prod": "/ui/adapters?stage=prod",
-    "adapter": "/ui/adapters/bench/a7",
-    "adapter, an old page": "/ui/adapters/bench/a7?before=60",
-    "stages, unchanged or not": "/ui/adapters/bench/a7/stages",
-    "version": "/ui/adapters/bench/a7/versions/v3",
-    "version, scores": "/ui/adapters/bench/a7/versions/v3/scores",
-    "version, gates": "/ui/adapters/bench/a7/versions/v3/gates",
-    "version, lineage": "/ui/adapters/bench/a7/versions/v3/lineage",
-    "version, how it was made": "/ui/adapters/bench/a7/versions/v3/made",
-    "trends": "/ui/adapters/bench/a7/trends",
+    "adapters, newest first": "/ui/adapters",
+    "adapters, by name": "/ui/adapters?sort=name&after=bench/a4",
+    "adapters, searched": "/ui/adapters?q=a7",
+    "adapters, in prod": "/ui/adapters?stage=prod",
+    "adapters, filtered": "/ui/adapters?where=rank%3C%3D16",
+    "adapter": ONE,
+    "adapter of 20,000 versions": LONG,
+    "the same, an old page": f"{LONG}?before=10000",
+    "stages, unchanged or not": f"{ONE}/stages",
+    "timeline of an adapter": f"{ONE}/timeline",
+    "version": f"{LONG}/versions/v3",
+    "version, scores": f"{LONG}/versions/v3/scores",
+    "version, gates": f"{ONE}/versions/v3/gates",
+    "version, lineage": f"{ONE}/versions/v3/lineage",
+    "version, files": f"{ONE}/versions/v3/files",
+    "version, events": f"{ONE}/versions/v1/events",
+    "version, how it was made": f"{ONE}/versions/v3/made",
+    "trends": f"{ONE}/trends",
+    "trends of 20,000 versions": f"{LONG}/trends",
     "compare six": "/ui/compare?" + "&".join(f"v=bench/a7@v{number}" for number in range(1, 7)),
+    "promote": f"{LONG}/versions/5/promote/dev",
+    "roll back": f"{ONE}/stages/dev/rollback",
+    "timeline": "/ui/timeline",
+    "timeline, one stage": "/ui/timeline?stage=prod",
+    "requests that wait for me": "/ui/requests",
+    "requests, all": "/ui/requests?whose=all&ended=1",
+    "requests of an adapter": "/ui/requests?whose=all&ended=1&adapter=bench/a7",
+    "request": "/ui/requests/P-150",
+    "policies": "/ui/policies",
+    "policy": "/ui/policies/prod",
+    "freezes": "/ui/freezes",
+    "audit": "/ui/audit",
+    "audit of a version": "/ui/audit?subject=bench/a7@v1",
+    "audit of an adapter": "/ui/audit?subject=bench/a7",
+    "audit, who did nothing": "/ui/audit?actor=nobody",
+    "audit, what nobody did": "/ui/audit?action=nothing",
+    "jobs": "/ui/jobs",
+    "jobs of nobody": "/ui/jobs?by=nobody",
+    "job, new": "/ui/jobs/new",
+    "bases": "/ui/bases",
+    "webhooks": "/ui/webhooks",
+    "access": "/ui/access",
+    "storage": "/ui/storage",
 }
+FOUND = {"base": ("/ui/bases", r"/ui/bases/[0-9a-f]{64}"), "webhook": ("/ui/webhooks", r"/ui/webhooks/[0-9a-f]+")}
+"""Pages whose address stands on another one."""
 
 
-def score(settings) -> None:  # type: ignore[no-untyped-def]
-    """METRICS scores of every version."""
-    from sqlalchemy import insert, select
-
-    from adapter_registry.app import engine_of
-    from adapter_registry.domain.score import Direction, RecordedScore, Score
-    from adapter_registry.storage import tables
-    from adapter_registry.storage.rows import to_text
-
-    with engine_of(settings).begin() as connection:
-        digests = connection.execute(select(tables.versions.c.digest)).scalars().all()
-        for begin in range(0, len(digests), 1000):
-            rows = []
-            for n, digest in enumerate(digests[begin : begin + 1000]):
-                for metric in range(METRICS):
-                    value = 0.5 + (n % 40) / 100
-                    each = Score(f"task{metric}/acc", value, Direction.HIGHER, stderr=0.01, n=1000)
-                    told = RecordedScore(digest, "", each, "ann", "2026-01-01T00:00:00.000000Z")
-                    rows.append({"subject": digest, "metric": each.metric, "value": value, "document": to_text(told)})
-            connection.execute(insert(tables.scores), rows)
-
-
-def ask(host: str, token: str, path: str) -> float:
-    """Milliseconds that one page took; it must be a good one."""
-    connection = http.client.HTTPConnection(host, timeout=60)
+def ask(server: Served, token: str, path: str) -> tuple[float, str]:
+    """Milliseconds that one page took, and the page; it must be a good one."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
     began = time.perf_counter()
     connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
     answer = connection.getresponse()
-    answer.read()
+    text = answer.read().decode()
     took = (time.perf_counter() - began) * 1000
     assert answer.status == 200, (path, answer.status)
     connection.close()
-    return took
+    return took, text
+
+
+def filled(folder: Path, versions: int) -> str:
+    """A full registry in `folder`; the token of an administrator."""
+    from adapter_registry.app import engine_of
+    from adapter_registry.client import Registry
+
+    settings = with_one_version(folder)
+    fill(settings, versions)
+    token = pages_fill.act(Registry(settings))
+    with engine_of(settings).begin() as connection:
+        pages_fill.multiply(connection)
+    return token
+
+
+def pages(server: Served, token: str) -> Iterator[tuple[str, str]]:
+    """(what, address) of each page."""
+    yield from PAGES.items()
+    for what, (path, pattern) in FOUND.items():
+        found = re.search(pattern, ask(server, token, path)[1])
+        assert found, f"no {what} on {path}"
+        yield what, found[0]
 
 
 def main() -> None:
     versions = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    from tests.server_process import serving
-
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        settings = with_one_version(folder)
-        fill(settings, versions)
-        score(settings)
-        with serving(folder, {}) as server:
-            for label, path in PAGES.items():
-                ask(server.host, server.token, path)
-                took = [ask(server.host, server.token, path) for _ in range(TIMES)]
-                print(f"{label:<26} {statistics.median(took):7.0f} ms  slowest {max(took):5.0f} ms")
+        token = filled(Path(name), versions)
+        with adapters_serve(Path(name)) as server:
+            for what, path in pages(server, token):
+                ask(server, token, path)
+                took = [ask(server, token, path)[0] for _ in range(TIMES)]
+                print(f"{what:<28} {statistics.median(took):7.0f} ms  slowest {max(took):5.0f} ms", flush=True)
 
 
 if __name__ == "__main__":

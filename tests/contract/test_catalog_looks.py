@@ -10,8 +10,10 @@ from alembic.config import Config
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest, of_bytes
+from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.job import Job, State
 from adapter_registry.domain.lineage import Lineage, Parent
+from adapter_registry.domain.listing import Order, Wanted
 from adapter_registry.domain.overview import RECENT
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, Invalidation, RecordedScore, Score
@@ -161,6 +163,58 @@ class TestJobs:
         with worked.writing() as tx:
             assert tx.jobs.forget(before="2027") == 4
             assert tx.jobs.about([A], limit=9) == ()
+
+
+class TestEvents:
+    @pytest.fixture
+    def told(self, catalog):
+        """Eight events: of team/a, of two of its versions, of names like its name, of a stage."""
+        subjects = ("team/a", "team/a@v1", "team/ab", "team/a-b@v1", "team/A@v1", "team/a@v12", "prod", "team/a@v1")
+        with catalog.writing() as tx:
+            for n, subject in enumerate(subjects):
+                who, what = "ann" if n % 2 else "bob", "push" if n < 4 else "tag.set"
+                tx.events.append(Entry(what, subject, Outcome.DONE, who, AT))
+        return catalog
+
+    @pytest.mark.parametrize(
+        ("subject", "found"),
+        [("team/a", [8, 6, 2, 1]), ("team/a@v1", [8, 2]), ("prod", [7]), ("team", []), ("", [8, 7, 6, 5, 4, 3, 2, 1])],
+    )
+    def test_events_are_those_about_it_and_about_its_versions(self, told, subject, found):
+        with told.reading() as tx:
+            assert [each.sequence for each in tx.events.backwards(subject=subject, before=9, limit=9)] == found
+            if subject:
+                assert [each.sequence for each in tx.events.all(subject=subject)] == found[::-1]
+
+    def test_words_are_looked_for_between_two_sequences(self, told):
+        with told.reading() as tx:
+            found = [each.sequence for each in tx.events.backwards(words=["tag", "ann"], before=8, after=2, limit=9)]
+        assert found == [6]
+
+
+class TestAdapters:
+    def test_the_newest_version_that_is_there_stands_for_its_adapter(self, filled):
+        newest = made_of("team/a", 3)
+        with filled.writing() as tx:
+            tx.versions.remove(newest, by="me", at=AT)
+            tx.versions.remove(made_of("team/b", 1), by="me", at=AT)
+            lines = tx.versions.adapters(Wanted(order=Order.NEWEST))
+            assert [(each.adapter, each.latest, each.versions) for each in lines] == [
+                ("team/c", 2, 2),
+                ("team/a", 2, 2),
+            ]
+            assert [each.adapter for each in tx.versions.adapters(after="team/a")] == ["team/c"]
+            assert [each.adapter for each in tx.versions.adapters(Wanted(base=BASE.digest), limit=1)] == ["team/a"]
+            assert not tx.versions.adapters(Wanted(base=OTHER))
+
+    def test_bytes_are_counted_by_adapter_and_once_for_all(self, filled):
+        with filled.reading() as tx:
+            lines, total = tx.blobs.used(("*",))
+            [own], its = tx.blobs.used(("team/b",))
+        stored = {line.adapter: line.stored for line in lines}
+        assert {line.adapter: line.versions for line in lines} == {"team/a": 3, "team/b": 1, "team/c": 2}
+        assert own.stored == own.pushed == its
+        assert total == stored["team/a"] < sum(stored.values()), "those of the same number have the same files"
 
 
 def test_an_older_store_learns_what_its_jobs_say(catalog, engine):

@@ -53,7 +53,10 @@ require:
   approvals: {count: 1, not: [author]}
 """
 HOSTILE = "<script>window.hit=1</script><img src=x onerror=window.hit=1>\"'><svg onload=window.hit=1>{{7*7}}"
-HOSTILE_CARD = f"""# Fine {HOSTILE}
+WIDE = HOSTILE + "W" * 90
+TURNED = WIDE + "\u202ereversed\u200b"
+"""Markup in a text without a place to break; the same in one that turns what follows it round."""
+HOSTILE_CARD = f"""# Fine {TURNED}
 
 [click](javascript:window.hit=1) ![x](https://evil.example/pixel.png) <a href="javascript:window.hit=1">raw</a>
 
@@ -203,9 +206,9 @@ def _hostile(running: HubServer, lora_folder: Path) -> None:
     registry = running.registry
     folder = retrained(lora_folder, running.folder / "xss", 3.0)
     (folder / "README.md").write_text(HOSTILE_CARD)
-    registry.push(folder, base="org/llama", name="mallory/xss", message=HOSTILE, labels={"note": HOSTILE})
-    registry.add_scores("mallory/xss@v1", (Score(f"x/{HOSTILE}", 0.5, Direction.HIGHER, n=10),))
-    registry.attempt("mallory/xss@v1", "dev", reason=HOSTILE)
+    registry.push(folder, base="org/llama", name="mallory/xss", message=TURNED, labels={"note": WIDE})
+    registry.add_scores("mallory/xss@v1", (Score(f"x/{WIDE}", 0.5, Direction.HIGHER, n=10),))
+    registry.attempt("mallory/xss@v1", "dev", reason=TURNED)
 
 
 @pytest.fixture(scope="module")
@@ -248,30 +251,58 @@ def sessions(browser, site) -> Callable[[str], dict]:
 Visitor = Callable[..., object]
 
 
-@pytest.fixture
-def visit(browser, site, sessions) -> Iterator[Visitor]:
-    """Opens a page as somebody: `visit("/ui/adapters", as_="ann", width=1280, theme="light")`; None for a stranger."""
-    contexts = []
+def _window(browser, state: dict | None, width: int, theme: str):
+    """A window of who has this state, as it was left by nobody before."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce", storage_state=state
+    )
+    context.set_default_timeout(10_000)
+    return context
 
-    def opened(path: str = "/ui/adapters", *, as_: str | None = "ann", width: int = 1280, theme: str = "light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": 800},
-            color_scheme=theme,
-            reduced_motion="reduce",
-            storage_state=sessions(as_) if as_ else None,
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
+
+@pytest.fixture(scope="module")
+def windows(browser, sessions) -> Iterator[Callable[..., object]]:
+    """(who, width, theme) -> a window of that person, the same each time: styles and scripts are fetched once."""
+    kept: dict[tuple[str | None, int, str], object] = {}
+
+    def of(who: str | None, width: int, theme: str):
+        if (who, width, theme) not in kept:
+            kept[who, width, theme] = _window(browser, sessions(who) if who else None, width, theme)
+        return kept[who, width, theme]
+
+    yield of
+    for each in kept.values():
+        each.close()
+
+
+@pytest.fixture
+def visit(browser, site, sessions, windows) -> Iterator[Visitor]:
+    """Opens a page as somebody: `visit("/ui/adapters", as_="ann", width=1280, theme="light")`; None for a stranger.
+
+    `own=True` in a window of its own, for a test that changes what the browser keeps.
+    """
+    opened = []
+
+    def visited(
+        path: str = "/ui/adapters",
+        *,
+        as_: str | None = "ann",
+        width: int = 1280,
+        theme: str = "light",
+        own: bool = False,
+    ):
+        window = _window(browser, sessions(as_), width, theme) if own else windows(as_, width, theme)
+        page = window.new_page()
+        opened.append(window if own else page)
         page.complaints = []
         page.on("console", lambda message: message.type in ("error",) and page.complaints.append(message.text))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.goto(site.url + path)
         return page
 
-    yield opened
-    for context in contexts:
-        context.close()
+    yield visited
+    for each in opened:
+        each.close()
 
 
 def sign_in_by_token(page, site: Site) -> None:

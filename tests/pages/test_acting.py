@@ -80,8 +80,56 @@ def test_a_filter_is_in_the_address(visit):
     assert page.get_by_role("link", name="team/fresh").count() == 0
 
 
+@pytest.fixture
+def come_back(site, sessions):
+    """Ann comes in again, in a window whose session ended."""
+
+    def back(page, path: str) -> None:
+        page.context.add_cookies(sessions("ann")["cookies"])
+        page.goto(site.url + path)
+
+    return back
+
+
+def test_what_was_written_is_there_again_after_a_session_that_ended_meanwhile(visit, come_back):
+    page = visit("/ui/webhooks", own=True)
+    page.get_by_label("URL").fill("https://example.org/hook")
+    page.get_by_label("About").fill("team/*")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Set it up").click()
+    page.get_by_text("your session is over").wait_for()
+    assert page.get_by_role("link", name="Sign in").get_attribute("href") == "/ui/sign-in?next=%2Fui%2Fwebhooks"
+    come_back(page, "/ui/webhooks")
+    assert page.get_by_label("URL").input_value() == "https://example.org/hook"
+    assert page.get_by_label("About").input_value() == "team/*"
+    page.reload()
+    assert not page.get_by_label("URL").input_value(), "it comes back once"
+
+
+def test_so_is_what_was_written_in_a_dialog(visit, pushed, come_back):
+    page = visit(f"/ui/adapters/{pushed}", own=True)
+    dialog = page.get_by_role("dialog")
+    page.get_by_role("link", name="Promote v2 to dev").click()
+    dialog.get_by_label("Reason").fill("better in every way")
+    page.context.clear_cookies()
+    dialog.get_by_role("button", name="Promote").click()
+    dialog.get_by_text("your session is over").wait_for()
+    come_back(page, f"/ui/adapters/{pushed}")
+    page.get_by_role("link", name="Promote v2 to dev").click()
+    dialog.get_by_label("Reason").wait_for()
+    assert dialog.get_by_label("Reason").input_value() == "better in every way"
+
+
+def test_a_stage_goes_back_from_the_adapters_page_in_two_clicks(visit, pushed, site):
+    site.hub.registry.attempt(f"{pushed}@v2", "dev")
+    page = visit(f"/ui/adapters/{pushed}")
+    page.get_by_role("link", name="Roll back dev").click()
+    page.get_by_role("button", name="Roll back dev").click()
+    page.get_by_text("dev went back to v1.").wait_for()
+
+
 def test_the_chosen_theme_stays(visit):
-    page = visit(theme="light")
+    page = visit(theme="light", own=True)
     page.get_by_role("button", name="Switch between light and dark").click()
     page.reload()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"

@@ -55,6 +55,7 @@ class TestRequests:
         page.get_by_role("link", name=asked.name, exact=True).click()
         page.get_by_role("heading", name=asked.name).wait_for()
         checklist = page.get_by_label("Checklist").inner_text()
+        assert "Waits for approvals." in checklist
         assert "0 of 1" in checklist
         assert "0.9" in checklist
         page.get_by_label("Comment").fill("tried it on ten questions")

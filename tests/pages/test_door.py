@@ -59,6 +59,13 @@ class TestComingIn:
         back = come_in(stranger, name="ann", password=PASSWORD, next=asked)
         assert back.headers["location"] == asked
 
+    def test_an_address_that_no_page_has_is_a_page_that_says_so(self, stranger):
+        come_in(stranger, name="ann", password=PASSWORD)
+        answer = stranger.get("/ui/nothing/like/it")
+        assert answer.status_code == 404
+        assert "there is no page at" in answer.text
+        assert "All adapters" in answer.text
+
     @pytest.mark.parametrize(
         "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/ui//evil.example", "/api/v1/whoami", ""]
     )

@@ -90,6 +90,38 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// What was written and could not be sent, because the session had ended, is written again once its form is back. No secrets.
+const KEPT = "form that was sent";
+
+function keep(form) {
+  const words = [...form.elements].filter((each) => each.name && !["hidden", "password", "submit"].includes(each.type));
+  const written = words.filter((each) => !["checkbox", "radio"].includes(each.type) || each.checked).map((each) => [each.name, each.value]);
+  sessionStorage.setItem(KEPT, JSON.stringify({ action: form.action, written }));
+}
+
+function restore(loaded) {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+  if (!kept || document.querySelector(".door")) return;
+  if (document.querySelector("[data-not-sent]")) {
+    sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, lost: true }));
+    return;
+  }
+  const form = [...document.forms].find((each) => each.method === "post" && each.action === kept.action);
+  if (kept.lost && form) {
+    for (const [name, value] of kept.written) {
+      for (const field of form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
+        if (["checkbox", "radio"].includes(field.type)) field.checked = field.value === value;
+        else field.value = value;
+      }
+    }
+  }
+  if (kept.lost ? form : loaded) sessionStorage.removeItem(KEPT);
+}
+
+document.addEventListener("submit", (event) => {
+  if (event.target.method === "post" && !event.target.closest(".door, .top")) keep(event.target);
+});
+
 document.addEventListener("change", (event) => {
   if (event.target instanceof Element && event.target.closest("[data-send-on-change]")) event.target.form?.requestSubmit();
 });
@@ -100,5 +132,7 @@ document.addEventListener("htmx:after:swap", () => {
     dialog.showModal();
     dialog.querySelector("[autofocus]")?.focus();
   }
+  restore(false);
 });
 dialog?.addEventListener("close", () => dialog.querySelector("#dialog-content").replaceChildren());
+restore(true);

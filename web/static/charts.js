@@ -142,7 +142,7 @@ function courseOf(course, by) {
     ],
     yAxis: [
       { ...axis, type: "value", gridIndex: 0, min: low - pad, max: high + pad, axisLabel: { ...axis.axisLabel, formatter: figure, showMinLabel: false, showMaxLabel: false } },
-      { ...axis, type: "value", gridIndex: 1, min: 0, max: course.places.length, interval: 1, splitLine: { show: false }, axisLine: { show: false }, axisLabel: { ...axis.axisLabel, formatter: (value) => course.places[value] ?? "", verticalAlign: "bottom", margin: 8 } },
+      { ...axis, type: "value", gridIndex: 1, min: 0, max: course.places.length, interval: 1, splitLine: { show: false }, axisLine: { show: false }, axisLabel: { ...axis.axisLabel, formatter: (value) => course.places[value] ?? "", verticalAlign: "bottom", padding: [0, 0, 5, 0], margin: 8 } },
     ],
     series,
   };

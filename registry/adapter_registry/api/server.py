@@ -27,6 +27,7 @@ from adapter_registry.api.changes import Changes
 from adapter_registry.api.hub import Hub
 from adapter_registry.api.refusal import is_native, refusal
 from adapter_registry.api.requests import Server
+from adapter_registry.api.sessions import is_page
 from adapter_registry.api.tracing import Tracing
 from adapter_registry.domain.errors import NotAllowed, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
@@ -152,6 +153,8 @@ async def _elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
     """Where no route of the native API leads: the Hub's protocol."""
     if is_native(scope):
         raise NotFound(f"there is nothing at {scope['path'][:100]!r}; /api/v1/openapi.json lists what there is.")
+    if is_page(scope["path"]):
+        raise NotFound(f"there is no page at {scope['path'][:100]!r}.")
     await HUB(scope, receive, send)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from adapter_registry.domain.event import Entry, Event
@@ -18,5 +19,7 @@ class EventRows(Protocol):
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
         """In order, beginning after sequence `after`; `subject` keeps those about it and about its versions."""
 
-    def backwards(self, *, subject: str = "", actor: str = "", before: int, limit: int) -> tuple[Event, ...]:
-        """Newest first, before a sequence; `subject` as of `all`, `actor` at least those of this account."""
+    def backwards(
+        self, *, subject: str = "", words: Iterable[str] = (), before: int, after: int = 0, limit: int
+    ) -> tuple[Event, ...]:
+        """Newest first, between two sequences; `subject` as of `all`, at least those with all `words` in the entry."""

@@ -65,6 +65,8 @@ class _Wanted:
 
     def enough(self, fit: Sequence[set[str]], groups: Mapping[str, tuple[str, ...]], *, without: str) -> bool:
         """Whether everybody else could fill every place, each at most one."""
+        if not any(each.groups for each in self.asked):
+            return len(set().union(*fit) - {without}) >= sum(each.count for each in self.asked)
         places, seats = list[str](), dict[str, set[str]]()
         for at, (asked, able) in enumerate(zip(self.asked, fit, strict=True)):
             named = [f"{at} {group}" for group in asked.groups for _ in range(asked.each_group)]

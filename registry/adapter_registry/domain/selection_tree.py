@@ -286,6 +286,13 @@ def asked_of(part: Filter, name: str) -> tuple[Value, ...]:
     return (part.value,) if isinstance(part, Compare) and part.operator != "~" else ()
 
 
+def asks(part: Filter, name: str) -> bool:
+    """Whether a filter looks at a field at all."""
+    if isinstance(part, And | Or):
+        return any(asks(each, name) for each in part.parts)
+    return asks(part.part, name) if isinstance(part, Not) else part.field.name == name
+
+
 def _within(part: Filter, looser: Any) -> str:
     return f"({part})" if isinstance(part, looser) else str(part)
 

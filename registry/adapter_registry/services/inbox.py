@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.record import RequestLine, RequestPage, Whose
 from adapter_registry.domain.request import Binding, Request
@@ -37,9 +39,10 @@ def inbox(
     with backend.catalog.reading() as tx:
         for _ in range(LONGEST_SEARCH // BATCH):
             rows = tx.requests.listed(adapter=adapter, still_open=open_only, before=before, limit=BATCH)
-            for each in rows:
-                if len(found) <= most and _is(backend, tx, each, whose):
-                    found.append(RequestLine(each, _stale(backend, tx, each)))
+            for each in _those(backend, tx, rows, whose):
+                found.append(RequestLine(each, _stale(backend, tx, each)))
+                if len(found) > most:
+                    break
             before = rows[-1].id if len(rows) == BATCH else None
             if before is None or len(found) > most:
                 break
@@ -47,23 +50,28 @@ def inbox(
     return RequestPage(kept, kept[-1].request.id if len(found) > most else before)
 
 
-def _is(backend: Backend, tx: Transaction, request: Request, whose: Whose) -> bool:
-    if not backend.asks.sees(request.adapter):
-        return False
-    if whose is Whose.MINE:
-        return request.requester == backend.asks.name
-    return whose is Whose.ALL or _waits(backend, tx, request)
+def _those(backend: Backend, tx: Transaction, rows: Sequence[Request], whose: Whose) -> Iterator[Request]:
+    seen = [each for each in rows if backend.asks.sees(each.adapter)]
+    if whose is Whose.WAITING:
+        return _waiting(backend, tx, seen)
+    return (each for each in seen if whose is Whose.ALL or each.requester == backend.asks.name)
 
 
-def _waits(backend: Backend, tx: Transaction, request: Request) -> bool:
-    """Whether an approval of whoever asks would count, and is not there as things stand now."""
-    if not backend.asks.may(f"approve:{request.stage}", request.adapter):
-        return False
-    version = tx.versions.numbered(request.adapter, request.number)
-    asked = consents(in_force(tx, request.stage).policy.process, request)
-    if version is None or all(People(tx, version, request, each).named(backend.actor).unfit for each in asked):
-        return False
-    return backend.actor not in {each.by for each in request.approvals} - set(_stale(backend, tx, request))
+def _waiting(backend: Backend, tx: Transaction, rows: Sequence[Request]) -> Iterator[Request]:
+    """Those of which an approval of whoever asks would count, and is not there as things stand now."""
+    mine = [each for each in rows if backend.asks.may(f"approve:{each.stage}", each.adapter)]
+    policies = {stage: in_force(tx, stage).policy.process for stage in {each.stage for each in mine}}
+    asked = {each.id: needed for each in mine if (needed := consents(policies[each.stage], each))}
+    versions = tx.versions.with_digests([each.version for each in mine if each.id in asked])
+    known = {(version.adapter, version.number): version for version in versions}
+    for request in mine:
+        version = known.get((request.adapter, request.number))
+        if version is None or request.id not in asked:
+            continue
+        people = (People(tx, version, request, each) for each in asked[request.id])
+        approved = {each.by for each in request.approvals} - set(_stale(backend, tx, request))
+        if backend.actor not in approved and not all(each.named(backend.actor).unfit for each in people):
+            yield request
 
 
 def _stale(backend: Backend, tx: Transaction, request: Request) -> dict[str, tuple[str, ...]]:

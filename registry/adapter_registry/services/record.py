@@ -81,14 +81,17 @@ def log(
     with backend.catalog.reading() as tx:
         newest = _newest(tx)
         place = before if before is not None else (newest.sequence + 1 if newest else 1)
+        about = adapter or wanted.subject
+        floor = 0 if about else max(place - LONGEST_SEARCH - 1, 0)
         for _ in range(LONGEST_SEARCH // BATCH):
-            rows = _rows(tx, adapter or wanted.subject, wanted, place)
+            rows = _rows(tx, about, wanted, floor, place)
             found += [event for event in rows if wanted.holds(event)]
-            place = rows[-1].sequence if len(rows) == BATCH else 1
-            if place == 1 or len(found) > most or (wanted.since and rows[-1].entry.at < wanted.since):
+            place = rows[-1].sequence if len(rows) == BATCH else floor + 1
+            if place == floor + 1 or len(found) > most or (wanted.since and rows[-1].entry.at < wanted.since):
                 break
+        over = place == 1 or (wanted.since and _at(tx, place) < wanted.since)
     kept = tuple(found[:most])
-    further = kept[-1].sequence if len(found) > most else (place if place > 1 and not wanted.since else None)
+    further = kept[-1].sequence if len(found) > most else (None if over else place)
     return LogPage(kept, further, place, newest)
 
 
@@ -96,8 +99,14 @@ def _newest(tx: Transaction) -> Event | None:
     return next(iter(tx.events.backwards(before=tx.events.newest() + 1, limit=1)), None)
 
 
-def _rows(tx: Transaction, subject: str, wanted: Sought, before: int) -> tuple[Event, ...]:
-    return tx.events.backwards(subject=subject, actor=wanted.actor, before=before, limit=BATCH)
+def _at(tx: Transaction, place: int) -> str:
+    """When the event before this place was; empty before the first."""
+    return next((event.entry.at for event in tx.events.backwards(before=place, limit=1)), "")
+
+
+def _rows(tx: Transaction, subject: str, wanted: Sought, after: int, before: int) -> tuple[Event, ...]:
+    words = [word for word in (wanted.actor, wanted.action, wanted.outcome) if word]
+    return tx.events.backwards(subject=subject, words=words, before=before, after=after, limit=BATCH)
 
 
 def _meant(sought: Sought) -> Sought:

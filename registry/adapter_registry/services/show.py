@@ -10,7 +10,7 @@ from adapter_registry.domain.listing import AdapterLine, AdapterPage, EventPage,
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import Kind, parse
 from adapter_registry.domain.score import RecordedScore
-from adapter_registry.domain.selection_tree import asked_of
+from adapter_registry.domain.selection_tree import asked_of, asks
 from adapter_registry.services import overview
 from adapter_registry.services.references import base_of, no_adapter, version_of
 
@@ -86,7 +86,8 @@ def _matches(tx: Transaction, chosen: selection.Filter, line: AdapterLine) -> bo
 
 
 def _holds(tx: Transaction, chosen: selection.Filter, version: Version) -> bool:
-    return selection.holds(chosen, selection.subject_of(version, tx.scores.of(version.digest)))
+    scores = tx.scores.of(version.digest) if asks(chosen, "score") else ()
+    return selection.holds(chosen, selection.subject_of(version, scores))
 
 
 def versions(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, union
+from sqlalchemy import Connection, and_, delete, func, insert, null, select, union, union_all
+from sqlalchemy.sql.selectable import SelectBase
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import GENESIS, Entry, Event, chained
@@ -40,6 +41,16 @@ class EventTable:
         self.appended.append(entry)
         return event
 
+    def _about(self, subject: str) -> SelectBase:
+        """Sequences of what is about it or its versions: two looks into an index, where OR would read the whole log."""
+        exact = select(events.c.sequence).where(events.c.subject == subject)
+        if "@" in subject:
+            return exact
+        within = events.c.subject.between(f"{subject}@", f"{subject}@~")  # SQLite uses no index for LIKE
+        begins = events.c.subject.startswith(f"{subject}@", autoescape=True)
+        sqlite = self._connection.dialect.name == "sqlite"
+        return union_all(exact, select(events.c.sequence).where(within if sqlite else begins))
+
     def newest(self) -> int:
         """See ports_events.EventRows.newest."""
         return self._connection.execute(select(func.max(events.c.sequence))).scalar() or 0
@@ -48,21 +59,22 @@ class EventTable:
         """See ports_events.EventRows.all."""
         query = select(events).where(events.c.sequence > after).order_by(events.c.sequence).limit(limit)
         if subject is not None:
-            about = events.c.subject.startswith(f"{subject}@", autoescape=True)
-            query = query.where(or_(events.c.subject == subject, about))
+            query = query.where(events.c.sequence.in_(self._about(subject)))
         return tuple(
             Event(row.sequence, from_text(row.entry, Entry), row.previous, row.digest)
             for row in self._connection.execute(query)
         )
 
-    def backwards(self, *, subject: str = "", actor: str = "", before: int, limit: int) -> tuple[Event, ...]:
+    def backwards(
+        self, *, subject: str = "", words: Iterable[str] = (), before: int, after: int = 0, limit: int
+    ) -> tuple[Event, ...]:
         """See ports_events.EventRows.backwards."""
-        query = select(events).where(events.c.sequence < before).order_by(events.c.sequence.desc()).limit(limit)
+        within = (events.c.sequence < before, events.c.sequence > after)
+        query = select(events).where(*within).order_by(events.c.sequence.desc()).limit(limit)
         if subject:
-            about = events.c.subject.startswith(f"{subject}@", autoescape=True)
-            query = query.where(or_(events.c.subject == subject, about))
-        if actor:
-            query = query.where(events.c.entry.contains(to_text(actor), autoescape=True))
+            query = query.where(events.c.sequence.in_(self._about(subject)))
+        for word in words:
+            query = query.where(events.c.entry.contains(to_text(word).rstrip('"'), autoescape=True))
         return tuple(
             Event(row.sequence, from_text(row.entry, Entry), row.previous, row.digest)
             for row in self._connection.execute(query)
@@ -112,17 +124,25 @@ class BlobTable:
         joined = version_files.join(versions, versions.c.id == version_files.c.version_id)
         joined = joined.join(adapters, adapters.c.id == versions.c.adapter_id)
         there = and_(versions.c.removed_at.is_(None), in_scopes(scopes))
-        pushed = (
-            select(adapters.c.name, func.count(versions.c.id.distinct()), func.sum(version_files.c.size))
+        size = func.max(version_files.c.size)
+        once = (
+            select(versions.c.adapter_id, version_files.c.digest, size.label("size"), func.count().label("times"))
             .select_from(joined)
             .where(there)
-            .group_by(adapters.c.name)
+            .group_by(versions.c.adapter_id, version_files.c.digest)
+            .cte()
         )
-        files = select(adapters.c.name, version_files.c.digest, func.max(version_files.c.size).label("size"))
-        once = files.select_from(joined).where(there).group_by(adapters.c.name, version_files.c.digest).subquery()
-        each = select(once.c.name, func.sum(once.c.size)).group_by(once.c.name)
-        whole = select(func.max(once.c.size).label("size")).group_by(once.c.digest).subquery()
-        stored = {name: int(size) for name, size in self._connection.execute(each)}
-        total = self._connection.execute(select(func.sum(whole.c.size))).scalar()
-        rows = self._connection.execute(pushed)
-        return tuple(Used(name, count, int(size), stored[name]) for name, count, size in rows), int(total or 0)
+        # One walk over the files answers both: what each adapter has, and what all of them share (under no adapter).
+        one = select(func.max(once.c.size).label("size")).group_by(once.c.digest).subquery()
+        pushed = func.sum(once.c.size * once.c.times)
+        each = select(once.c.adapter_id, pushed, func.sum(once.c.size)).group_by(once.c.adapter_id)
+        rows = self._connection.execute(union_all(each, select(null(), null(), func.sum(one.c.size)))).all()
+        bytes_of = {adapter: (int(sent or 0), int(kept or 0)) for adapter, sent, kept in rows}
+        counted = (
+            select(adapters.c.id, adapters.c.name, func.count())
+            .join(versions, versions.c.adapter_id == adapters.c.id)
+            .where(there)
+            .group_by(adapters.c.id, adapters.c.name)
+        )
+        lines = self._connection.execute(counted).all()
+        return tuple(Used(name, count, *bytes_of.get(key, (0, 0))) for key, name, count in lines), bytes_of[None][1]

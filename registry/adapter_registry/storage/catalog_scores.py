@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, case, func, insert, select, update
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.overview import RECENT
@@ -15,6 +15,7 @@ from adapter_registry.domain.score import Invalidation, RecordedScore
 from adapter_registry.domain.suite import Suite
 from adapter_registry.storage.rows import from_text, insert_missing, to_text
 from adapter_registry.storage.tables import adapters, blobs, scores, suites, versions
+from adapter_registry.storage.version_rows import row_of_adapter
 
 
 class ScoreTable:
@@ -42,10 +43,10 @@ class ScoreTable:
         """See ports.ScoreRows.leading."""
         if not latest:
             return {}
-        recent = or_(
-            *(and_(adapters.c.name == name, versions.c.number > number - RECENT) for name, number in latest.items())
-        )
-        counts = (recent, versions.c.removed_at.is_(None), scores.c.invalid.is_(None))
+        floors = {name: number - RECENT for name, number in latest.items()}
+        # A bound for each adapter, not OR: its recent versions are read from the index, and no others.
+        recent = versions.c.number > case(floors, value=adapters.c.name)
+        counts = (adapters.c.name.in_(floors), recent, versions.c.removed_at.is_(None), scores.c.invalid.is_(None))
         joined = adapters.join(versions, versions.c.adapter_id == adapters.c.id).join(
             scores, scores.c.subject == versions.c.digest
         )
@@ -83,8 +84,7 @@ class ScoreTable:
         """See ports.ScoreRows.metrics."""
         recent = (
             select(versions.c.digest)
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(adapters.c.name == adapter, versions.c.removed_at.is_(None))
+            .where(versions.c.adapter_id == row_of_adapter(adapter), versions.c.removed_at.is_(None))
             .order_by(versions.c.number.desc())
             .limit(newest)
         )
@@ -100,8 +100,7 @@ class ScoreTable:
         """See ports.ScoreRows.course."""
         recent = (
             select(versions.c.number, versions.c.created_at, versions.c.digest)
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(adapters.c.name == adapter, versions.c.removed_at.is_(None))
+            .where(versions.c.adapter_id == row_of_adapter(adapter), versions.c.removed_at.is_(None))
             .order_by(versions.c.number.desc())
             .limit(newest)
             .subquery()

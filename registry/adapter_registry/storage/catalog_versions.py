@@ -35,7 +35,7 @@ from adapter_registry.storage.tables import (
     version_parents,
     versions,
 )
-from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, id_of, in_scopes, version_of
+from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, id_of, in_scopes, row_of_adapter, version_of
 
 MOST_POINTERS = 100
 
@@ -81,6 +81,10 @@ NAMED = _VERSIONS.add_columns(adapters.c.created_at.label("adapter_created_at"))
 )
 
 
+_OTHERS = versions.alias()
+_THERE = select(_OTHERS.c.id).where(_OTHERS.c.removed_at.is_(None))
+
+
 class VersionTable:
     """See ports.VersionRows."""
 
@@ -92,13 +96,14 @@ class VersionTable:
     ) -> tuple[AdapterLine, ...]:
         """See ports.VersionRows.adapters."""
         kept = self._newest(wanted or Wanted(), after, limit).subquery()
+        there = _THERE.where(_OTHERS.c.adapter_id == kept.c.adapter_id)
+        count = there.with_only_columns(func.count()).scalar_subquery()
+        size = select(func.sum(version_files.c.size)).where(version_files.c.version_id == kept.c.newest)
         query = (
-            select(*_COLUMNS, kept.c.versions, func.sum(version_files.c.size).label("size"))
+            select(*_COLUMNS, count.label("versions"), size.scalar_subquery().label("size"))
             .select_from(kept)
             .join(versions, versions.c.id == kept.c.newest)
             .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .join(version_files, version_files.c.version_id == versions.c.id)
-            .group_by(*_COLUMNS, kept.c.versions)
             .order_by(adapters.c.name if (wanted or Wanted()).order is Order.NAME else versions.c.id.desc())
         )
         rows = self._connection.execute(query).all()
@@ -106,29 +111,27 @@ class VersionTable:
         return tuple(_line(row, pointers[row.adapter]) for row in rows)
 
     def _newest(self, wanted: Wanted, after: str, limit: int | None) -> Select[Any]:
-        """(adapter id, id of its newest version, number of versions) of the adapters wanted, by name."""
-        query = (
-            select(versions.c.adapter_id, func.max(versions.c.id).label("newest"), func.count().label("versions"))
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(versions.c.removed_at.is_(None), in_scopes(wanted.scopes))
-            .group_by(versions.c.adapter_id, adapters.c.name)
-            .limit(limit)
-        )
-        if wanted.order is Order.NAME:
-            query = query.where(adapters.c.name > after).order_by(adapters.c.name)
-        else:
-            newest = func.max(versions.c.id)
-            query = query.order_by(newest.desc())
-            query = query.having(newest < int(after)) if after.isdigit() else query
+        """(adapter id, id of its newest version) of the adapters wanted. The newest is looked up for each adapter.
+
+        Grouping all versions by their adapter would read every one of them for each page of the list.
+        """
+        newest = _THERE.where(_OTHERS.c.adapter_id == adapters.c.id).with_only_columns(func.max(_OTHERS.c.id))
+        named = select(adapters.c.id.label("adapter_id"), adapters.c.name, newest.scalar_subquery().label("newest"))
+        named = named.where(in_scopes(wanted.scopes))
         if wanted.search:
-            query = query.where(adapters.c.folded.contains(wanted.search.casefold(), autoescape=True))
+            named = named.where(adapters.c.folded.contains(wanted.search.casefold(), autoescape=True))
         if wanted.stage:
-            query = query.where(adapters.c.id.in_(select(stages.c.adapter_id).where(stages.c.stage == wanted.stage)))
+            named = named.where(adapters.c.id.in_(select(stages.c.adapter_id).where(stages.c.stage == wanted.stage)))
+        if wanted.order is Order.NAME:
+            named = named.where(adapters.c.name > after)
+        found = named.subquery()
+        query = select(found.c.adapter_id, found.c.newest).where(found.c.newest.is_not(None)).limit(limit)
         if wanted.base:
-            newest = func.max(versions.c.id)
-            locked = select(versions.c.id).where(versions.c.base == wanted.base)
-            query = query.having(newest.in_(locked))
-        return query
+            query = query.join(versions, versions.c.id == found.c.newest).where(versions.c.base == wanted.base)
+        if wanted.order is Order.NAME:
+            return query.order_by(found.c.name)
+        query = query.where(found.c.newest < int(after)) if after.isdigit() else query
+        return query.order_by(found.c.newest.desc())
 
     def spelled(self, adapter: str) -> str | None:
         """See ports.VersionRows.spelled."""
@@ -143,7 +146,7 @@ class VersionTable:
     def all_of(self, adapter: str, *, before: int | None = None, limit: int | None = None) -> tuple[Version, ...]:
         """See ports.VersionRows.all_of."""
         below = () if before is None else (versions.c.number < before,)
-        return self._versions(adapters.c.name == adapter, *below, limit=limit)
+        return self._versions(versions.c.adapter_id == row_of_adapter(adapter), *below, limit=limit)
 
     def numbered(self, adapter: str, number: int) -> Version | None:
         """The version `v<number>`."""
@@ -204,11 +207,7 @@ class VersionTable:
 
     def latest(self, adapter: str) -> Version | None:
         """The newest version that was not removed."""
-        newest = (
-            select(func.max(versions.c.id))
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(adapters.c.name == adapter, versions.c.removed_at.is_(None))
-        )
+        newest = _THERE.where(_OTHERS.c.adapter_id == row_of_adapter(adapter)).with_only_columns(func.max(_OTHERS.c.id))
         return self._one(versions.c.id == newest.scalar_subquery())
 
     def used(self, adapter: str) -> tuple[int, tuple[str, ...]]:

@@ -247,11 +247,13 @@ events = Table(
     "events",
     metadata,
     Column("sequence", Integer, primary_key=True, autoincrement=False),
-    Column("subject", String(400), nullable=False, index=True),
+    Column("subject", String(400), nullable=False),
     Column("entry", Text, nullable=False),
     Column("previous", String(71), nullable=False, unique=True),
     Column("digest", String(71), nullable=False),
 )
+# The operators make PostgreSQL find what begins with an adapter's name by it, whatever its collation.
+Index("ix_events_subject", events.c.subject, postgresql_ops={"subject": "text_pattern_ops"})
 
 branches = Table(
     "branches",

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Connection,
+    ScalarSelect,
     Select,
     Table,
     bindparam,
@@ -78,6 +79,11 @@ def version_of(row: Any, around: Iterable[Any]) -> Version:
         lineage=from_text(row.lineage, Lineage) if row.lineage else None,
         revoked_ancestors=tuple(sorted(marks["revoked"])),
     )
+
+
+def row_of_adapter(adapter: str) -> ScalarSelect[int]:
+    """The row of an adapter, within another statement: an index has its versions. A join sorts them all."""
+    return select(adapters.c.id).where(adapters.c.name == adapter).scalar_subquery()
 
 
 def id_of(connection: Connection, version: Version) -> int:

@@ -24,7 +24,7 @@ from adapter_registry.domain.selection import (
     parse,
     subject_of,
 )
-from adapter_registry.domain.selection_tree import FLAG, NUMBER, SIZE, STAGE
+from adapter_registry.domain.selection_tree import FLAG, NUMBER, SIZE, STAGE, asks
 
 DIGEST = Digest("sha256:" + "3" * 64)
 LORA = Description(
@@ -191,6 +191,10 @@ class TestGrammar:
     def test_quoted_text_may_contain_quotes_and_words_of_the_grammar(self):
         assert parse(r'label.x = "a \"b\" \\"') == Compare(Field("label", "x"), "=", r'a "b" \ '.strip())
         assert parse("name = 'or'") == Compare(Field("name"), "=", "or")
+
+    def test_a_filter_says_which_fields_it_looks_at(self):
+        looked = parse("rank = 1 or not (exists score.x and name ~ a)")
+        assert [asks(looked, name) for name in ("rank", "score", "name", "stage")] == [True, True, True, False]
 
     def test_many_tests_side_by_side_are_not_deep(self):
         assert len(parse(" and ".join(["rank=1"] * 180)).parts) == 180

@@ -21,14 +21,16 @@ NOW = "2026-03-01T12:00:00.000000Z"
         ("2026-03-01T09:00:00Z", "3 h ago"),
         ("2026-02-27T12:00:00Z", "2 d ago"),
         ("2026-02-01T12:00:00Z", "4 w ago"),
-        ("2025-09-01T12:00:00Z", "5 mo ago"),
-        ("2023-03-01T00:00:00Z", "3 y ago"),
+        ("2025-09-01T12:00:00Z", "1 Sep 2025"),
+        ("2023-03-01T00:00:00Z", "1 Mar 2023"),
+        ("2026-01-29T13:00:00+01:00", "29 Jan 2026"),
         ("2026-03-01T15:00:00Z", "in 3 h"),
+        ("2026-08-01T12:00:00Z", "in 5 mo"),
         ("2026-03-01T10:00:00+01:00", "3 h ago"),
         ("2026-03-01T09:00:00", "3 h ago"),
     ],
 )
-def test_a_moment_is_told_by_its_largest_unit(at, said):
+def test_a_moment_is_told_by_its_largest_unit_and_after_a_month_by_its_day(at, said):
     assert rendering.ago(at, NOW) == said
 
 
@@ -51,6 +53,11 @@ def test_a_moment_in_full_is_in_utc():
 )
 def test_bytes_are_told_in_thousands_and_never_as_a_thousand_of_a_unit_that_has_a_next(count, said):
     assert rendering.size(count) == said
+
+
+def test_what_a_text_has_between_backticks_is_code_and_everything_is_escaped():
+    assert rendering.commands("`adapters ls` lists <b>") == "<code>adapters ls</code> lists &lt;b&gt;"
+    assert rendering.commands("one ` alone") == "one ` alone"
 
 
 def test_a_value_that_is_not_there_is_a_dash():

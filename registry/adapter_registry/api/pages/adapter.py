@@ -45,7 +45,8 @@ def strip(ask: Ask) -> Answer:
 def _strip(ask: Ask, standings: tuple[Standing, ...]) -> dict[str, object]:
     mark = of_json(to_wire(standings).decode()).partition(":")[2][:16]
     promotable = [each.stage for each in standings if ask.may(f"promote:{each.stage}", ask.adapter)]
-    return {"standings": standings, "mark": mark, "promotable": promotable}
+    revertible = {each.stage for each in standings if each.move and ask.may(f"rollback:{each.stage}", ask.adapter)}
+    return {"standings": standings, "mark": mark, "promotable": promotable, "revertible": revertible}
 
 
 def snippets(adapter: str, selector: str, *, at: str, stage: bool = False) -> tuple[tuple[str, str], ...]:

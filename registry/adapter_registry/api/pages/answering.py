@@ -162,7 +162,7 @@ def _said(request: Request) -> str:
         return ""
 
 
-def refused(request: Request, error: RegistryError) -> Response:
-    """A refusal as a page, or as a part where a script asked for one."""
+def refused(request: Request, error: RegistryError, *, door: str = "/ui/sign-in") -> Response:
+    """A refusal as a page, or as a part where a script asked for one; `door` is where one signs in."""
     template = "parts/refusal.html" if "hx-request" in request.headers else "error.html"
-    return html(request, template, {"error": error}, status=error.status)
+    return html(request, template, {"error": error, "door": door}, status=error.status)

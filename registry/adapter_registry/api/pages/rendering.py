@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from adapter_registry.api.pages import page
 from adapter_registry.api.pages.card import rendered
@@ -19,6 +20,8 @@ from adapter_registry.domain.overview import Against
 from adapter_registry.settings import web_folder
 
 _STEPS = ((31_557_600, "y"), (2_629_800, "mo"), (604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "min"))
+_LONG_AGO = 30 * 86_400
+_COMMAND = re.compile("`([^`\n]+)`")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -34,7 +37,7 @@ def environment() -> Environment:
     )
     made.filters |= {"ago": ago, "bytes": size, "moment": moment, "short": short, "hex": hex_of, "figure": figure}
     made.filters |= {"leaning": leaning, "rough": rough, "signed": signed}
-    made.filters["json"] = as_json
+    made.filters |= {"json": as_json, "commands": commands}
     made.filters |= {"card": lambda text: Markup(rendered(text)), "points": points}  # noqa: S704
     made.globals |= {"of_adapter": page.of_adapter, "of_version": page.of_version, "with_query": page.with_query}
     made.globals["static"] = asset
@@ -54,8 +57,10 @@ def asset(name: str) -> str:
 
 
 def ago(at: str, now: str) -> str:
-    """How long before `now` a moment was: `3 h ago`; a moment to come: `in 3 h`."""
+    """How long before `now` a moment was: `3 h ago`, after a month its day, `1 Sep 2025`; one to come: `in 3 h`."""
     seconds = (_parsed(now) - _parsed(at)).total_seconds()
+    if seconds > _LONG_AGO:
+        return f"{_parsed(at).day} {_parsed(at):%b %Y}"
     told = next((f"{abs(seconds) // step:.0f} {unit}" for step, unit in _STEPS if abs(seconds) >= step), "")
     if not told:
         return "just now"
@@ -104,6 +109,11 @@ def leaning(beside: Against) -> str:
     """Whether a difference is `good` or `bad`; `quiet` while its interval holds both."""
     difference, width = beside.difference or 0.0, beside.half_width or 0.0
     return "good" if difference > width else "bad" if difference < -width else "quiet"
+
+
+def commands(text: str) -> Markup:
+    """A text of this program's with what stands between backticks as code; everything is escaped first."""
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704
 
 
 def points(values: list[float], width: int = 84, height: int = 22, margin: int = 3) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -137,8 +137,14 @@ def turned_away(request: Request) -> Response:
     if request.method in ("GET", "HEAD") and "hx-request" not in request.headers:
         to = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(sessions.root(request) + _with_next(to), status_code=303, headers=HEADERS)
-    return refused(request, Unauthorised("your session is over, so nothing was done. Sign in again, then repeat it."))
+    said = Unauthorised("your session is over, so nothing was done. Sign in again, then send it once more.")
+    return refused(request, said, door=_with_next(urlsplit(_came_from(request)).path))
+
+
+def _came_from(request: Request) -> str:
+    """The page whose form or script asked."""
+    return request.headers.get("hx-current-url") or request.headers.get("referer", "")
 
 
 def _with_next(to: str) -> str:
-    return SIGN_IN if to in ("/ui", HOME) else f"{SIGN_IN}?{urlencode({'next': to})}"
+    return SIGN_IN if to in ("", "/ui", HOME) else f"{SIGN_IN}?{urlencode({'next': to})}"
