@@ -98,12 +98,13 @@ def measure(server: Vllm, there: dict[str, Path], registry: Registry, running: R
     assert wanted["v1"] != wanted["v2"] != wanted["base"]
     until(lambda: server.line().get("version") == server.line("also").get("version") == "team/sql@v1", 60)
     names(server, there, wanted)
-    moves(server, registry, wanted)
+    slowest = moves(server, registry, wanted)
     under_way(server, registry, wanted)
     many(server, wanted)
     revoked(server, registry, wanted)
     outage(server, registry, running, wanted)
     token_ends(server, registry, wanted)
+    assert slowest < PROMISED_SECONDS
 
 
 def names(server: Vllm, there: dict[str, Path], wanted: dict[str, list[list[int]]]) -> None:
@@ -129,14 +130,14 @@ def names(server: Vllm, there: dict[str, Path], wanted: dict[str, list[list[int]
     print("status route without the key: 401")
 
 
-def moves(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) -> None:
-    """A promotion and a rollback arrive; what is refused leaves what serves."""
+def moves(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) -> float:
+    """A promotion and a rollback arrive, the slower one after so many seconds; what is refused leaves what serves."""
     registry.promote("team/sql@v2", "prod")
     seconds = until(lambda: server.complete("sql", PROMPTS[0]) == wanted["v2"][0], 60)
     until(lambda: server.line("also").get("version") == "team/sql@v2", 60)
     assert said(server, "sql") == said(server, "also") == wanted["v2"]
     print(f"promotion served after {seconds:.1f} s (promised: {PROMISED_SECONDS:.0f}), under both names")
-    late = seconds
+    slowest = seconds
     for version, why in (("v3", "rank 64 where vLLM was started for 16"), ("v4", "locked to another base")):
         registry.promote(f"team/sql@{version}", "prod")
         until(lambda: bool(server.line()["refused"]), 60)
@@ -149,7 +150,7 @@ def moves(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) 
     seconds = until(lambda: server.complete("sql", PROMPTS[0]) == wanted["v1"][0], 60)
     assert said(server, "sql") == wanted["v1"]
     print(f"rollback served after {seconds:.1f} s")
-    assert max(late, seconds) < PROMISED_SECONDS
+    return max(slowest, seconds)
 
 
 def under_way(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) -> None:
