@@ -154,7 +154,7 @@ def _occupied(folder: Path, earlier: dict[str, Any]) -> str:
 def _sweep(versions: Path) -> None:
     """Remove from a folder of kept versions what pulls that were killed left there."""
     for left in (*versions.glob(".*.partial"), *versions.glob(".*.old")):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # gone meanwhile, or another user's
             changed = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
             if time.time() - changed > ABANDONED_SECONDS:
                 left.chmod(0o755)
