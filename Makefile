@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # uv does not read pip's settings; hand over a local wheel folder if pip has one.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Not the modules that the others measure with.
-BENCHMARKS := $(filter-out __init__ shapes servers mlflow_side mergekit_side,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out __init__ shapes servers vllm_server vllm_side mlflow_side mergekit_side,$(basename $(notdir $(wildcard benchmarks/*.py))))
 # A Linux laptop without a GPU saves gigabytes with: make demo TORCH_BACKEND=cpu
 TORCH_FLAGS := $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
 

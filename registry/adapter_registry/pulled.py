@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ LOCK_FILE = "adapter_lock.json"
 BLOCK = 1 << 20
 TOLD = 4
 """How many differences of a base an error tells; its `problems` hold them all."""
+ABANDONED_SECONDS = 3_600
+"""How long nothing changes in what a pull was writing before it counts as left behind by one that was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ def place(
         raise Conflict(_occupied(folder, _lock_in(folder)))
     aside = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
     try:
+        if keep:
+            _sweep(folder.parent)
         _write(version, aside, read, 0o444 if keep else 0o644)
         fetched = _swap(aside, folder, version)
     except OSError as error:
@@ -149,6 +154,16 @@ def _occupied(folder: Path, earlier: dict[str, Any]) -> str:
         holds = f"{earlier.get('adapter')}@{earlier.get('version')}"
         return f"{folder} holds {holds} from an earlier pull; add --force to replace it, or choose another folder."
     return f"{folder} is not empty and was not made by a pull; nothing was written. Choose another folder."
+
+
+def _sweep(versions: Path) -> None:
+    """Remove from a folder of kept versions what pulls that were killed left there."""
+    for left in (*versions.glob(".*.partial"), *versions.glob(".*.old")):
+        with suppress(OSError):  # gone meanwhile, or another user's
+            changed = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
+            if time.time() - changed > ABANDONED_SECONDS:
+                left.chmod(0o755)
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _write(version: Version, aside: Path, read: Callable[[File], BinaryIO], mode: int) -> None:

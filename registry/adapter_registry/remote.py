@@ -222,7 +222,15 @@ class _Body(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        return self._response.read() if size < 0 else self._response.read(size)
+        try:
+            data = self._response.read(None if size < 0 else size)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerUnreachable(f"the server stopped sending a file ({error}); try again.") from error
+        if not data and size and self._response.length:
+            raise ServerUnreachable(
+                f"the server stopped {self._response.length:,} bytes before a file's end; try again."
+            )
+        return data
 
     def close(self) -> None:
         self._connection.close()

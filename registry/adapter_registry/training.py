@@ -24,6 +24,10 @@ logger = logging.getLogger("adapter_registry.training")
 PREFIX = "eval_"
 SPEEDS = frozenset({"eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time"})
 """What the Trainer reports beside metrics: of the machine, not of the adapter."""
+COUNTS = frozenset({"eval_num_tokens"})
+"""What TRL counts beside metrics: of the training, not of the adapter."""
+BEST = "best"
+"""The tag of the version that the Trainer found best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class PushCheckpoints:
     pushed: list[str] = field(default_factory=list)
     _locked: str = ""
     _waiting: list[Checkpoint] = field(default_factory=list)
+    _steps: dict[int, str] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         """The Trainer's other events: nothing happens."""
@@ -91,10 +96,16 @@ class PushCheckpoints:
         self._push_waiting()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Push what still waits; log what is left."""
+        """Push what still waits; log what is left; tag the best checkpoint, where the Trainer knows it."""
         if not state.is_world_process_zero:
             return
         self._push_waiting()
+        best = self._steps.get(state.best_global_step or 0)
+        if best is not None and self.registry is not None:
+            try:
+                self.registry.tag(best, BEST)
+            except RegistryError as error:
+                logger.warning("%s was not tagged %s: %s", best, BEST, error.text)
         for left in self._waiting:
             command = f"adapters push {left.folder} --base {self._locked} --name {self.name}"
             logger.error("step %d was not pushed: %s", left.step, command)
@@ -107,8 +118,8 @@ class PushCheckpoints:
                 continue
             try:
                 self._push(each)
-            except RegistryError as error:
-                logger.warning("step %d is not pushed for now: %s", each.step, error.text)
+            except (RegistryError, OSError) as error:
+                logger.warning("step %d is not pushed for now: %s", each.step, error)
                 self._waiting.append(each)
 
     def _push(self, each: Checkpoint) -> None:
@@ -122,6 +133,7 @@ class PushCheckpoints:
         # Scores may have failed after the version was made, the time before.
         if each.scores and (made.created or not self.registry.scores(reference)):
             self.registry.add_scores(reference, each.scores, claimed=f"the Trainer's evaluation at step {each.step}")
+        self._steps[each.step] = reference
         if reference not in self.pushed:
             self.pushed.append(reference)
 
@@ -142,7 +154,7 @@ def scores_of(history: Iterable[Mapping[str, Any]], *, step: int) -> Iterable[Sc
 
 def _is_metric(key: str, value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    timed = key.endswith(("_runtime", "_per_second")) or key in SPEEDS
+    timed = key.endswith(("_runtime", "_per_second")) or key in SPEEDS | COUNTS
     return number and not timed and not math.isinf(value)
 
 

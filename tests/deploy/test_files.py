@@ -121,9 +121,10 @@ class TestAgainstTheProgram:
         assert all(is_public("GET", probe["path"]) for probe in probes.values())
         assert all(probe["httpHeaders"] == [{"name": "Host", "value": "localhost"}] for probe in probes.values())
 
-    def test_what_the_container_file_copies_is_there_and_not_ignored(self):
+    def test_what_the_container_files_copy_is_there_and_not_ignored(self):
         kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-        lines = re.findall(r"^COPY (?!--from)(.*)$", CONTAINERFILE, re.MULTILINE)
+        files = (CONTAINERFILE, (DEPLOY / "vllm" / "Containerfile").read_text())
+        lines = [line for text in files for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE)]
         sources = {source for line in lines for source in line.split()[:-1]}
         assert sources
         assert sources == kept

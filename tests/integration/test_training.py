@@ -37,7 +37,7 @@ def home(tmp_path_factory, llama_folder):
     return settings
 
 
-def train(base, out, callback, *, spoil=None, **options):
+def train(base, out, callback, *, spoil=None, resume=False, **options):
     """Four steps of a LoRA, evaluated and saved at every second."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -55,7 +55,9 @@ def train(base, out, callback, *, spoil=None, **options):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        Trainer(model, arguments, train_dataset=rows, eval_dataset=rows[:2], callbacks=[callback]).train()
+        Trainer(model, arguments, train_dataset=rows, eval_dataset=rows[:2], callbacks=[callback]).train(
+            resume_from_checkpoint=resume
+        )
 
 
 class TestPushCheckpoints:
@@ -93,6 +95,17 @@ class TestPushCheckpoints:
         with pytest.raises(NotFound, match="adapters base add"):
             train(other, tmp_path / "out", PushCheckpoints("team/none", registry=Registry(empty)))
 
+    def test_a_training_that_goes_on_pushes_what_comes_after_and_tags_the_best(self, home, llama_folder, tmp_path):
+        registry = Registry(home)
+        train(llama_folder, tmp_path / "out", PushCheckpoints("team/on", registry=registry), max_steps=2)
+        again = PushCheckpoints("team/on", registry=registry)
+        train(llama_folder, tmp_path / "out", again, resume=True, metric_for_best_model="loss")
+        assert again.pushed == ["team/on@v2"]
+        assert [version.labels["step"] for version in registry.versions("team/on")] == ["4", "2"]
+        losses = [registry.scores(f"team/on@v{number}")[0].score.value for number in (1, 2)]
+        assert losses[1] < losses[0]
+        assert registry.resolve("team/on@best").number == 2
+
     def test_a_registry_that_is_down_stops_nothing_and_gets_it_all_later(self, home, llama_folder, tmp_path, caplog):
         registry = Fragile(home)
         registry.failing = 1
@@ -106,7 +119,7 @@ class TestPushCheckpoints:
 class TestWithoutTraining:
     """What only needs the events, not a Trainer."""
 
-    STATE = SimpleNamespace(is_world_process_zero=True, global_step=2, epoch=1.0, log_history=[])
+    STATE = SimpleNamespace(is_world_process_zero=True, global_step=2, epoch=1.0, log_history=[], best_global_step=None)
 
     def test_a_checkpoint_that_was_removed_meanwhile_is_told(self, home, tmp_path, caplog):
         registry = Fragile(home)
@@ -118,6 +131,13 @@ class TestWithoutTraining:
         shutil.rmtree(tmp_path / "checkpoint-2")
         callback.on_train_end(arguments, self.STATE, None)
         assert "step 2 was not pushed: the Trainer removed" in caplog.text
+
+    def test_a_disk_that_fails_stops_nothing(self, home, tmp_path, caplog):
+        callback = PushCheckpoints("team/disk", registry=Registry(home), _locked="llama")
+        (tmp_path / "checkpoint-2").mkdir()
+        (tmp_path / "checkpoint-2" / "adapter_config.json").mkdir()
+        callback.on_save(SimpleNamespace(output_dir=tmp_path), self.STATE, None)
+        assert "step 2 is not pushed for now" in caplog.text
 
     def test_what_is_left_at_the_end_is_told_with_the_command_that_pushes_it(self, home, tmp_path, caplog):
         registry = Fragile(home)
@@ -145,6 +165,7 @@ class TestWithoutTraining:
         history = [
             {"step": 2, "loss": 1.0, "learning_rate": 0.1},
             {"step": 2, "eval_loss": 0.5, "eval_runtime": 1.0, "eval_samples_per_second": 3.0, "eval_accuracy": 0.75},
+            {"step": 2, "eval_num_tokens": 1_024.0},
             {"step": 4, "eval_loss": 0.4},
         ]
         found = {score.metric: (score.value, str(score.direction)) for score in scores_of(history, step=2)}

@@ -59,6 +59,7 @@ def facts_of(description: Description, document: Mapping[str, Any], base: Base |
         method=description.peft_type,
         variant=description.variant,
         rank=description.rank or 0,
+        declared=max(_named_ranks(document), default=0),
         mixed_ranks=bool(ranks) and ranks != {str(document.get("r", 8))},
         alphas=bool(document.get("alpha_pattern")) and not _one_alpha(description),
         bias=str(document.get("bias") or "none") != "none",
@@ -70,7 +71,15 @@ def facts_of(description: Description, document: Mapping[str, Any], base: Base |
         parameters=bool(document.get("target_parameters")),
         tied_head=bool(heads) and base is not None and base.tied,
         quantised=base.quantization if base else None,
+        architecture=(base.architecture or "") if base else "",
     )
+
+
+def _named_ranks(document: Mapping[str, Any]) -> Iterator[int]:
+    """`r`, and what `rank_pattern` gives to modules, were there such."""
+    for rank in (document.get("r"), *(document.get("rank_pattern") or {}).values()):
+        if isinstance(rank, int):
+            yield rank
 
 
 def _one_alpha(description: Description) -> bool:

@@ -18,6 +18,16 @@ VLLM_DEFAULT_RANK = 16
 VLLM_STARTS = frozenset({"", "gaussian", "eva", "orthogonal", "mica", "lora_ga"})
 VLLM_SAVED = frozenset({"classifier", "score"})
 EMBEDDINGS = frozenset({"embed_tokens", "wte", "word_embeddings", "lm_head", "embed_out", "output_layer"})
+VLLM_STACKED = frozenset(
+    {
+        "GptOssForCausalLM",
+        "InternS1ProForConditionalGeneration",
+        "Qwen3OmniMoeForConditionalGeneration",
+        "Qwen3VLMoeForConditionalGeneration",
+        "Qwen3_5MoeForConditionalGeneration",
+    }
+)
+"""Architectures whose experts vLLM keeps as stacks; of all others it refuses adapters of stacks."""
 _BEYOND = frozenset({"dora", "rslora", "lora_bias"})
 _VLLM_REFUSES = frozenset({"alora", "bdlora", "qalora", "layer_replication"})
 
@@ -38,6 +48,7 @@ class Facts:
         method: PEFT's name.
         variant: what modifies the method: `dora`, `rslora`, `lora_bias`, ...
         rank: the largest that a module really has.
+        declared: the largest that the config names, whether or not a module has it.
         mixed_ranks: whether a module has another rank than `r` says.
         alphas: whether a module has another alpha than `lora_alpha` says.
         bias: whether biases were trained.
@@ -49,11 +60,13 @@ class Facts:
         parameters: whether it adapts parameters (stacks of experts) by their names.
         tied_head: whether it adapts an output head that is its base's input embedding.
         quantised: how its base is quantised; None where it is not, or not known.
+        architecture: of its base, `LlamaForCausalLM`; empty where that is not known.
     """
 
     method: str
     variant: tuple[str, ...] = ()
     rank: int = 8
+    declared: int = 0
     mixed_ranks: bool = False
     alphas: bool = False
     bias: bool = False
@@ -65,6 +78,17 @@ class Facts:
     parameters: bool = False
     tied_head: bool = False
     quantised: str | None = None
+    architecture: str = ""
+
+    @property
+    def claimed(self) -> int:
+        """The rank that a stack sees which takes the config's word for it."""
+        return max(self.rank, self.declared)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it brings the head of a classifier, for a base that is none."""
+        return bool(self.saved) and not self.architecture.endswith("ForSequenceClassification")
 
     @property
     def unread(self) -> str:
@@ -120,8 +144,13 @@ RULES: tuple[Rule, ...] = (
         _all(_WRONG, _WRONG, _WRONG, _WRONG),
         "stacks of experts adapted by the names of their parameters were not examined on it, and may be left out",
     ),
-    Rule(lambda f: f.rank > VLLM_RANKS[-1], {"vllm": _NO}, "rank {facts.rank} is above 512, its largest"),
-    Rule(lambda f: f.start not in VLLM_STARTS, {"vllm": _FLAT}, "it refuses init_lora_weights {facts.start!r}"),
+    Rule(
+        lambda f: f.parameters and bool(f.architecture) and f.architecture not in VLLM_STACKED,
+        {"vllm": _NO},
+        "it takes no stacks of experts for {facts.architecture}",
+    ),
+    Rule(lambda f: f.claimed > VLLM_RANKS[-1], {"vllm": _NO}, "rank {facts.claimed} is above 512, its largest"),
+    Rule(lambda f: f.start.lower() not in VLLM_STARTS, {"vllm": _FLAT}, "it refuses init_lora_weights {facts.start!r}"),
     Rule(
         lambda f: "q_proj" in f.kinds and "v_proj" not in f.kinds,
         {"sglang": _NO},
@@ -169,9 +198,18 @@ def vllm_rank(rank: int) -> int:
 
 
 def _vllm_needs(facts: Facts) -> tuple[str, ...]:
-    if facts.rank <= VLLM_DEFAULT_RANK:
-        return ()
-    return (f"rank {facts.rank} is above its default of {VLLM_DEFAULT_RANK}",)
+    needs = []
+    if facts.claimed > VLLM_DEFAULT_RANK:
+        named = "" if facts.claimed == facts.rank else ", which its config names and no module has,"
+        needs.append(f"rank {facts.claimed}{named} is above its default of {VLLM_DEFAULT_RANK}")
+    if facts.classifies:
+        needs.append("its head of classes takes a server that classifies")
+    return tuple(needs)
+
+
+def _vllm_flags(facts: Facts) -> str:
+    classifies = " --runner pooling --convert classify" if facts.classifies else ""
+    return f"--enable-lora --max-lora-rank {vllm_rank(facts.claimed)}{classifies}"
 
 
 def _sglang_flags(facts: Facts) -> str:
@@ -179,7 +217,7 @@ def _sglang_flags(facts: Facts) -> str:
 
 
 STACKS: Mapping[str, About] = {
-    "vllm": About(("0.32", "0.33"), lambda f: f"--enable-lora --max-lora-rank {vllm_rank(f.rank)}", _vllm_needs),
+    "vllm": About(("0.32", "0.33"), _vllm_flags, _vllm_needs),
     "sglang": About(("0.5",), _sglang_flags, lambda _: ("it takes rank and modules at its start",)),
     "llama.cpp": About(
         (), lambda _: "--lora FILE.gguf", notes=("converted to GGUF first, with the base's config.json",)

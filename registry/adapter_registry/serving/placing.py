@@ -81,7 +81,7 @@ class Placing:
             raise _told(error, reference) from error
         except OSError as error:
             logger.warning("%s: %s", reference, error)
-            raise Refused(f"{reference} could not be placed on the server's disk", passing=True) from error
+            raise _no_room(reference) from error
 
     def _placed(self, reference: str) -> Placed:
         version = self._registry.resolve(reference)
@@ -105,7 +105,13 @@ _TEXTS: tuple[tuple[tuple[type[RegistryError], ...], str, bool], ...] = (
 def _told(error: RegistryError, reference: str) -> Exception:
     if isinstance(error, _MISSING):
         return Missing(reference)
+    if isinstance(error, StoreUnavailable) and isinstance(error.__cause__, OSError):
+        return _no_room(reference)  # this machine's disk, not the registry's
     for kinds, text, passing in _TEXTS:
         if isinstance(error, kinds):
             return Refused(text.format(reference), passing=passing)
     return Refused(f"{reference} could not be loaded")
+
+
+def _no_room(reference: str) -> Refused:
+    return Refused(f"{reference} could not be placed on the server's disk", passing=True)

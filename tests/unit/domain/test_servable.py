@@ -49,16 +49,20 @@ class TestReport:
             (replace(PLAIN, variant=("layer_replication",)), REFUSED, WRONG, WRONG, WRONG),
             (replace(PLAIN, variant=("kasa",)), WRONG, WRONG, WRONG, WRONG),
             (replace(PLAIN, bias=True), REFUSED, WRONG, REFUSED, WRONG),
-            (replace(PLAIN, saved=("score",)), LOADS, WRONG, REFUSED, WRONG),
+            (replace(PLAIN, saved=("score",)), FLAGS, WRONG, REFUSED, WRONG),
             (replace(PLAIN, saved=("lm_head",)), REFUSED, WRONG, REFUSED, WRONG),
             (replace(PLAIN, tokens=True), REFUSED, WRONG, REFUSED, WRONG),
             (replace(PLAIN, start="kaiming"), FLATTEN, FLAGS, LOADS, LOADS),
             (replace(PLAIN, start="eva"), LOADS, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, start="EVA"), LOADS, FLAGS, LOADS, LOADS),
             (replace(PLAIN, pattern=True), LOADS, FLATTEN, LOADS, LOADS),
             (replace(PLAIN, kinds=("q_proj",)), LOADS, REFUSED, LOADS, LOADS),
             (replace(PLAIN, tied_head=True), LOADS, FLAGS, REFUSED, LOADS),
             (replace(PLAIN, rank=32), FLAGS, FLAGS, LOADS, LOADS),
             (replace(PLAIN, rank=513), REFUSED, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, declared=32), FLAGS, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, parameters=True, architecture="MixtralForCausalLM"), REFUSED, WRONG, WRONG, WRONG),
+            (replace(PLAIN, parameters=True, architecture="GptOssForCausalLM"), WRONG, WRONG, WRONG, WRONG),
             (replace(PLAIN, parameters=True), WRONG, WRONG, WRONG, WRONG),
         ],
     )
@@ -73,6 +77,18 @@ class TestReport:
         assert report(parse("vllm:0.33"), wide).flags == "--enable-lora --max-lora-rank 64"
         told = report(parse("sglang"), wide).flags
         assert told == "--enable-lora --max-lora-rank 33 --lora-target-modules q_proj v_proj"
+
+    def test_vllm_takes_the_configs_word_for_the_rank(self):
+        found = report(parse("vllm"), replace(PLAIN, rank=8, declared=64))
+        assert found.flags == "--enable-lora --max-lora-rank 64"
+        assert found.reasons == ("rank 64, which its config names and no module has, is above its default of 16",)
+
+    def test_a_head_of_classes_takes_a_server_that_classifies(self):
+        classifier = replace(PLAIN, saved=("score",), architecture="LlamaForCausalLM")
+        told = report(parse("vllm"), classifier)
+        assert told.flags == "--enable-lora --max-lora-rank 8 --runner pooling --convert classify"
+        at_home = replace(classifier, architecture="LlamaForSequenceClassification")
+        assert report(parse("vllm"), at_home).flags == "--enable-lora --max-lora-rank 8"
 
     def test_what_is_refused_gets_no_flags_and_what_is_flattened_first_does(self):
         assert report(parse("vllm"), replace(PLAIN, bias=True)).flags == ""
@@ -120,6 +136,10 @@ class TestFactsOf:
         assert facts_of(LORA, {"r": 8}, None).mixed_ranks is False
         assert facts_of(LORA, {"r": 4}, None).mixed_ranks is True
         assert facts_of(replace(LORA, ranks={"8": 40, "2": 8}), {"r": 8}, None).mixed_ranks is True
+
+    def test_ranks_that_the_config_names_are_kept_apart(self):
+        found = facts_of(LORA, {"r": 8, "rank_pattern": {"q_proj": 64}}, None)
+        assert (found.rank, found.declared, found.claimed) == (LORA.rank, 64, 64)
 
     def test_an_alpha_pattern_that_changes_nothing_is_none(self):
         assert facts_of(LORA, {"r": 8, "alpha_pattern": {"q_proj": 16}}, None).alphas is False

@@ -84,6 +84,23 @@ class TestPlacing:
             on(gone, llama_folder).place("team/sql@v1")
         assert refused.value.passing
 
+    def test_a_cache_that_cannot_be_written_is_told_as_this_servers(self, registry, llama_folder, tmp_path):
+        (tmp_path / "cache").write_text("a file where the folder should be")
+        fresh = Registry(replace(registry.settings, cache=tmp_path / "cache"))
+        with pytest.raises(Refused, match="could not be placed on the server's disk"):
+            on(fresh, llama_folder).place("team/sql@v1")
+
+    def test_what_killed_pulls_left_is_removed_once_nothing_changes_in_it(self, registry, llama_folder, tmp_path):
+        fresh = Registry(replace(registry.settings, cache=tmp_path / "cache"))
+        left, written = (tmp_path / "cache" / "versions" / f".sha256-{each}.0a1b2c3d.partial" for each in (1, 2))
+        for folder in (left, written):
+            folder.mkdir(parents=True)
+            (folder / "adapter_model.safetensors").write_bytes(b"half")
+        for path in (left / "adapter_model.safetensors", left, written):
+            os.utime(path, (1, 1))
+        on(fresh, llama_folder).place("team/sql@v1")
+        assert (left.exists(), written.exists()) == (False, True)
+
     @pytest.mark.parametrize("round_", range(5))
     @pytest.mark.parametrize("before", ["nothing", "damaged"])
     def test_several_that_bring_the_same_version_at_once_all_have_it(

@@ -63,11 +63,12 @@ class Server:
     """What loads, as vLLM would: remembers folders, and refuses on demand."""
 
     def __init__(self):
-        self.loaded, self.refuses = [], ""
+        self.loaded, self.asked, self.refuses, self.passing = [], 0, "", False
 
     def load(self, name, folder):
+        self.asked += 1
         if self.refuses:
-            raise Refused(self.refuses)
+            raise Refused(self.refuses, passing=self.passing)
         self.loaded.append((name, folder))
 
 
@@ -128,6 +129,19 @@ class TestFollowing:
         followed.clock[0] = module.AGAIN_SECONDS
         followed.step()
         assert (len(server.loaded), followed.status()["refused"]) == (2, "")
+
+    def test_what_may_work_a_moment_later_is_tried_again_soon_and_then_as_often_as_a_silent_registry(
+        self, followed, registry, server
+    ):
+        registry.promote("team/sql@v2", "dev")
+        server.refuses, server.passing = "the adapter registry does not answer", True
+        tries = []
+        for second in range(100):
+            followed.clock[0] = float(second)
+            before = server.asked
+            followed.step()
+            tries += [second] * (server.asked - before)
+        assert tries == [0, 1, 3, 7, 15, 31, 61, 91]
 
     def test_a_refused_version_that_the_stage_leaves_is_forgotten(self, followed, registry, server):
         followed.step()

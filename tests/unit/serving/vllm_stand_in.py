@@ -81,8 +81,8 @@ class Engine:
 class ServingModels:
     """vllm/entrypoints/openai/models/serving.py; up to 0.32 `load_inplace` stays on what is kept."""
 
-    def __init__(self, *, sticky: bool = False, resolvers=()):
-        self.engine_client, self.sticky = Engine(), sticky
+    def __init__(self, *, model: str = "./model", sticky: bool = False, resolvers=()):
+        self.engine_client, self.model, self.sticky = Engine(), model, sticky
         self.lora_requests: dict[str, LoRARequest] = {}
         self.lora_resolvers = list(resolvers)
         self.lora_resolver_lock = defaultdict(asyncio.Lock)
@@ -111,7 +111,7 @@ class ServingModels:
                 return self.lora_requests[lora_name]
             number = self._next()
             for resolver in self.lora_resolvers:
-                request = await resolver.resolve_lora("./model", lora_name)
+                request = await resolver.resolve_lora(self.model, lora_name)
                 if request is not None:
                     request.lora_int_id = number
                     await self.engine_client.add_lora(request)

@@ -26,7 +26,8 @@ POLL_SECONDS = 5.0
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
 """How long the registry is left alone when it does not answer: doubled each time."""
 AGAIN_SECONDS, RARELY_SECONDS = 30.0, 900.0
-"""When a version that was refused is tried again, should nothing move: doubled each time."""
+"""When a version that was refused is tried again, should nothing move: doubled each time. One that could not be brought
+because the registry or the disk failed is tried again as a silent registry is."""
 
 Load = Callable[[str, Path], None]
 """Has vLLM serve a name from a folder; raises Refused."""
@@ -115,9 +116,8 @@ class Following:
             # A name may be that of a stage that was declared there, or of a lane; it stays one.
             self._staged = wanted.kind is Kind.NAME and wanted.selector in version.stages
             return f"{version.adapter}@{version.digest}", version.digest
-        pointer = self._registry.pointer(
-            wanted.adapter, wanted.selector, after=self._line.move, wait_seconds=self._wait
-        )
+        wait = self._wait if not self._refused else min(self._wait, max(self._again - self._clock(), 0.0))
+        pointer = self._registry.pointer(wanted.adapter, wanted.selector, after=self._line.move, wait_seconds=wait)
         self._line.move = pointer.sequence
         return pointer.reference, pointer.digest
 
@@ -139,8 +139,10 @@ class Following:
             self._load(self._follow.name, placed.folder)
         except (Missing, Refused) as error:
             text = str(error) if isinstance(error, Refused) else "it is not there any more, or was revoked"
-            self._tries = self._tries + 1 if digest == self._refused else 0
-            self._again = self._clock() + min(AGAIN_SECONDS * 2**self._tries, RARELY_SECONDS)
+            self._tries = min(self._tries + 1, 10) if digest == self._refused else 0
+            passing = isinstance(error, Refused) and error.passing
+            first, longest = (FIRST_SECONDS, LONGEST_SECONDS) if passing else (AGAIN_SECONDS, RARELY_SECONDS)
+            self._again = self._clock() + min(first * 2**self._tries, longest)
             self._refused, self._line.refused = digest, text
             kept = self._line.version or "nothing"
             logger.warning("adapters: %s: %s; %s goes on serving.", self._line.name, text, kept)
