@@ -80,7 +80,7 @@ def add(name: str, public: Path, scopes: tuple[str, ...], lifetime: str, as_json
 @output_options
 def list_keys(as_json: bool, quiet: bool) -> None:
     """List the keys, those that were revoked included."""
-    found = connect().keys()
+    found = connect().signing_keys()
     if as_json:
         print_json(found)
     elif quiet:

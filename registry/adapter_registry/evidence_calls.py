@@ -62,7 +62,7 @@ class EvidenceCalls(Asking):
         """What a policy would have said of the last promotions into a stage; nothing is changed."""
         return self._ask(trials.replay, stage=stage, policy=policy, last=last)
 
-    def keys(self) -> tuple[Key, ...]:
+    def signing_keys(self) -> tuple[Key, ...]:
         """Keys whose signatures count or did, in the order they were added."""
         return self._ask(signing.keys)
 

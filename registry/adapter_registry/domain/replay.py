@@ -62,7 +62,7 @@ class Replica:
             hundred recorded or invalidated at once, the log has a hundred.
         accounts: by name.
         keys: whose signatures count or did, by name.
-        signatures: of versions, in the order they were received.
+        signatures: of versions, those that were removed since included.
     """
 
     pointers: dict[Place, Pointed] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Replica:
     scores: dict[Digest, Counter[tuple[str, str, bool]]] = field(default_factory=dict)
     accounts: dict[str, Known] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
-    signatures: list[Signature] = field(default_factory=list)
+    signatures: set[Signature] = field(default_factory=set)
 
 
 def replayed(events: Iterable[Event]) -> Replica:
@@ -211,7 +211,7 @@ def _key_revoked(made: Replica, entry: Entry) -> None:
 def _signed(made: Replica, entry: Entry) -> None:
     adapter, _ = _version(entry.subject)
     of, key = Digest(entry.detail["digest"]), Digest(entry.detail["key_id"])
-    made.signatures.append(Signature(adapter, of, key, entry.detail["sig"], entry.actor, entry.at))
+    made.signatures.add(Signature(adapter, of, key, entry.detail["sig"], entry.actor, entry.at))
 
 
 def _window(entry: Entry) -> Window:
