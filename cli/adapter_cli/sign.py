@@ -31,10 +31,9 @@ def private_key(file: Path) -> str:
 
 @click.command()
 @click.argument("reference")
-@click.option("--key", "private", type=FILE, help="The private key; /dev/stdin takes it from a pipe.")
-@click.option("--envelope", type=FILE, help="Instead of --key: a DSSE envelope that was made elsewhere.")
+@click.option("--key", type=FILE, required=True, help="The private key; /dev/stdin takes it from a pipe.")
 @output_options
-def sign(reference: str, private: Path | None, envelope: Path | None, as_json: bool, quiet: bool) -> None:
+def sign(reference: str, key: Path, as_json: bool, quiet: bool) -> None:
     """Sign the version that REFERENCE means now, and attach the signature.
 
     What is signed is an in-toto statement in a DSSE envelope: the adapter's name, the version's digest, and its
@@ -45,14 +44,9 @@ def sign(reference: str, private: Path | None, envelope: Path | None, as_json: b
       adapters sign sql-lora@v3 --key ci.key
       printenv SIGNING_KEY | adapters sign sql-lora@v3 --key /dev/stdin
     """
-    if (private is None) == (envelope is None):
-        raise click.UsageError("give --key or --envelope.")
-    registry = connect()
+    private, registry = private_key(key), connect()
     version = registry.resolve(reference)
-    if private is not None:
-        made = registry.sign(version, private_key(private))
-    else:
-        made = registry.attach(version, read_envelope(read_bytes(envelope or Path())))
+    made = registry.sign(version, private)
     if as_json:
         print_json(made)
     elif quiet:
