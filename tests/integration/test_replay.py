@@ -121,7 +121,7 @@ ACTS: dict[str, Callable[[Act], object]] = {
     "rescue": lambda a: access.rescue(a.me._opened),
 }
 
-OFTEN = ("promote", "approve", "thaw") * 4
+OFTEN = ("promote", "approve", "thaw", "decline") * 4
 """Else most of what is asked for would wait for ever."""
 
 
