@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from adapter_registry.storage import tables, tables_people, tables_work  # noqa: F401  they put themselves into it
+from adapter_registry.storage import tables, tables_integrity, tables_people, tables_work  # noqa: F401  they put themselves into it
 from adapter_registry.storage.schema import metadata
 
 

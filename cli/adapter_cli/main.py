@@ -28,6 +28,9 @@ COMMANDS = {
         "servable": ("servable", "Say which serving stacks load a version, and with which flags."),
         "resolve": ("pull", "Say which version a reference means now."),
         "score": ("score", "Add or import scores of a version or a base."),
+        "sign": ("sign", "Sign a version with a key."),
+        "verify": ("sign", "Verify the signatures of a version or a pulled folder."),
+        "scan": ("sign", "Look through a version's files for what may run."),
     },
     "Weights": {
         "diff": ("diff", "Measure what changed between two versions."),
@@ -60,6 +63,7 @@ COMMANDS = {
         "login": ("login", "Sign in to a server and remember it."),
         "logout": ("login", "Sign out, and forget the server."),
         "token": ("access", "Make, list, revoke and exchange tokens."),
+        "key": ("key", "Make keys to sign with, and say whose signatures count."),
         "trust": ("trust", "Let pipelines in by their provider's tokens."),
         "whoami": ("access", "Say whom the registry takes you for."),
         "can-i": ("access", "Say whether you may do something."),

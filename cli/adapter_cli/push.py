@@ -19,6 +19,7 @@ from adapter_cli.output import (
     progress_bar,
     say,
 )
+from adapter_cli.sign import private_key
 from adapter_registry.client import Checked, Pushed, connect
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.errors import InvalidReference, PushRefused
@@ -35,6 +36,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--bump", type=click.Choice([str(step) for step in Bump]), help="Raise this part of the version.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A fact to attach; repeatable.")
 @click.option("-m", "--message", default="", help="What changed, for people.")
+@click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY", help="Sign it with this private key.")
 @click.option("--dry-run", is_flag=True, help="Check everything and store nothing.")
 @output_options
 def push(
@@ -45,6 +47,7 @@ def push(
     bump: str | None,
     labels: tuple[str, ...],
     message: str,
+    key: Path | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -65,8 +68,9 @@ def push(
     if dry_run:
         _report_check(connect().check(folder, base=base), as_json, quiet)
         return
+    registry, private = connect(), private_key(key) if key else None
     with progress_bar("storing", None) as progress:
-        pushed = connect().push(
+        pushed = registry.push(
             folder,
             base=base,
             name=name,
@@ -76,6 +80,9 @@ def push(
             message=message,
             progress=progress,
         )
+    if private is not None:
+        note(f"stored as {pushed.version.reference}; signing it")
+        registry.sign(pushed.version, private)
     if as_json:
         print_json(pushed)
     elif quiet:

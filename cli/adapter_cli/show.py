@@ -25,6 +25,7 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.scan import newest
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.stage import of_place
 from adapter_registry.domain.verification import Due
@@ -164,7 +165,10 @@ def show(reference: str, files: bool, scores: bool, events: bool, as_json: bool,
     happened = registry.events(version.reference) if events else ()
     due = due_of(registry, version)
     if as_json:
-        print_json({"version": version, "scores": recorded, "due": due, **({"events": happened} if events else {})})
+        told = {"signatures": registry.signatures(version), "scans": registry.scans(version)}
+        print_json(
+            {"version": version, "scores": recorded, "due": due, **told, **({"events": happened} if events else {})}
+        )
         return
     print_due(due)
     if not scores:
@@ -178,6 +182,7 @@ def show(reference: str, files: bool, scores: bool, events: bool, as_json: bool,
 
 def _print_version(registry: Registry, version: Version) -> None:
     from adapter_cli.push import description_facts  # noqa: PLC0415  `ls` does not need the push commands
+    from adapter_cli.sign import scan_text, signed_lines  # noqa: PLC0415  nor these
 
     say(f"{version.reference}  {version.semver}", style="bold")
     labels = ", ".join(f"{key}={value}" for key, value in sorted(version.labels.items()))
@@ -195,6 +200,8 @@ def _print_version(registry: Registry, version: Version) -> None:
             ("ancestry", _ancestry(version)),
             ("derived", "\n".join(_derived(registry, version))),
             ("overridden", "\n".join(_overrides(registry, version))),
+            ("signed by", signed_lines(registry.signatures(version))),
+            ("scanned by", "\n".join(map(scan_text, newest(registry.scans(version)).values()))),
             ("tags", ", ".join(version.tags)),
             ("labels", labels),
             *description_facts(version.description),

@@ -25,8 +25,8 @@ from adapter_registry.domain.errors import (
     Problem,
     StoreUnavailable,
 )
-from adapter_registry.domain.lock import Lock, Verdict
-from adapter_registry.domain.manifest import manifest
+from adapter_registry.domain.lock import Verdict
+from adapter_registry.domain.manifest import manifest_of
 
 LOCK_FILE = "adapter_lock.json"
 BLOCK = 1 << 20
@@ -105,7 +105,7 @@ def check_whole(version: Version) -> None:
         DigestMismatch: it is not what its digest names.
         InvalidInput: a path that no version may hold.
     """
-    made = of_bytes(manifest(version.files, lock=Lock(version.base), lineage=version.lineage))
+    made = of_bytes(manifest_of(version))
     if made != version.digest:
         raise DigestMismatch("the manifest", declared=version.digest, received=made, size=version.size)
     for file in version.files:

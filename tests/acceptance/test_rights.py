@@ -57,6 +57,11 @@ MATRIX = {
     "servable.servable": READERS,
     "score.add": WRITERS,
     "score.invalidate": WRITERS,
+    "signing.signatures": READERS,
+    "signing.sign": WRITERS,
+    "scan.scans": READERS,
+    "scan.scan": WRITERS,
+    "scan.report": WRITERS,
     "suites.suites": SIGNED_IN,
     "suites.suite": SIGNED_IN,
     "suites.set-suite": {"admin"},
@@ -126,6 +131,9 @@ MATRIX = {
     "access.tokens": SIGNED_IN,
     "access.create-token": SIGNED_IN,
     "access.revoke-token": SIGNED_IN,
+    "key.keys": SIGNED_IN,
+    "key.trust": {"admin"},
+    "key.revoke": {"admin"},
     "trust.trusts": {"admin"},
     "trust.add": {"admin"},
     "trust.remove": {"admin"},
@@ -146,6 +154,7 @@ PLACES = {
     "request": "P-1",
     "freeze": "999",
     "group": "leads",
+    "key": "ci",
 }
 
 

@@ -25,6 +25,7 @@ from adapter_registry.domain.process import Approvals, Overriding, Process, Roll
 from adapter_registry.domain.replay import Known, Pointed, Replica, replayed
 from adapter_registry.domain.request import State
 from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.signing import new_private, public_of
 from adapter_registry.domain.stage import Stage
 from adapter_registry.services import access
 from tests.integration.test_race import Store, store  # noqa: F401  a fixture
@@ -37,6 +38,7 @@ PLACES = ("dev", "prod", "prod.eu")
 EXAMPLES, STATES = {"sqlite": 8, "postgresql": 2}, {"sqlite": 5, "postgresql": 2}
 """How many walks there are, and how many states of requests have to be reached on them."""
 STEPS = 60
+KEYS = (new_private(), new_private())
 POLICIES = {
     "dev": [Policy("dev"), Policy("dev", process=Process(rollbacks=Rollbacks(reason_required=True)))],
     "prod": [
@@ -113,10 +115,13 @@ ACTS: dict[str, Callable[[Act], object]] = {
     "revoke a token": lambda a: a.me.revoke_token(a.token()),
     "revoke": lambda a: a.number == 5 and a.me.revoke(a.version, because="leaked"),
     "remove": lambda a: a.number == 5 and a.me.remove(a.version),
+    "trust a key": lambda a: a.me.trust_key(f"k{a.number}", public_of(KEYS[a.number % 2])),
+    "revoke a key": lambda a: a.me.revoke_key(f"k{a.number}", because="lost"),
+    "sign": lambda a: a.me.sign(a.me.resolve(a.version), KEYS[a.number % 2]),
     "rescue": lambda a: access.rescue(a.me._opened),
 }
 
-OFTEN = ("promote", "approve", "thaw") * 4
+OFTEN = ("promote", "approve", "thaw", "decline") * 4
 """Else most of what is asked for would wait for ever."""
 
 
@@ -129,6 +134,7 @@ def of_tables(me: Registry) -> Replica:
         ladder = tx.stages.ladder()
         verified = [each for place in ladder.places for each in tx.stages.verified(place)]
         policies = {stage: known for stage in ladder.names if (known := tx.stages.policy(stage))}
+        signed = {each for version in versions for each, _ in tx.integrity.signatures("default/a", version.digest)}
     scores = [*me.base_scores("llama"), *(each for version in versions for each in me.scores(version.reference))]
     counted: dict[str, Counter] = {each.subject: Counter() for each in scores}
     for each in scores:
@@ -154,11 +160,13 @@ def of_tables(me: Registry) -> Replica:
             )
             for each in me.accounts()
         },
+        keys={each.name: each for each in me.signing_keys()},
+        signatures=signed,
     )
 
 
 def of_log(me: Registry) -> Replica:
-    """What the log says, without what is empty and with what is left of scores of versions that are still there."""
+    """What the log says, without what is empty and with scores and signatures of versions that are still there."""
     log = replayed(events_of(exported(me.events())))
     bases = {each.base.digest for each in me.bases()}
     return replace(
@@ -170,6 +178,7 @@ def of_log(me: Registry) -> Replica:
             for digest, counted in log.scores.items()
             if digest in bases or digest in log.versions.values()
         },
+        signatures={each for each in log.signatures if each.version in log.versions.values()},
     )
 
 

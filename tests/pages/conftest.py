@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.errors import Notice
 from adapter_registry.domain.lineage import Lineage, ModuleFit, Parent
 from adapter_registry.domain.outcomes import outcomes
 from adapter_registry.domain.policy import Bound, preset
 from adapter_registry.domain.policy_file import read_policy
 from adapter_registry.domain.process import Sources
 from adapter_registry.domain.recipe import Ingredient, Recipe
+from adapter_registry.domain.scan import Report
 from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.signing import new_private, public_of
 from adapter_registry.domain.stage import Stage
 from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.test_life import retrained
@@ -114,6 +117,7 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
     registry.tag("team/sql-lora@v3", "stable")
     registry.push(retrained(lora_folder, running.folder / "fresh", 0.5), base="org/llama", name="team/fresh")
     _relatives(running, lora_folder)
+    _signed(registry)
     two = (Ingredient("team/sql-lora@v3"), Ingredient("team/sql-lora@v4"))
     registry.submit(Recipe("diff", two, into="team/sql-lora"))
     solo = preset("solo", stage="prod")
@@ -129,6 +133,17 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
     registry.create_account("eve", password=PASSWORD)
     registry.grant("eve", "mallory/*", ("maintainer",))
     _decisions(running, lora_folder)
+
+
+def _signed(registry: Registry) -> None:
+    """team/sql-lora@v3 signed by a key that counts and one that was revoked since, and scanned."""
+    version = registry.resolve("team/sql-lora@v3")
+    for name in ("release", "laptop"):
+        private = new_private()
+        registry.trust_key(name, public_of(private), scopes=("team/*",))
+        registry.sign(version, private)
+    registry.revoke_key("laptop", because="left on a train")
+    registry.scan(version)
 
 
 def _decisions(running: HubServer, lora_folder: Path) -> None:
@@ -207,6 +222,8 @@ def _hostile(running: HubServer, lora_folder: Path) -> None:
     folder = retrained(lora_folder, running.folder / "xss", 3.0)
     (folder / "README.md").write_text(HOSTILE_CARD)
     registry.push(folder, base="org/llama", name="mallory/xss", message=TURNED, labels={"note": WIDE})
+    version, words = registry.resolve("mallory/xss@v1"), Notice(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+    registry.report_scan(version, Report(HOSTILE, HOSTILE, (words,), {}, version.digest))
     registry.add_scores("mallory/xss@v1", (Score(f"x/{WIDE}", 0.5, Direction.HIGHER, n=10),))
     registry.attempt("mallory/xss@v1", "dev", reason=TURNED)
 

@@ -220,3 +220,14 @@ class TestWhatIsNotYours:
 
     def test_the_audit_log_of_a_version_is_for_who_may_audit(self, page_of):
         assert "takes the verb audit" in page_of("rita", "/ui/adapters/team/sql-lora/versions/v3/events").text
+
+
+def test_the_overview_says_who_signed_and_what_scanners_found(page_of):
+    shown = page_of("ann", "/ui/adapters/team/sql-lora/versions/v3").text
+    assert re.search(r">release</span> <span class=\"badge good\">counts", shown)
+    assert re.search(r">laptop</span> <span class=\"badge bad\">does not count", shown)
+    assert "left on a train" in shown
+    assert re.search(r"adapters 1 <span class=\"badge good\">clean", shown)
+    unsigned = page_of("ann", "/ui/adapters/team/sql-lora/versions/v4").text
+    assert "adapters sign team/sql-lora@v4" in unsigned
+    assert "adapters scan team/sql-lora@v4" in unsigned

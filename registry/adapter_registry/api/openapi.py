@@ -37,6 +37,24 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "names": ["mistral-7b", "mistralai/Mistral-7B-v0.1"],
     },
     "score.add": {"scores": [{"metric": "gsm8k/exact_match", "value": 0.61, "direction": "higher", "n": 1319}]},
+    "signing.sign": {
+        "envelope": {
+            "payload": "eyJfdHlwZSI6Imh0dHBzOi8vaW4tdG90by5pby9TdGF0ZW1lbnQvdjEifQ==",
+            "payloadType": "application/vnd.in-toto+json",
+            "signatures": [{"keyid": "sha256:" + "0" * 64, "sig": "c2lnbmF0dXJl"}],
+        }
+    },
+    "scan.report": {
+        "report": {
+            "scanner": "clamav",
+            "release": "1.4.3",
+            "found": [],
+            "files": {"adapter_config.json": "sha256:" + "0" * 64},
+            "digest": "sha256:" + "0" * 64,
+        }
+    },
+    "key.trust": {"name": "ci", "public": "-----BEGIN PUBLIC KEY-----...", "scopes": ["search/*"]},
+    "key.revoke": {"because": "the runner was broken into"},
     "mark.tag": {"name": "candidate"},
     "mark.label": {"labels": {"license": "apache-2.0", "draft": None}},
     "mark.revoke": {"because": "trained on leaked data"},

@@ -18,14 +18,14 @@ TOKEN_PREFIX = "adapters_"  # noqa: S105  what every token begins with, not a to
 EVERYTHING = "*"
 
 VERBS = (
-    *("read", "push", "tag", "label", "score", "remove", "revoke", "base.add", "namespace.write"),
+    *("read", "push", "tag", "label", "score", "attest", "remove", "revoke", "base.add", "namespace.write"),
     *("promote", "rollback", "approve", "override", "reverify", "policy.write"),
-    *("audit", "maintain", "access", "webhook", "job.run"),
+    *("audit", "maintain", "access", "key.trust", "webhook", "job.run"),
 )
 """Every verb; promote, rollback, approve, override and reverify may name a stage, or a lane of one, after a colon."""
 STAGED = ("promote", "rollback", "approve", "override", "reverify")
 
-_WRITES = ("read", "push", "tag", "label", "score", "base.add", "job.run", "promote:dev", "rollback:dev")
+_WRITES = ("read", "push", "tag", "label", "score", "attest", "base.add", "job.run", "promote:dev", "rollback:dev")
 ROLES: dict[str, tuple[str, ...]] = {
     "reader": ("read",),
     "writer": _WRITES,

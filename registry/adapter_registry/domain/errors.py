@@ -215,6 +215,12 @@ class UntrustedPointer(RegistryError):
     code, status, exit_code = "untrusted-pointer", 409, 7
 
 
+class SignatureRefused(RegistryError):
+    """A signature that does not count: of other bytes, of a key that is not trusted, or of none."""
+
+    code, status, exit_code = "signature-refused", 422, 7
+
+
 class BrokenChain(RegistryError):
     """An audit log in which an event does not follow from the one before."""
 

@@ -8,8 +8,10 @@ from enum import StrEnum
 
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.key import Signed
 from adapter_registry.domain.lock import Verdict
 from adapter_registry.domain.outcomes import Outcomes
+from adapter_registry.domain.scan import Scan
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.servable_rules import Facts
 from adapter_registry.domain.suite import Suite
@@ -132,6 +134,8 @@ class Subject:
         files: paths of its files.
         outcomes: reads stored Outcomes by their digest; None when they are not there.
         serving: what decides which stacks load it; None when no rule asks, or its config is not there.
+        signatures: of it, as they stand at that moment; none when no rule asks.
+        scans: of it; none when no rule asks.
     """
 
     reference: str
@@ -152,3 +156,5 @@ class Subject:
     files: tuple[str, ...] = ()
     outcomes: Callable[[Digest], Outcomes | None] = _none_kept
     serving: Facts | None = None
+    signatures: tuple[Signed, ...] = ()
+    scans: tuple[Scan, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapter_registry.domain import evidence, versus
+from adapter_registry.domain import evidence, integrity, versus
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.figures import count
 from adapter_registry.domain.finding import Finding, Incumbent, Outcome, Subject
@@ -21,8 +21,8 @@ def judge(policy: Policy, subject: Subject) -> tuple[Finding, ...]:
 
 
 def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
-    if policy.integrity is not None and policy.integrity.safetensors:
-        yield _format(subject)
+    if policy.integrity is not None:
+        yield from integrity.judged(policy.integrity, subject)
     if policy.verdicts:
         yield _compatibility(policy.verdicts, subject)
     if policy.health is not None:
@@ -38,21 +38,6 @@ def _judge(policy: Policy, subject: Subject) -> Iterator[Finding]:
     for place, group in enumerate(groups):
         yield from evidence.own(group, subject)
         yield from compared.get(place, [])
-
-
-PROGRAMS = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".h5", ".keras", ".joblib", ".msgpack")
-"""Endings of files of weights whose loaders run what is in them, or may."""
-
-
-def _format(subject: Subject) -> Finding:
-    """Whether all weights are safetensors, whose values the intake read when they were pushed."""
-    rule, weights = "integrity format", [path for path in subject.files if path.endswith(".safetensors")]
-    if others := [path for path in subject.files if path.lower().endswith(PROGRAMS)]:
-        text = f"{', '.join(others[:3])} is no safetensors file"
-        return Finding(rule, Outcome.FAIL, text, "adapters convert FOLDER, and push the result")
-    if not weights:
-        return Finding(rule, Outcome.FAIL, "it has no safetensors file", "push a folder that PEFT saved as safetensors")
-    return Finding(rule, Outcome.PASS, f"safetensors: {', '.join(weights[:3])}")
 
 
 def _compatibility(accepted: tuple[Level, ...], subject: Subject) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from adapter_registry.domain.adapter import File
+from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import canonical_json
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.lock import Lock
@@ -24,3 +24,8 @@ def manifest(files: Iterable[File], *, lock: Lock, lineage: Lineage | None = Non
     if lineage is not None:
         document["lineage"] = lineage.document()
     return canonical_json(document)
+
+
+def manifest_of(version: Version) -> bytes:
+    """The Manifest that a Version says it is."""
+    return manifest(version.files, lock=Lock(version.base), lineage=version.lineage)

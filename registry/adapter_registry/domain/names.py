@@ -53,6 +53,11 @@ def check_namespace(text: str) -> str:
     return _segment(text, "a namespace")
 
 
+def check_key_name(text: str) -> str:
+    """A name that a signing key may have, as given; raises InvalidReference otherwise."""
+    return _segment(text, "a name of a key")
+
+
 def check_base_name(text: str) -> str:
     """A valid base name: one segment, or `org/name` as on the Hub; raises InvalidReference otherwise."""
     parts = text.split("/")

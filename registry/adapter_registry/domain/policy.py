@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from adapter_registry.domain import policy_integrity
 from adapter_registry.domain.digest import Digest, canonical_json, of_json
 from adapter_registry.domain.errors import InvalidReference
 from adapter_registry.domain.lock import Level
@@ -20,6 +21,9 @@ from adapter_registry.domain.policy_evals import Margin as Margin
 from adapter_registry.domain.policy_evals import Test as Test
 from adapter_registry.domain.policy_evals import WaiveIf as WaiveIf
 from adapter_registry.domain.policy_evals import is_amount as is_amount
+from adapter_registry.domain.policy_integrity import Integrity as Integrity
+from adapter_registry.domain.policy_integrity import Scanners as Scanners
+from adapter_registry.domain.policy_integrity import Signers as Signers
 from adapter_registry.domain.process import Approvals, Duty, Process, Rollbacks, Soak, Sources, beside, required
 from adapter_registry.domain.stage import Ladder, Stage
 
@@ -48,17 +52,6 @@ class Health:
     matched_modules: Matched | None = None
     finite: bool = False
     nonzero: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Integrity:
-    """What must be true of the files themselves.
-
-    Attributes:
-        safetensors: every file of weights is one, so that loading it runs nothing.
-    """
-
-    safetensors: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +90,7 @@ def document(policy: Policy) -> dict[str, Any]:
     """The policy as `policy_file.read_policy` reads it: JSON types only, what is not asked left out."""
     require: dict[str, Any] = {}
     if policy.integrity is not None:
-        require["integrity"] = {"format": "safetensors"} if policy.integrity.safetensors else {}
+        require["integrity"] = policy_integrity.document(policy.integrity)
     if policy.verdicts:
         require["compatibility"] = {"verdict": [str(level) for level in policy.verdicts]}
     if policy.health is not None:

@@ -6,10 +6,10 @@ Import it only where such text is handled: it brings pydantic and a YAML parser 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from adapter_registry.domain import policy as rules
@@ -21,10 +21,12 @@ from adapter_registry.domain.lock import Level
 from adapter_registry.domain.names import check_label, check_stage_name
 from adapter_registry.domain.policy import Health, Policy
 from adapter_registry.domain.policy_evals_file import Eval, Rule, evals
+from adapter_registry.domain.policy_integrity import ANY_KEY, CLEAN, Integrity, Scanners, Signers
 from adapter_registry.domain.process import Process
+from adapter_registry.domain.scan import OWN
 from adapter_registry.domain.servable_rules import parse as parse_stack
 
-NOT_YET = frozenset({"calibration", "signature", "scan"})
+NOT_YET = frozenset({"calibration"})
 """Rules that a stage may ask for one day; until then they are refused by name, because ignoring one would pass it."""
 
 
@@ -57,6 +59,12 @@ def to_yaml(policy: Policy) -> str:
 # Shape
 
 
+def _span(text: str | None) -> str | None:
+    if text is not None:
+        way.seconds(text)
+    return text
+
+
 class _Compatibility(Part):
     verdict: list[Literal["exact", "equivalent"]] = Field(min_length=1)
 
@@ -71,8 +79,60 @@ class _Health(Part):
         return Health(matched, finite=self.finite, nonzero=self.nonzero)
 
 
+class _Signature(Part):
+    keys: list[str] = Field(default=[], max_length=20)
+    count: int = Field(default=1, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.keys and self.count > len(set(self.keys)):
+            raise PydanticCustomError("count", "a count of at most the keys that are named")
+        return self
+
+    def signers(self) -> Signers:
+        return Signers(tuple(dict.fromkeys(self.keys)), self.count)
+
+
+class _Scan(Part):
+    by: list[str] = Field(default=[OWN], min_length=1, max_length=20)
+    max_age: str | None = None
+
+    @field_validator("max_age")
+    @classmethod
+    def _is_span(cls, text: str | None) -> str | None:
+        return _span(text)
+
+    def scanners(self) -> Scanners:
+        return Scanners(tuple(dict.fromkeys(self.by)), way.seconds(self.max_age) if self.max_age else None)
+
+
 class _Integrity(Part):
-    format: Literal["safetensors"]
+    format: Literal["safetensors"] | None = None
+    signature: _Signature | None = None
+    scan: _Scan | None = None
+
+    @field_validator("signature", "scan", mode="before")
+    @classmethod
+    def _is_word(cls, given: object, field: ValidationInfo) -> object:
+        word = {"signature": ANY_KEY, "scan": CLEAN}[field.field_name or ""]
+        if given == word:
+            return {}
+        if not isinstance(given, dict):
+            raise PydanticCustomError("word", "{text}", {"text": f"{word!r}, or a mapping"})
+        return given
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if not (self.format or self.signature or self.scan):
+            raise PydanticCustomError("integrity", "format, signature or scan")
+        return self
+
+    def integrity(self) -> Integrity:
+        return Integrity(
+            safetensors=self.format is not None,
+            signature=self.signature.signers() if self.signature else None,
+            scan=self.scan.scanners() if self.scan else None,
+        )
 
 
 class _Ancestry(Part):
@@ -135,9 +195,7 @@ class _Document(Part):
     @field_validator("reverify_every")
     @classmethod
     def _is_span(cls, text: str | None) -> str | None:
-        if text is not None:
-            way.seconds(text)
-        return text
+        return _span(text)
 
     def policy(self) -> Policy:
         asked = self.require or _Require()
@@ -148,7 +206,7 @@ class _Document(Part):
         return Policy(
             *(self.stage, verdicts, health, tuple(asked.metadata), evals(asked.evals), self._process(asked)),
             revoked_ancestors_pass=warns,
-            integrity=rules.Integrity() if asked.integrity else None,
+            integrity=asked.integrity.integrity() if asked.integrity else None,
             serving=tuple(asked.serving),
         )
 
@@ -165,4 +223,5 @@ class _Document(Part):
         return replace(found, auto=self.auto_promote, reverify_seconds=every)
 
 
-_PARTS = (_Document, _Require, _Compatibility, _Health, _Integrity, _Ancestry, Eval, Rule, *way.PARTS)
+_RULES = (_Compatibility, _Health, _Integrity, _Signature, _Scan, _Ancestry)
+_PARTS = (_Document, _Require, *_RULES, Eval, Rule, *way.PARTS)

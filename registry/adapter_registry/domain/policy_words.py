@@ -20,6 +20,12 @@ def in_words(policy: Policy) -> tuple[Rule, ...]:
 def _version(policy: Policy) -> Iterator[Rule]:
     if policy.integrity and policy.integrity.safetensors:
         yield "integrity", "Its weights are safetensors: loading them runs nothing."
+    if policy.integrity and (signers := policy.integrity.signature):
+        whose = _and(signers.keys) if signers.keys else "that are trusted for it"
+        yield "signature", f"It is signed by at least {signers.count} of the keys {whose}."
+    if policy.integrity and (scan := policy.integrity.scan):
+        since = f" in the last {span(scan.max_age)}" if scan.max_age is not None else ""
+        yield "scan", f"{_and(scan.by)} looked through its files{since}, and no scanner found anything."
     if policy.verdicts:
         yield "compatibility", f"It fits its base: {_or(policy.verdicts)}."
     if policy.health:

@@ -26,6 +26,7 @@ from adapter_registry.domain.ports_blobs import Location as Location
 from adapter_registry.domain.ports_blobs import Partial as Partial
 from adapter_registry.domain.ports_events import EventRows as EventRows
 from adapter_registry.domain.ports_identity import IdentityRows
+from adapter_registry.domain.ports_integrity import IntegrityRows
 from adapter_registry.domain.ports_jobs import JobRows
 from adapter_registry.domain.ports_requests import RequestRows
 from adapter_registry.domain.ports_scores import ScoreRows as ScoreRows
@@ -83,7 +84,6 @@ class VersionRows(Protocol):
         """Versions that were not removed, newest first, beginning below number `before`."""
 
     def numbered(self, adapter: str, number: int) -> Version | None: ...
-
     def labelled(self, adapter: str, semver: str) -> Version | None: ...
 
     def with_digest(self, adapter: str, digest: str) -> Version | None:
@@ -341,11 +341,12 @@ class Transaction(Protocol):
     def identities(self) -> IdentityRows: ...
     @property
     def jobs(self) -> JobRows: ...
-
     @property
     def requests(self) -> RequestRows: ...
     @property
     def ancestry(self) -> AncestryRows: ...
+    @property
+    def integrity(self) -> IntegrityRows: ...
 
 
 class Catalog(Protocol):
@@ -373,7 +374,6 @@ class Lookups(Protocol):
 
 Clock = Callable[[], str]
 """Now, as ISO 8601 in UTC with microseconds, ending in `Z`."""
-
 
 Checks = Callable[["Backend", Recipe], Recipe]
 """What the kind of a recipe makes of it before it is queued: every reference exact, what cannot work refused."""

@@ -18,6 +18,7 @@ from adapter_registry.domain.errors import (
 )
 from adapter_registry.domain.evidence import is_old
 from adapter_registry.domain.finding import Finding, Outcome, Subject
+from adapter_registry.domain.integrity import swaying
 from adapter_registry.domain.override import Override
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.score import RecordedScore
@@ -148,6 +149,7 @@ def inputs_digest(policy: Policy, subject: Subject) -> Digest:
             "suites": {name: suite.digest for name, suite in sorted(subject.suites.items())},
             "old": _old(policy, subject),
             **_ancestry(subject),
+            **swaying(policy.integrity, subject),
         }
     )
 

@@ -10,10 +10,12 @@ from typing import Any
 from adapter_registry.domain.access import Grant
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import Entry, Event, Outcome
+from adapter_registry.domain.key import Key, Signature
 from adapter_registry.domain.override import Override
 from adapter_registry.domain.passage import Hold, Window
 from adapter_registry.domain.process import Mode, Sources
 from adapter_registry.domain.request import Approval, Binding, Request, State, request_id
+from adapter_registry.domain.score import Invalidation
 from adapter_registry.domain.stage import Ladder, Stage
 from adapter_registry.domain.verification import Verified
 
@@ -59,6 +61,8 @@ class Replica:
         scores: digest of what was measured -> (metric, value as text, whether it counts) -> how many. Of more than a
             hundred recorded or invalidated at once, the log has a hundred.
         accounts: by name.
+        keys: whose signatures count or did, by name.
+        signatures: of versions, those that were removed since included.
     """
 
     pointers: dict[Place, Pointed] = field(default_factory=dict)
@@ -75,6 +79,8 @@ class Replica:
     tags: dict[tuple[str, str], int] = field(default_factory=dict)
     scores: dict[Digest, Counter[tuple[str, str, bool]]] = field(default_factory=dict)
     accounts: dict[str, Known] = field(default_factory=dict)
+    keys: dict[str, Key] = field(default_factory=dict)
+    signatures: set[Signature] = field(default_factory=set)
 
 
 def replayed(events: Iterable[Event]) -> Replica:
@@ -189,6 +195,23 @@ def _stage(after: dict[str, Any]) -> Stage:
     told = after["sources"]
     sources = Sources(tuple(told["stages"]), Mode(told["mode"]), tuple(told["hotfix"])) if told else None
     return Stage(after["name"], tuple(after["after"]), sources, after["like"], tuple(after["lanes"]), after["scope"])
+
+
+def _trusted(made: Replica, entry: Entry) -> None:
+    detail, name = entry.detail, entry.detail["key"]
+    given = (detail["id"], detail["public"], tuple(detail["scopes"]))
+    made.keys[name] = Key(name, *given, entry.actor, entry.at, detail["expires_at"])
+
+
+def _key_revoked(made: Replica, entry: Entry) -> None:
+    gone = Invalidation(entry.detail["because"], entry.actor, entry.at)
+    made.keys[entry.detail["key"]] = replace(made.keys[entry.detail["key"]], revoked=gone)
+
+
+def _signed(made: Replica, entry: Entry) -> None:
+    adapter, _ = _version(entry.subject)
+    of, key = Digest(entry.detail["digest"]), Digest(entry.detail["key_id"])
+    made.signatures.add(Signature(adapter, of, key, entry.detail["sig"], entry.actor, entry.at))
 
 
 def _window(entry: Entry) -> Window:
@@ -306,5 +329,8 @@ _DONE: Mapping[str, Callable[[Replica, Entry], None]] = {
     "token.create": _admitted,
     "token.exchange": _admitted,
     "token.revoke": _token_revoked,
+    "key.trust": _trusted,
+    "key.revoke": _key_revoked,
+    "sign": _signed,
 }
 """What each action does to the state, once it is done."""

@@ -1,4 +1,4 @@
-"""Whether the people there are could give the approvals that a policy asks for, its override's among them."""
+"""Whether the people and keys there are could give the approvals and signatures that a policy asks for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.account import Account, AccountKind
+from adapter_registry.domain.key import Key
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.policy_lint import Advice
 from adapter_registry.domain.process import Approvals, Duty
@@ -36,6 +37,23 @@ def unsatisfied(
         both = _too_few("override", _Wanted(policy.stage, (own, extra)), accounts, groups)
         found += (replace(each, impossible=False) for each in both)
     return tuple(found)
+
+
+def unsigned(policy: Policy, keys: Sequence[Key]) -> tuple[Advice, ...]:
+    """The signatures that a policy asks for and no key that is trusted could make."""
+    asked = policy.integrity.signature if policy.integrity else None
+    if asked is None:
+        return ()
+    rule, trusted = "integrity signature", {key.name for key in keys if not key.revoked}
+    if not asked.keys and len(trusted) < asked.count:
+        text = f"{asked.count} wanted, and {len(trusted)} keys are trusted: adapters key add NAME FILE.pub"
+        return (Advice(rule, text, impossible=False),)
+    missing = [name for name in asked.keys if name not in trusted]
+    too_few = len(asked.keys) - len(missing) < asked.count
+    return tuple(
+        Advice(rule, f"no key {name} is trusted: adapters key add {name} FILE.pub", impossible=too_few)
+        for name in missing
+    )
 
 
 def _overrides(account: Account, stage: str) -> bool:

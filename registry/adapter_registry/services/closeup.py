@@ -10,14 +10,18 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.domain.finding import Finding
 from adapter_registry.domain.gate import judge
+from adapter_registry.domain.key import Signed
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.peft_fields import WEIGHTS
 from adapter_registry.domain.policy import SOUND, Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotion import Promotion
 from adapter_registry.domain.reference import parse
+from adapter_registry.domain.scan import Scan, newest
 from adapter_registry.services.beside import config
 from adapter_registry.services.references import version_of
+from adapter_registry.services.scan import scanned
+from adapter_registry.services.signing import signed
 from adapter_registry.services.subject import gathered
 
 MOST_TENSORS = 500
@@ -35,6 +39,8 @@ class Closeup:
         health: the findings of its lock and of its health, as policies ask for them.
         config: its adapter_config.json; empty where that cannot be read.
         moves: of its adapter's stages to this version, newest first.
+        signatures: of it, those that do not count included.
+        scans: the last of each scanner.
     """
 
     version: Version
@@ -42,6 +48,8 @@ class Closeup:
     health: tuple[Finding, ...]
     config: dict[str, Any]
     moves: tuple[Promotion, ...]
+    signatures: tuple[Signed, ...]
+    scans: tuple[Scan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +74,15 @@ class TensorPage:
 
 
 def closeup(backend: Backend, *, reference: str) -> Closeup:
-    """A Version, with what its lock and its health say, its config, and where it stood."""
+    """A Version, with what its lock and health say, its config, where it stood, and who stands for its files."""
     asked = Policy(LOWEST, (Level.EXACT, Level.EQUIVALENT), SOUND)
     with backend.catalog.reading() as tx:
         version = version_of(tx, parse(reference, namespace=backend.namespace))
         subject = gathered(backend, tx, version, None, policy=asked)
         moves = tuple(move for move in tx.stages.history(version.adapter) if move.number == version.number)
+        signatures, scans = signed(tx, version), tuple(newest(scanned(tx, version)).values())
     level = subject.verdict.level if subject.verdict else None
-    return Closeup(version, level, judge(asked, subject), config(backend, version), moves)
+    return Closeup(version, level, judge(asked, subject), config(backend, version), moves, signatures, scans)
 
 
 def tensors(backend: Backend, *, reference: str, path: str = WEIGHTS, after: int = 0, limit: int = 100) -> TensorPage:

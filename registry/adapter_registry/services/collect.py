@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from adapter_registry.domain.digest import Digest, hex_of
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.event import Entry, Outcome, broken_link
+from adapter_registry.domain.key import Key
 from adapter_registry.domain.ports import Backend, BlobStore, Transaction
 from adapter_registry.domain.replay import Replica, replayed
 
@@ -34,10 +35,10 @@ class Damage:
     """One thing wrong with the store.
 
     Attributes:
-        what: `missing`, `damaged`, `log` or `pointer`.
-        digest: of the blob concerned; None for the log and for pointers.
+        what: `missing`, `damaged`, `log`, `pointer` or `key`.
+        digest: of the blob concerned; None for what is none.
         text: what it is and what to do.
-        affected: what needs it: versions, `namespace/name@v3`, and stored bases, `base NAME`.
+        affected: what needs it: versions, `namespace/name@v3`, stored bases, `base NAME`, and `key NAME`.
     """
 
     what: str
@@ -75,7 +76,7 @@ class Collected:
 
 
 def check(backend: Backend, *, read_data: bool, progress: Callable[[int], None]) -> StoreReport:
-    """Every blob row has its bytes, the audit log is an unbroken chain, and stages point where it says.
+    """Every blob row has its bytes, the audit log is an unbroken chain, and stages and trusted keys are what it says.
 
     Args:
         backend: the registry.
@@ -87,6 +88,7 @@ def check(backend: Backend, *, read_data: bool, progress: Callable[[int], None])
         events = tx.events.all()
         users = _users(tx)
         lines = tx.versions.adapters()
+        keys = tx.integrity.all_keys()
     damage = []
     for digest, size in rows:
         what = _state(backend.blobs, digest, size, read_data=read_data)
@@ -99,7 +101,8 @@ def check(backend: Backend, *, read_data: bool, progress: Callable[[int], None])
         damage.append(Damage("log", None, f"the audit log was changed at or before event {broken}", ()))
     else:
         pointers = {(line.adapter, stage): number for line in lines for stage, number in line.stages.items()}
-        damage += _moved(pointers, replayed(events))
+        log = replayed(events)
+        damage += [*_moved(pointers, log), *_trusted(keys, log)]
     return StoreReport(len(rows), sum(size for _, size in rows), len(events), read_data, tuple(damage))
 
 
@@ -114,6 +117,16 @@ def _moved(pointers: Mapping[tuple[str, str], int], log: Replica) -> Iterator[Da
             text = f"{stage} of {adapter} points to {where}, and the audit log says {said}"
             text += ": somebody changed the database; compare with a backup"
             yield Damage("pointer", None, text, (f"{adapter}@{stage}",))
+
+
+def _trusted(keys: Iterable[Key], log: Replica) -> Iterator[Damage]:
+    """Keys that the log does not know as they are here: whoever can write rows could have anybody's signature count."""
+    here = {key.name: key for key in keys}
+    for name in sorted(here.keys() | log.keys.keys()):
+        if here.get(name) != log.keys.get(name):
+            text = f"the key {name} is not what the audit log says"
+            text += ": somebody changed the database; compare with a backup"
+            yield Damage("key", None, text, (f"key {name}",))
 
 
 def _users(tx: Transaction) -> dict[Digest, list[str]]:

@@ -254,8 +254,9 @@ class People:
     def __init__(self, tx: Transaction, version: Version, request: Request, asked: Approvals) -> None:
         self._tx, self._version, self._request, self._asked = tx, version, request, asked
         self._groups: Mapping[str, tuple[str, ...]] = tx.requests.groups()
-        scores = tx.scores.of(version.digest)
+        scores, scans = tx.scores.of(version.digest), tx.integrity.scans(version.adapter, version.digest)
         self._evidence = {each.recorded_by for each in scores} | {each.invalid.by for each in scores if each.invalid}
+        self._evidence |= {each.by for each in scans if each.report}
 
     def named(self, name: str) -> Person:
         """What is known of somebody. Who reaches the store itself need not have an account."""

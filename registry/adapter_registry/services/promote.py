@@ -19,7 +19,7 @@ from adapter_registry.domain.process import Overriding
 from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
 from adapter_registry.domain.reference import Reference, parse
 from adapter_registry.domain.request import Request, State
-from adapter_registry.domain.satisfiable import unsatisfied
+from adapter_registry.domain.satisfiable import unsatisfied, unsigned
 from adapter_registry.domain.webhook import later
 from adapter_registry.services.access import require_still
 from adapter_registry.services.auto import following
@@ -276,7 +276,8 @@ def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: 
     windows = frozen(tx, version.adapter, stage, at=backend.clock())
     if windows and policy.process.freezing.respect and not policy.process.freezing.rollback_exempt:
         raise Conflict(f"{stage} is frozen {windows[0]}, rollbacks too; nothing moved.")
-    asked = Policy(stage, policy.verdicts, integrity=policy.integrity, revoked_ancestors_pass=True)
+    integrity = policy.integrity.ageless if policy.integrity else None
+    asked = Policy(stage, policy.verdicts, integrity=integrity, revoked_ancestors_pass=True)
     decision = decide(judge(asked, gathered(backend, tx, version, None, policy=asked)), digest=version.digest)
     if refused := refusal(decision, reference=version.reference, stage=stage):
         raise refused
@@ -384,5 +385,6 @@ def lint_policy(backend: Backend, *, stage: str, policy: Policy) -> tuple[Advice
 
 
 def _advice(tx: Transaction, policy: Policy) -> tuple[Advice, ...]:
-    ladder = tx.stages.ladder()
-    return (*misplaced(policy, ladder), *unfed(policy), *unsatisfied(policy, tx.accounts.all(), tx.requests.groups()))
+    people = unsatisfied(policy, tx.accounts.all(), tx.requests.groups())
+    keys = unsigned(policy, tx.integrity.all_keys())
+    return (*misplaced(policy, tx.stages.ladder()), *unfed(policy), *people, *keys)

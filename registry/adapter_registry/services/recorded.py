@@ -14,6 +14,7 @@ from adapter_registry.domain.errors import (
     PromotionRefused,
     RegistryError,
     Revoked,
+    SignatureRefused,
 )
 from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
@@ -23,7 +24,7 @@ from adapter_registry.services.references import version_of
 About = Callable[[Transaction], tuple[str, dict[str, Any]]]
 """(subject, detail) of the event, looked up when it comes to one."""
 
-_REFUSALS = (Conflict, Forbidden, InUse, InvalidInput, PromotionRefused, Revoked)
+_REFUSALS = (Conflict, Forbidden, InUse, InvalidInput, PromotionRefused, Revoked, SignatureRefused)
 """What stands in the log when it is attempted in vain; what names nothing that exists is about nothing there."""
 
 

@@ -15,7 +15,9 @@ from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.score import RecordedScore
 from adapter_registry.domain.suite import Suite, parse
+from adapter_registry.services.scan import scanned
 from adapter_registry.services.servable import facts
+from adapter_registry.services.signing import signed
 
 
 def gathered(
@@ -28,7 +30,7 @@ def gathered(
         tx: what is read from.
         version: what is judged.
         incumbent: who holds the stage.
-        policy: which suites are needed, and whether stacks are asked for.
+        policy: which suites are needed, and whether stacks, signatures and scans are asked for.
         at: a moment in the past whose scores count, as they stood then; empty for now.
     """
     moment = at or backend.clock()
@@ -52,6 +54,8 @@ def gathered(
         files=tuple(file.path for file in version.files),
         outcomes=lambda digest: outcomes_of(backend, digest),
         serving=facts(backend, tx, version) if policy.serving else None,
+        signatures=signed(tx, version, at=at) if policy.integrity and policy.integrity.signature else (),
+        scans=scanned(tx, version, at=at) if policy.integrity and policy.integrity.scan else (),
     )
 
 

@@ -14,6 +14,7 @@ from adapter_registry.storage.catalog_ancestry import AncestryTable
 from adapter_registry.storage.catalog_bases import BaseTable
 from adapter_registry.storage.catalog_branches import BranchTable
 from adapter_registry.storage.catalog_identities import IdentityTable
+from adapter_registry.storage.catalog_integrity import IntegrityTable
 from adapter_registry.storage.catalog_jobs import JobTable
 from adapter_registry.storage.catalog_records import BlobTable, EventTable
 from adapter_registry.storage.catalog_requests import RequestTable
@@ -43,6 +44,7 @@ class SqlTransaction:
     jobs: JobTable
     requests: RequestTable
     ancestry: AncestryTable
+    integrity: IntegrityTable
 
 
 class SqlCatalog:
@@ -84,4 +86,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         jobs=JobTable(connection),
         requests=RequestTable(connection),
         ancestry=AncestryTable(connection),
+        integrity=IntegrityTable(connection),
     )

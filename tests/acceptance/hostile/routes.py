@@ -49,6 +49,7 @@ class Places:
             "request": "P-1",
             "freeze": "999",
             "group": "leads",
+            "key": "ci",
             **self.values,
         }
         for place, value in known.items():
@@ -172,6 +173,10 @@ def _taking(operation: Operation) -> Body | None:
         "mark.label": lambda _: {"labels": {"a": "b"}},
         "score.add": lambda _: {"scores": []},
         "score.invalidate": lambda _: {"because": "x", "metric": "sql/acc"},
+        "signing.sign": lambda _: {"envelope": {"payload": "e30=", "payloadType": "x", "signatures": []}},
+        "scan.report": lambda places: {
+            "report": {"scanner": "x", "release": "1", "found": [], "files": {}, "digest": places("sha256:{digest}")}
+        },
         "promote.promote": lambda _: {"reason": "x"},
         "promote.rollback": lambda _: {"reason": "x"},
         "job.submit": lambda places: {

@@ -20,6 +20,8 @@ from adapter_registry.domain.policy import (
     Margin,
     Matched,
     Policy,
+    Scanners,
+    Signers,
     Test,
     WaiveIf,
     document,
@@ -263,10 +265,41 @@ class TestIntegrity:
         assert read == Policy("prod", integrity=Integrity())
         assert read_policy(to_yaml(read)) == read
 
-    @pytest.mark.parametrize("asked", ["signature: any-trusted-key", "scan: clean"])
-    def test_what_this_registry_cannot_know_is_refused_by_name(self, asked):
-        with pytest.raises(InvalidInput, match=f"{asked.partition(':')[0]}, not available in this release"):
-            read_policy(self.TEXT % f"format: safetensors, {asked}")
+    @pytest.mark.parametrize(
+        ("asked", "means"),
+        [
+            ("signature: any-trusted-key", Integrity(safetensors=False, signature=Signers())),
+            ("signature: {keys: [a, b], count: 2}", Integrity(safetensors=False, signature=Signers(("a", "b"), 2))),
+            ("signature: {count: 2}, format: safetensors", Integrity(signature=Signers(count=2))),
+            ("scan: clean", Integrity(safetensors=False, scan=Scanners())),
+            ("scan: {max_age: 30d}", Integrity(safetensors=False, scan=Scanners(max_age=30 * 86_400))),
+            ("scan: {by: [adapters, clamav]}", Integrity(safetensors=False, scan=Scanners(("adapters", "clamav")))),
+        ],
+    )
+    def test_signatures_and_scans_can_be_asked_for(self, asked, means):
+        read = read_policy(self.TEXT % asked)
+        assert read == Policy("prod", integrity=means)
+        assert read_policy(to_yaml(read)) == read
+
+    @pytest.mark.parametrize(
+        ("asked", "expected"),
+        [
+            ("", "format, signature or scan"),
+            ("signature: any", "'any-trusted-key', or a mapping"),
+            ("signature:", "'any-trusted-key', or a mapping"),
+            ("format: safetensors, scan:", "'clean', or a mapping"),
+            ("format:", "format, signature or scan"),
+            ("signature: {keys: [ci], count: 2}", "a count of at most the keys that are named"),
+            ("signature: {count: 0}", "greater than or equal to 1"),
+            ("scan: dirty", "'clean', or a mapping"),
+            ("scan: {by: []}", "at least 1 item"),
+            ("scan: {max_age: soon}", "a time span"),
+        ],
+    )
+    def test_what_nobody_could_sign_or_scan_is_refused(self, asked, expected):
+        with pytest.raises(InvalidInput) as refused:
+            read_policy(self.TEXT % asked)
+        assert expected in str(refused.value)
 
     @pytest.mark.parametrize(
         ("files", "passes"),

@@ -12,6 +12,7 @@ kind: StagePolicy
 stage: prod
 from: {stages: [staging], hotfix: [dev]}
 require:
+  integrity: {signature: {keys: [ci, ann], count: 2}, scan: {by: [adapters, clamav], max_age: 7d}}
   compatibility: {verdict: [exact]}
   metadata: [license, owner]
   evals:
@@ -30,6 +31,10 @@ reverify_every: 90d
 
 def test_every_part_of_a_document_is_a_sentence():
     words = dict(in_words(read_policy(EVERYTHING)))
+    assert words["signature"] == "It is signed by at least 2 of the keys ci and ann."
+    assert (
+        words["scan"] == "adapters and clamav looked through its files in the last 7d, and no scanner found anything."
+    )
     assert words["metadata"] == "It states license and owner."
     assert words["scores"] == "gsm8k/acc is at least 0.42."
     assert words["comparison"] == (

@@ -1,14 +1,14 @@
 """Events of an adapter and its versions, by index on PostgreSQL, too
 
-Revision: 0016, after 0015.
+Revision: 0017, after 0016.
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
