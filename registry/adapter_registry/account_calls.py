@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapter_registry.asking import Asking
+from adapter_registry.asking import Asking, every
 from adapter_registry.domain.access import Grant, check_verb
 from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.digest import Digest
@@ -29,13 +29,21 @@ class AccountCalls(Asking):
 
     def accounts(self) -> tuple[Account, ...]:
         """Every account."""
-        return self._ask(access.accounts)
+        return tuple(every(lambda after: self._ask(access.accounts, after=after), ""))
 
     def create_account(
         self, name: str, *, kind: AccountKind = AccountKind.PERSON, password: str | None = None
     ) -> Account:
         """Make an account that may do nothing yet."""
         return self._ask(access.create_account, name=name, kind=kind, password=password)
+
+    def account(self, name: str) -> Account:
+        """One account."""
+        return self._ask(access.account, account=name)
+
+    def set_password(self, account: str, password: str) -> Account:
+        """Give a person a password to sign in with."""
+        return self._ask(access.set_password, account=account, password=password)
 
     def grant(self, account: str, scope: str, verbs: tuple[str, ...]) -> Account:
         """Give an account roles or verbs on a scope, in place of what it had there."""
@@ -60,7 +68,11 @@ class AccountCalls(Asking):
 
     def tokens(self, account: str | None = None) -> tuple[Token, ...]:
         """Tokens, newest first."""
-        return self._ask(access.tokens, account=account)
+        return tuple(every(lambda before: self._ask(access.tokens, account=account, before=before), ""))
+
+    def token(self, id: str) -> Token:
+        """One token, by its id."""
+        return self._ask(access.token, token=id)
 
     def revoke_token(self, token: str) -> Token:
         """Make a token useless from now on."""
@@ -72,7 +84,11 @@ class AccountCalls(Asking):
 
     def webhooks(self) -> tuple[Webhook, ...]:
         """Webhooks that the caller may see, oldest first."""
-        return self._ask(webhook.webhooks)
+        return tuple(every(lambda after: self._ask(webhook.webhooks, after=after), ""))
+
+    def webhook(self, id: str) -> Webhook:
+        """One webhook."""
+        return self._ask(webhook.show, webhook=id)
 
     def change_webhook(
         self, id: str, *, url: str | None = None, events: tuple[str, ...] | None = None, active: bool | None = None
@@ -128,6 +144,10 @@ class AccountCalls(Asking):
     def remove_trust(self, identity: str) -> Trust:
         """End a trust and every token that it gave."""
         return self._ask(trust.remove, trust=identity)
+
+    def default_base(self, namespace: str) -> Digest | None:
+        """Which Base pushes to a namespace mean when their config names none that is registered."""
+        return self._ask(draft.default_base, namespace=check_namespace(namespace))
 
     def set_default_base(self, namespace: str, base: str | None) -> Digest | None:
         """Which Base pushes to a namespace mean when their config names none that is registered."""
