@@ -1,4 +1,4 @@
-"""The client's calls about accounts, tokens, rights, namespaces and webhooks."""
+"""The client's calls about accounts, tokens, rights, views, namespaces and webhooks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.reference import split_adapter
 from adapter_registry.domain.trust import DEFAULT_SECONDS, Trust
+from adapter_registry.domain.view import View
 from adapter_registry.domain.webhook import Delivery, State, Webhook
-from adapter_registry.services import access, draft, trust, webhook
+from adapter_registry.services import access, draft, trust, views, webhook
 from adapter_registry.services.access import TOKEN_DAYS, NewToken, WhoAmI
 from adapter_registry.services.webhook import Message, NewWebhook
 
@@ -77,6 +78,22 @@ class AccountCalls(Asking):
     def revoke_token(self, token: str) -> Token:
         """Make a token useless from now on."""
         return self._ask(access.revoke_token, token=token)
+
+    def views(self, of: str) -> tuple[View, ...]:
+        """What the caller kept of a list, by name."""
+        return self._ask(views.views, of=of)
+
+    def save_view(self, of: str, name: str, query: dict[str, str]) -> View:
+        """Keep how a list is narrowed and sorted, in place of a view of the same name."""
+        return self._ask(views.save, of=of, name=name, query=query)
+
+    def rename_view(self, of: str, name: str, to: str) -> View:
+        """Call a view otherwise."""
+        return self._ask(views.rename, of=of, name=name, to=to)
+
+    def remove_view(self, of: str, name: str) -> View:
+        """Forget a view."""
+        return self._ask(views.remove, of=of, name=name)
 
     def add_webhook(self, url: str, *, scope: str = "*", events: tuple[str, ...] = ("*",)) -> NewWebhook:
         """Tell `url` of events from now on; the secret that signs messages is in the answer, this once."""

@@ -51,6 +51,7 @@ from adapter_registry.services import (
     trust,
     upload,
     usage,
+    views,
     webhook,
 )
 
@@ -274,6 +275,10 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("usage.plan", "GET", "/store/plan", usage.plan, "maintain"),
     Operation("collect.check", "POST", "/store/check", collect.check, "maintain"),
     Operation("collect.collect", "POST", "/store/collect", collect.collect, "maintain"),
+    Operation("views.views", "GET", "/views/{of}", views.views, ANYONE),
+    Operation("views.save", "PUT", "/views/{of}", views.save, ANYONE),
+    Operation("views.rename", "POST", "/views/{of}/name", views.rename, ANYONE),
+    Operation("views.remove", "DELETE", "/views/{of}", views.remove, ANYONE),
     Operation("access.who", "GET", "/whoami", access.who, ANYONE, small=True),
     Operation("access.may", "GET", "/can", access.may, ANYONE),
     Operation("access.accounts", "GET", "/accounts", access.accounts, "access"),

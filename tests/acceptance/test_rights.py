@@ -118,6 +118,10 @@ MATRIX = {
     "usage.plan": {"admin"},
     "collect.check": {"admin"},
     "collect.collect": {"admin"},
+    "views.views": SIGNED_IN,
+    "views.save": SIGNED_IN,
+    "views.rename": SIGNED_IN,
+    "views.remove": SIGNED_IN,
     "access.who": SIGNED_IN,
     "access.may": SIGNED_IN,
     "access.accounts": {"admin"},
@@ -150,6 +154,7 @@ PLACES = {
     "request": "P-1",
     "freeze": "999",
     "group": "leads",
+    "of": "adapters",
 }
 
 

@@ -20,6 +20,7 @@ from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.ports_accounts import AccountRows as AccountRows
 from adapter_registry.domain.ports_accounts import KeptAnswer as KeptAnswer
+from adapter_registry.domain.ports_accounts import ViewRows
 from adapter_registry.domain.ports_ancestry import AncestryRows
 from adapter_registry.domain.ports_blobs import BlobStore as BlobStore
 from adapter_registry.domain.ports_blobs import Incoming as Incoming
@@ -287,6 +288,8 @@ class Transaction(Protocol):
 
     @property
     def requests(self) -> RequestRows: ...
+    @property
+    def views(self) -> ViewRows: ...
     @property
     def ancestry(self) -> AncestryRows: ...
 

@@ -1,4 +1,4 @@
-"""What the catalog keeps of accounts: who may come in, their tokens, and answers kept for idempotency keys."""
+"""What the catalog keeps of accounts: who may come in, their tokens and views, and answers to keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Protocol
 
 from adapter_registry.domain.access import Grant, Principal
 from adapter_registry.domain.account import Account, Token
+from adapter_registry.domain.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,15 @@ class AccountRows(Protocol):
         """Forget a write that did not come to an answer."""
 
     def forget_answers(self, *, before: str) -> None: ...
+
+
+class ViewRows(Protocol):
+    """Views of lists that accounts keep."""
+
+    def of(self, account: str, of: str) -> tuple[View, ...]:
+        """Those of one account and list, by name."""
+
+    def put(self, account: str, view: View) -> None:
+        """Store a view, in place of one of its name."""
+
+    def remove(self, account: str, of: str, name: str) -> None: ...

@@ -21,6 +21,7 @@ from adapter_registry.storage.catalog_scores import ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
 from adapter_registry.storage.catalog_versions import VersionTable
+from adapter_registry.storage.catalog_views import ViewTable
 from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.database import transaction
 
@@ -43,6 +44,7 @@ class SqlTransaction:
     jobs: JobTable
     requests: RequestTable
     ancestry: AncestryTable
+    views: ViewTable
 
 
 class SqlCatalog:
@@ -84,4 +86,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         jobs=JobTable(connection),
         requests=RequestTable(connection),
         ancestry=AncestryTable(connection),
+        views=ViewTable(connection),
     )

@@ -49,6 +49,7 @@ class Places:
             "request": "P-1",
             "freeze": "999",
             "group": "leads",
+            "of": "adapters",
             **self.values,
         }
         for place, value in known.items():

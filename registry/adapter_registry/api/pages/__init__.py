@@ -14,6 +14,7 @@ from adapter_registry.api.pages import (
     bases,
     compare,
     course,
+    evidence,
     files,
     groups,
     job_form,
@@ -31,6 +32,7 @@ from adapter_registry.api.pages import (
     timeline,
     trusts,
     version,
+    views,
     webhooks,
 )
 from adapter_registry.api.pages.answering import routed
@@ -38,6 +40,7 @@ from adapter_registry.api.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
     *adapters.PAGES,
+    *views.PAGES,
     *adapter.PAGES,
     *promoting.PAGES,
     *requests.PAGES,
@@ -47,6 +50,7 @@ PAGES: tuple[Page, ...] = (
     *marking.PAGES,
     *audit.PAGES,
     *version.PAGES,
+    *evidence.PAGES,
     *lineage.PAGES,
     *course.PAGES,
     *compare.PAGES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from adapter_registry.api.pages import views
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, with_query
 from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.errors import InvalidInput
@@ -22,7 +23,8 @@ FILTERS = ("state", "kind", "queue", "by")
 
 def listing(ask: Ask) -> Answer:
     """Jobs that the caller may see, newest first; all that narrows them stands in the address."""
-    return Shown("jobs.html", _page(ask))
+    values = _page(ask)
+    return Shown("jobs.html", {**values, **views.beside(ask, "jobs", values["kept"])})
 
 
 def table(ask: Ask) -> Answer:

@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from adapter_registry.api import sessions
 from adapter_registry.api.lookups import authenticated
-from adapter_registry.api.pages.answering import HEADERS, fields, form_of, html, refused
+from adapter_registry.api.pages.answering import HEADERS, form_of, html, refused
+from adapter_registry.api.pages.forms import fields
 from adapter_registry.api.passwords import signed_in
 from adapter_registry.api.problems import again_after
 from adapter_registry.api.requests import base_url, on_behalf, server_of

@@ -22,6 +22,14 @@ TABS = (
     ("made", "How it was made"),
 )
 
+_MARKS = (
+    ("tags", "Tags", "tag"),
+    ("labels", "Labels", "label"),
+    ("revoke", "Revoke", "revoke"),
+    ("remove", "Remove", "remove"),
+)
+"""(page, what it is called, the verb that it takes)."""
+
 
 def frame(tab: str, version: Version) -> dict[str, object]:
     """What the template around every tab needs."""
@@ -38,6 +46,7 @@ def overview(ask: Ask) -> Answer:
             "seen": seen,
             "snippets": snippets(ask.adapter, f"v{seen.version.number}", at=ask.address),
             "promotable": _promotable(ask, _places(ask)),
+            "marks": [(page, label) for page, label, verb in _MARKS if ask.may(verb, ask.adapter)],
         },
     )
 
@@ -56,7 +65,7 @@ def scores(ask: Ask) -> Answer:
     found = tuple(reversed(ask.call(show.scores, reference=ask.reference)))
     start = ask.before("after") or 0
     page = found[start : start + LINES]
-    values = {"found": page, "total": len(found), "start": start, "lines": LINES}
+    values = {"found": page, "total": len(found), "start": start, "lines": LINES, "may": ask.may("score", ask.adapter)}
     return Shown("version-scores.html", {**frame("scores", version), **values})
 
 
