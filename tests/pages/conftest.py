@@ -21,6 +21,7 @@ from adapter_registry.domain.process import Sources
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, Score
 from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.suite import Suite, SuiteMetric
 from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.test_life import retrained
 
@@ -166,6 +167,8 @@ def _operated(running: HubServer) -> dict[str, str]:
     pipeline = registry.create_token(account="ci", label="nightly", limits=(Grant("team/*", ("reader",)),)).token
     claims = {"repository": "team/sql-lora", "ref": "refs/heads/main"}
     trusted = registry.add_trust("ci", issuer="https://gitlab.com", audience=running.url, claims=claims)
+    core = (SuiteMetric("sql/acc"), SuiteMetric("mmlu/acc", {"shots": "0"}))
+    registry.set_suite(Suite("core", core))
     registry.set_member("leads", "ann")
     registry.set_member("leads", "ada")
     return {

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("pages")
 
 LIST = "/ui/adapters"
 PLACES = {"adapter_namespace": "team", "adapter_name": "sql-lora", "number": "3", "stage": "prod", "request": "P-1"}
-PLACES |= {"namespace": "team"}
+PLACES |= {"namespace": "team", "of": "adapters"}
 PROMOTE = "/ui/adapters/team/sql-lora/versions/4/promote/staging"
 
 

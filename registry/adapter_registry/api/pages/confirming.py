@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Shown, View
+from adapter_registry.api.pages.page import Answer, Ask, Moved, Shown, View, with_query
 from adapter_registry.domain.errors import RegistryError
 
 
@@ -51,7 +51,7 @@ def asked(ask: Ask, question: Question, error: RegistryError | None = None) -> S
     values = {
         "question": question,
         "error": error,
-        "address": ask.path,
+        "address": with_query(ask.path, **ask.query),
         "partial": ask.partial,
         "given": ask.form.get("reason", ""),
     }
