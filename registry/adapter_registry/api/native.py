@@ -27,7 +27,7 @@ from adapter_registry.api.requests import (
     receive,
     server_of,
 )
-from adapter_registry.api.rights import let_in, note, require
+from adapter_registry.api.rights import note, require
 from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, RegistryError, TooLarge
