@@ -101,7 +101,7 @@ class TestScores:
         file.write_text(json.dumps(results))
         page = visit(f"/ui/adapters/{name}/versions/v1/scores")
         page.get_by_role("link", name="Add scores").click()
-        page.get_by_label("Results").set_input_files(file)
+        page.locator("input[name=results]").set_input_files(file)
         page.get_by_role("button", name="Import").click()
         page.get_by_text("1 scores recorded").wait_for()
         [score] = site.hub.registry.scores(f"{name}@v1")
