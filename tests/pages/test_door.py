@@ -115,11 +115,11 @@ class TestOnTheRecord:
 
     def test_who_could_not_come_in_is_on_the_record_without_what_is_no_name(self, stranger, site):
         before = len(site.hub.registry.events())
-        for form in ({"name": "eve", "password": "wrong"}, {"name": "hunter2!", "password": "x"}, {"token": "nothing"}):
-            assert come_in(stranger, **form).status_code == 401
+        for name in ("eve", "hunter2!"):
+            assert come_in(stranger, name=name, password="wrong").status_code == 401
         found = [each.entry for each in site.hub.registry.events()[before:]]
         assert [(each.action, each.subject, each.actor) for each in found] == [
-            ("account.sign-in", name, STRANGER) for name in ("eve", "*", "*")
+            ("account.sign-in", name, STRANGER) for name in ("eve", "*")
         ]
         assert "hunter2!" not in str(found)
 
