@@ -26,7 +26,7 @@ from adapter_registry.domain.replay import Known, Pointed, Replica, replayed
 from adapter_registry.domain.request import State
 from adapter_registry.domain.score import Direction, Score
 from adapter_registry.domain.stage import Stage
-from adapter_registry.services import access
+from adapter_registry.services import first_admin
 from tests.integration.test_race import Store, store  # noqa: F401  a fixture
 from tests.integration.test_requests import ready  # noqa: F401  a fixture
 
@@ -113,7 +113,7 @@ ACTS: dict[str, Callable[[Act], object]] = {
     "revoke a token": lambda a: a.me.revoke_token(a.token()),
     "revoke": lambda a: a.number == 5 and a.me.revoke(a.version, because="leaked"),
     "remove": lambda a: a.number == 5 and a.me.remove(a.version),
-    "rescue": lambda a: access.rescue(a.me._opened),
+    "rescue": lambda a: first_admin.rescue(a.me._opened),
 }
 
 OFTEN = ("promote", "approve", "thaw") * 4

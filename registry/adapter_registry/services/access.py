@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from adapter_registry.domain.access import SYSTEM, TOKEN_PREFIX, Grant, Principal, grant_of, token_hash, within
+from adapter_registry.domain.access import TOKEN_PREFIX, Grant, Principal, grant_of, token_hash, within
 from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorised
 from adapter_registry.domain.event import Entry, Outcome
@@ -16,8 +16,6 @@ from adapter_registry.domain.listing import AccountPage, TokenPage
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.ports import Backend, Transaction
 
-ADMIN = "admin"
-_ALL = (grant_of("*", ("admin",)),)
 """What it may do."""
 TOKEN_DAYS = 90
 SIGN_IN_HOURS = 12
@@ -67,7 +65,7 @@ def create_account(
     with backend.catalog.writing() as tx:
         if not tx.accounts.add(account, password=hashed):
             raise Conflict(f"there is an account {name!r} already.")
-        tx.events.append(_entry(backend, "account.create", name, {"kind": str(kind)}))
+        tx.events.append(entry(backend, "account.create", name, {"kind": str(kind)}))
     return account
 
 
@@ -101,7 +99,7 @@ def grant(backend: Backend, *, account: str, scope: str, verbs: tuple[str, ...])
         grants = (*(g for g in known.grants if g.scope != exact), *wanted)
         tx.accounts.change(account, grants=grants)
         detail = {"scope": exact, "verbs": list(wanted[0].verbs) if wanted else []}
-        tx.events.append(_entry(backend, "account.grant", account, detail))
+        tx.events.append(entry(backend, "account.grant", account, detail))
         return known_account(tx, account)
 
 
@@ -119,7 +117,7 @@ def disable(backend: Backend, *, account: str, disabled: bool = True) -> Account
     with backend.catalog.writing() as tx:
         known_account(tx, account)
         tx.accounts.change(account, disabled_at=backend.clock() if disabled else "")
-        tx.events.append(_entry(backend, "account.disable", account, {"disabled": disabled}))
+        tx.events.append(entry(backend, "account.disable", account, {"disabled": disabled}))
         return known_account(tx, account)
 
 
@@ -139,7 +137,7 @@ def set_password(backend: Backend, *, account: str, password: str) -> Account:
     with backend.catalog.writing() as tx:
         _check_kind(account, known_account(tx, account).kind)
         tx.accounts.change(account, password=hashed)
-        tx.events.append(_entry(backend, "account.password", account, {}))
+        tx.events.append(entry(backend, "account.password", account, {}))
         return known_account(tx, account)
 
 
@@ -180,7 +178,7 @@ def create_token(
         left = _left(backend, tx) if bound is not None else None
         seconds = left if expires_in_seconds is None else min(expires_in_seconds, left or expires_in_seconds)
         made = issued(backend, tx, whose, label[:200], checked, seconds)
-        tx.events.append(_entry(backend, "token.create", whose, {"token": made.token.id, "label": made.token.label}))
+        tx.events.append(entry(backend, "token.create", whose, {"token": made.token.id, "label": made.token.label}))
     return made
 
 
@@ -229,7 +227,7 @@ def revoke_token(backend: Backend, *, token: str) -> Token:
     with backend.catalog.writing() as tx:
         found = _revocable(backend, tx, token)
         tx.accounts.revoke_token(token, at=backend.clock())
-        tx.events.append(_entry(backend, "token.revoke", found.account, {"token": token}))
+        tx.events.append(entry(backend, "token.revoke", found.account, {"token": token}))
         return tx.accounts.token(token) or found
 
 
@@ -246,7 +244,7 @@ def sign_in(backend: Backend, *, name: str, password: str) -> NewToken:
     acting = replace(backend, actor=name)
     with backend.catalog.writing() as tx:
         made = issued(acting, tx, name, "sign-in", None, SIGN_IN_HOURS * 3600)
-        tx.events.append(_entry(acting, "account.sign-in", name, {"token": made.token.id}))
+        tx.events.append(entry(acting, "account.sign-in", name, {"token": made.token.id}))
     return made
 
 
@@ -306,60 +304,6 @@ def note_use(backend: Backend, *, token: str) -> None:
         tx.accounts.used_token(token, at=backend.clock())
 
 
-def bootstrap(backend: Backend) -> str | None:
-    """The one-time token of a fresh registry's administrator; None when there is an account already."""
-    with backend.catalog.writing() as tx:
-        if tx.accounts.all(limit=1):
-            return None
-        made = _first_admin(backend, tx, label="first start")
-    return made.secret
-
-
-def rescue(backend: Backend) -> NewToken:
-    """A token of the administrator for who can reach the store itself, so for nobody through a server.
-
-    The account is made where there is none, and gets its rights and its way in back where they were taken.
-    """
-    with backend.catalog.writing() as tx:
-        known = tx.accounts.get(ADMIN)
-        if known is None:
-            return _first_admin(backend, tx, label="adapters admin token")
-        if known.grants != _ALL:
-            tx.accounts.change(ADMIN, grants=_ALL)
-            tx.events.append(_all_granted(backend))
-        if known.disabled_at:
-            tx.accounts.change(ADMIN, disabled_at="")
-            tx.events.append(_entry(backend, "account.disable", ADMIN, {"disabled": False}))
-        made = issued(backend, tx, ADMIN, "adapters admin token", None, None)
-        tx.events.append(_entry(backend, "token.create", ADMIN, {"token": made.token.id, "label": made.token.label}))
-    return made
-
-
-def _first_admin(backend: Backend, tx: Transaction, *, label: str) -> NewToken:
-    tx.accounts.add(Account(ADMIN, AccountKind.PERSON, _ALL, SYSTEM.name, backend.clock()), password=None)
-    made = issued(backend, tx, ADMIN, label, None, None)
-    tx.events.append(_entry(backend, "account.create", ADMIN, {"kind": "person", "token": made.token.id}))
-    tx.events.append(_all_granted(backend))
-    return made
-
-
-def _all_granted(backend: Backend) -> Entry:
-    """The event that the administrator's account has every right, and none beside."""
-    grants = [{"scope": each.scope, "verbs": list(each.verbs)} for each in _ALL]
-    return _entry(backend, "account.grant", ADMIN, {"grants": grants})
-
-
-def server_secret(backend: Backend, *, name: str) -> str:
-    """A random secret that every process of this registry shares; made on first use."""
-    with backend.catalog.reading() as tx:
-        known = tx.accounts.secret(name)
-    if known is None:
-        with backend.catalog.writing() as tx:
-            tx.accounts.keep_secret(name, secrets.token_hex(32))
-            known = tx.accounts.secret(name)
-    return known or ""
-
-
 def issued(
     backend: Backend,
     tx: Transaction,
@@ -404,7 +348,8 @@ def _check_kind(account: str, kind: AccountKind) -> None:
         raise InvalidInput(f"{account} is a service account: it has tokens (`adapters token create`), no password.")
 
 
-def _entry(backend: Backend, action: str, subject: str, detail: dict[str, Any]) -> Entry:
+def entry(backend: Backend, action: str, subject: str, detail: dict[str, Any]) -> Entry:
+    """The event of something that was done to an account."""
     return Entry(action, subject, Outcome.DONE, backend.actor, backend.clock(), detail)
 
 
