@@ -15,10 +15,13 @@ from pathlib import Path
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict
+from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.job import State, ended
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.process import Approvals
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.webhook import attempted
 from adapter_registry.settings import Settings
 
 BASE = "demo/tiny-llama"
@@ -37,6 +40,7 @@ PEOPLE = (("ann", "maintainer"), ("bea", "approver"), ("chen", "writer"), ("dora
 RANK, ALPHA = 4, 8
 STDERR, SAMPLES = 0.011, 1_034
 DAYS = 60
+RECEIVER = "https://receiver.invalid/adapters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,16 @@ def fill(settings: Settings, backend: Backend) -> str:
                 clock.step(DAYS * 24 / (2 + sum(len(each.values) for each in LINES)))
                 folder = _adapter(Path(scratch) / f"{number}-{version}", line, seed=100 * number + version)
                 _version(as_, clock, line, version, value, folder)
+    hook = as_("admin").add_webhook(RECEIVER, scope="demo/*").webhook
     _open_request(as_, clock)
+    _told(backend, clock, hook.id)
+    as_("admin").change_webhook(hook.id, active=False)
     _jobs(as_("ann"))
+    _failed(backend, clock, as_("ann"))
+    as_("ann").save_view("adapters", "in prod", {"stage": "prod", "sort": "name"})
     versions = sum(len(line.values) for line in LINES)
-    return f"{len(LINES)} adapters with {versions} versions, an open request and jobs, all in the namespace demo"
+    more = "an open request, a webhook and jobs"
+    return f"{len(LINES)} adapters with {versions} versions, {more}, all in the namespace demo"
 
 
 def _people(registry: Registry) -> None:
@@ -205,6 +215,36 @@ def _open_request(as_: Callable[[str], Registry], clock: Passing) -> None:
     admin.set_policy("prod", replace(policy, process=replace(policy.process, approvals=Approvals(1))))
     first = LINES[0]
     as_("ann").attempt(f"{first.name}@v{len(first.values)}", "prod", reason="demo data: please look at it")
+
+
+def _told(backend: Backend, clock: Passing, hook: str) -> None:
+    """One message that arrived, one that its receiver refused for good, and one that is to be sent again."""
+    answers = (
+        (204, ""),
+        (410, "demo data: the receiver is gone"),
+        (503, "demo data: the receiver is busy"),
+    )
+    with backend.catalog.writing() as tx:
+        deliveries = tx.webhooks.deliveries(hook)
+        for place, delivery in enumerate(reversed(deliveries)):
+            status, error = answers[min(place, len(answers) - 1)]
+            tx.webhooks.record(attempted(delivery, status=status, error=error, at=clock(), jitter=0.0))
+
+
+def _failed(backend: Backend, clock: Passing, registry: Registry) -> None:
+    """A job that came to nothing, as a worker leaves one."""
+    name = LINES[1].name
+    pair = (Ingredient(f"{name}@v1"), Ingredient(f"{name}@v2"))
+    job = registry.submit(Recipe("diff", pair, options={"intruders": True}, into=name))
+    error = "demo data: the worker ran out of memory (invented)"
+    with backend.catalog.writing() as tx:
+        running = replace(job, state=State.RUNNING, attempts=1, worker="demo", started_at=clock())
+        tx.jobs.say(job.id, ("demo data: reading two versions", f"failed: {error}"), at=clock())
+        failed = ended(running, State.FAILED, at=clock(), error=error)
+        tx.jobs.put(failed)
+        told = {"job": job.id, "kind": job.recipe.kind, "recipe": job.recipe.digest, "into": name, "round": job.round}
+        detail = {**told, "error": error}
+        tx.events.append(Entry("job.fail", name, Outcome.DONE, job.submitted_by, clock(), detail))
 
 
 def _jobs(registry: Registry) -> None:

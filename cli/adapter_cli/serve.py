@@ -107,7 +107,8 @@ def _config(settings: Settings, host: str, port: int, workers: int) -> uvicorn.C
         http=Connection,
         ws="none",
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
     )
 

@@ -136,10 +136,9 @@ def rm_members(group: str, accounts: tuple[str, ...], as_json: bool, quiet: bool
 
 def _set(group: str, accounts: tuple[str, ...], member: bool, as_json: bool, quiet: bool) -> None:
     registry = connect()
-    groups: dict[str, tuple[str, ...]] = {}
     for account in accounts:
-        groups = registry.set_member(group, account, member=member)
-    _print_groups({name: who for name, who in groups.items() if name == group}, as_json, quiet)
+        after = registry.set_member(group, account, member=member)
+    _print_groups({group: after.members} if after.members else {}, as_json, quiet)
 
 
 def _print_groups(groups: dict[str, tuple[str, ...]], as_json: bool, quiet: bool) -> None:

@@ -1,16 +1,17 @@
-"""The client's calls about accounts, tokens, rights, namespaces and webhooks."""
+"""The client's calls about accounts, tokens, rights, views, namespaces and webhooks."""
 
 from __future__ import annotations
 
-from adapter_registry.asking import Asking
+from adapter_registry.asking import Asking, every
 from adapter_registry.domain.access import Grant, check_verb
 from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.reference import split_adapter
 from adapter_registry.domain.trust import DEFAULT_SECONDS, Trust
+from adapter_registry.domain.view import View
 from adapter_registry.domain.webhook import Delivery, State, Webhook
-from adapter_registry.services import access, draft, trust, webhook
+from adapter_registry.services import access, draft, trust, views, webhook
 from adapter_registry.services.access import TOKEN_DAYS, NewToken, WhoAmI
 from adapter_registry.services.webhook import Message, NewWebhook
 
@@ -29,13 +30,21 @@ class AccountCalls(Asking):
 
     def accounts(self) -> tuple[Account, ...]:
         """Every account."""
-        return self._ask(access.accounts)
+        return tuple(every(lambda after: self._ask(access.accounts, after=after), ""))
 
     def create_account(
         self, name: str, *, kind: AccountKind = AccountKind.PERSON, password: str | None = None
     ) -> Account:
         """Make an account that may do nothing yet."""
         return self._ask(access.create_account, name=name, kind=kind, password=password)
+
+    def account(self, name: str) -> Account:
+        """One account."""
+        return self._ask(access.account, account=name)
+
+    def set_password(self, account: str, password: str) -> Account:
+        """Give a person a password to sign in with."""
+        return self._ask(access.set_password, account=account, password=password)
 
     def grant(self, account: str, scope: str, verbs: tuple[str, ...]) -> Account:
         """Give an account roles or verbs on a scope, in place of what it had there."""
@@ -60,11 +69,31 @@ class AccountCalls(Asking):
 
     def tokens(self, account: str | None = None) -> tuple[Token, ...]:
         """Tokens, newest first."""
-        return self._ask(access.tokens, account=account)
+        return tuple(every(lambda before: self._ask(access.tokens, account=account, before=before), ""))
+
+    def token(self, id: str) -> Token:
+        """One token, by its id."""
+        return self._ask(access.token, token=id)
 
     def revoke_token(self, token: str) -> Token:
         """Make a token useless from now on."""
         return self._ask(access.revoke_token, token=token)
+
+    def views(self, of: str) -> tuple[View, ...]:
+        """What the caller kept of a list, by name."""
+        return self._ask(views.views, of=of)
+
+    def save_view(self, of: str, name: str, query: dict[str, str]) -> View:
+        """Keep how a list is narrowed and sorted, in place of a view of the same name."""
+        return self._ask(views.save, of=of, name=name, query=query)
+
+    def rename_view(self, of: str, name: str, to: str) -> View:
+        """Call a view otherwise."""
+        return self._ask(views.rename, of=of, name=name, to=to)
+
+    def remove_view(self, of: str, name: str) -> View:
+        """Forget a view."""
+        return self._ask(views.remove, of=of, name=name)
 
     def add_webhook(self, url: str, *, scope: str = "*", events: tuple[str, ...] = ("*",)) -> NewWebhook:
         """Tell `url` of events from now on; the secret that signs messages is in the answer, this once."""
@@ -72,7 +101,11 @@ class AccountCalls(Asking):
 
     def webhooks(self) -> tuple[Webhook, ...]:
         """Webhooks that the caller may see, oldest first."""
-        return self._ask(webhook.webhooks)
+        return tuple(every(lambda after: self._ask(webhook.webhooks, after=after), ""))
+
+    def webhook(self, id: str) -> Webhook:
+        """One webhook."""
+        return self._ask(webhook.show, webhook=id)
 
     def change_webhook(
         self, id: str, *, url: str | None = None, events: tuple[str, ...] | None = None, active: bool | None = None
@@ -128,6 +161,10 @@ class AccountCalls(Asking):
     def remove_trust(self, identity: str) -> Trust:
         """End a trust and every token that it gave."""
         return self._ask(trust.remove, trust=identity)
+
+    def default_base(self, namespace: str) -> Digest | None:
+        """Which Base pushes to a namespace mean when their config names none that is registered."""
+        return self._ask(draft.default_base, namespace=check_namespace(namespace))
 
     def set_default_base(self, namespace: str, base: str | None) -> Digest | None:
         """Which Base pushes to a namespace mean when their config names none that is registered."""

@@ -14,7 +14,8 @@ from adapter_registry.domain.errors import StoreUnavailable, Unsupported
 from adapter_registry.domain.event import Entry
 from adapter_registry.domain.ports import Backend, BlobStore, Lookups
 from adapter_registry.domain.recipe import Recipe
-from adapter_registry.services.access import NewToken, bootstrap, rescue
+from adapter_registry.services.access import NewToken
+from adapter_registry.services.first_admin import bootstrap, rescue
 from adapter_registry.settings import Settings, migrations_folder
 from adapter_registry.storage.blobs_local import LocalBlobs
 from adapter_registry.storage.catalog import SqlCatalog

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from adapter_registry.domain.ports import Backend
 from adapter_registry.settings import Settings
@@ -41,3 +41,14 @@ class Asking:
         from adapter_registry.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
 
         return Remote(self._settings.url or "", self._settings.token)
+
+
+def every(page_after: Callable[[Any], Any], first: Any) -> Iterator[Any]:
+    """The items of every page, from the one that begins at `first`."""
+    start = first
+    while True:
+        page = page_after(start)
+        yield from page.items
+        if page.next is None:
+            return
+        start = page.next

@@ -12,12 +12,12 @@ set, by the server there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from adapter_registry.account_calls import AccountCalls
+from adapter_registry.asking import every
 from adapter_registry.base_calls import BaseCalls
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
@@ -182,12 +182,12 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         def page(after: str) -> AdapterPage:
             return self._ask(show.adapters, stage=stage, base=base, search=search, where=where, after=after)
 
-        return tuple(_every(page, ""))
+        return tuple(every(page, ""))
 
     def versions(self, adapter: str | None = None, *, where: str | None = None) -> tuple[Version, ...]:
         """The versions of an adapter, newest first."""
         name = self.adapter(adapter)
-        return tuple(_every(lambda before: self._ask(show.versions, adapter=name, where=where, before=before), None))
+        return tuple(every(lambda before: self._ask(show.versions, adapter=name, where=where, before=before), None))
 
     def resolve(self, text: str) -> Version:
         """The Version a reference selects now; what a server's stage points to is believed only when signed."""
@@ -212,7 +212,7 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
     def events(self, text: str | None = None) -> tuple[Event, ...]:
         """The audit log, of an adapter or version when one is named."""
         about = self.reference(text) if text else None
-        return tuple(_every(lambda after: self._ask(show.events, reference=about, after=after), 0))
+        return tuple(every(lambda after: self._ask(show.events, reference=about, after=after), 0))
 
     def tag(self, text: str, name: str) -> tuple[Version, Version | None]:
         """Point a tag at a version; (that version, where it pointed before)."""
@@ -360,17 +360,6 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
             return ()
         same = (each for each in locked.equivalences if each.other == recognised)
         return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
-
-
-def _every(page_after: Callable[[Any], Any], first: Any) -> Iterator[Any]:
-    """The items of every page, from the one that begins at `first`."""
-    start = first
-    while True:
-        page = page_after(start)
-        yield from page.items
-        if page.next is None:
-            return
-        start = page.next
 
 
 def _silent(_bytes: int) -> None:

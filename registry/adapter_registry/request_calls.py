@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from adapter_registry.asking import Asking
+from adapter_registry.asking import Asking, every
+from adapter_registry.domain.account import Group
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.passage import Hold, Window
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.policy_lint import Advice
-from adapter_registry.domain.record import Chain, LogPage, MovePage, RequestLine, Revision, Sought, Whose
+from adapter_registry.domain.record import Chain, LogPage, MovePage, RequestLine, RequestPage, Revision, Sought, Whose
 from adapter_registry.domain.request import Request
 from adapter_registry.domain.stage import Ladder, Stage
 from adapter_registry.domain.verification import Due
@@ -45,14 +46,11 @@ class RequestCalls(Asking):
         self, whose: Whose = Whose.WAITING, *, still_open: bool = True, adapter: str | None = None
     ) -> tuple[RequestLine, ...]:
         """Requests that wait for whoever asks, that are theirs, or all, newest first, with approvals gone stale."""
-        found: list[RequestLine] = []
-        before: int | None = None
-        while True:
-            page = self._ask(inbox.inbox, whose=whose, still_open=still_open, adapter=adapter, before=before)
-            found += page.items
-            if page.next is None:
-                return tuple(found)
-            before = page.next
+
+        def page(before: int | None) -> RequestPage:
+            return self._ask(inbox.inbox, whose=whose, still_open=still_open, adapter=adapter, before=before)
+
+        return tuple(every(page, None))
 
     def moves(
         self,
@@ -135,8 +133,9 @@ class RequestCalls(Asking):
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Group -> its members."""
-        return self._ask(standstill.groups)
+        found = every(lambda after: self._ask(standstill.groups, after=after), "")
+        return {each.name: each.members for each in found}
 
-    def set_member(self, group: str, account: str, *, member: bool = True) -> dict[str, tuple[str, ...]]:
-        """Put an account into a group, or take it out."""
+    def set_member(self, group: str, account: str, *, member: bool = True) -> Group:
+        """Put an account into a group, or take it out; the group afterwards."""
         return self._ask(standstill.set_member, group=group, account=account, member=member)

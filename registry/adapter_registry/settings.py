@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import ipaddress
 import json
 import math
 import os
@@ -71,6 +72,7 @@ class Settings:
         public_url: the address that clients reach the server by (ADAPTERS_PUBLIC_URL).
         log_requests: whether the server writes a line of JSON per request to standard error (ADAPTERS_LOG_REQUESTS).
         hosts: further values of `Host` that the server answers to, comma-separated (ADAPTERS_HOSTS).
+        proxies: addresses and networks of proxies whose word on a client's address is taken (ADAPTERS_PROXIES).
         private_webhooks: whether webhooks may go to private addresses (ADAPTERS_WEBHOOKS_PRIVATE).
         upstream_hub: the hub that the server passes on repositories from which are not here (ADAPTERS_UPSTREAM_HUB).
         upstream_token: that hub's token (ADAPTERS_UPSTREAM_TOKEN).
@@ -104,6 +106,7 @@ class Settings:
     blobs_public_url: str | None = None
     public_url: str | None = None
     hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     log_requests: bool = False
     private_webhooks: bool = False
     upstream_hub: str | None = None
@@ -170,8 +173,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
     Raises:
         InvalidReference: ADAPTERS_NAMESPACE or ADAPTERS_ADAPTER is not a name.
-        InvalidInput: a number that is none, a file of a secret that cannot be read, settings that do not make a
-            provider, or a damaged file of `adapters login`.
+        InvalidInput: a number or network that is none, a file of a secret that cannot be read, settings that do not
+            make a provider, or a damaged file of `adapters login`.
     """
     given = os.environ if environment is None else environment
     login = _folder(given, "ADAPTERS_HOME", platformdirs.user_config_path) / "login.json"
@@ -198,6 +201,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         upstream_hub=given.get("ADAPTERS_UPSTREAM_HUB") or None,
         upstream_token=given.get("ADAPTERS_UPSTREAM_TOKEN") or None,
         hosts=_listed(given, "ADAPTERS_HOSTS"),
+        proxies=_networks(given, "ADAPTERS_PROXIES"),
         drain_seconds=_seconds(given, "ADAPTERS_DRAIN_SECONDS", 0),
         grace_seconds=_seconds(given, "ADAPTERS_GRACE_SECONDS", 30),
         scratch=_folder(given, "ADAPTERS_SCRATCH", lambda _: _folder(given, "ADAPTERS_HOME", _data) / "jobs"),
@@ -285,6 +289,16 @@ def _serving(given: Mapping[str, str]) -> Serving:
 
 def _listed(given: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in given.get(name, "").split(",") if text.strip())
+
+
+def _networks(given: Mapping[str, str], name: str) -> tuple[str, ...]:
+    found = _listed(given, name)
+    for text in found:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise InvalidInput(f"{name} names {text[:60]!r}: expected addresses and networks, 10.1.0.0/16.") from error
+    return found
 
 
 def _sources(given: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict
 from adapter_registry.domain.event import Outcome
 from adapter_registry.domain.job import State
+from adapter_registry.domain.webhook import State as Sent
 from adapter_registry.settings import read_settings
 
 ADAPTERS = ("demo/classifier", "demo/sql-writer", "demo/summariser")
@@ -37,8 +38,15 @@ def test_there_are_promotions_a_refusal_an_open_request_and_jobs(filled):
     assert (asked.adapter, asked.number, asked.requester) == ("demo/sql-writer", 6, "ann")
     refused = [event.entry for event in filled.events("demo/sql-writer") if event.entry.outcome is Outcome.REFUSED]
     assert any(entry.action == "promote" and entry.subject == "demo/sql-writer@v5" for entry in refused)
-    assert {job.state for job in filled.jobs()} == {State.QUEUED, State.CANCELLED}
+    assert {job.state for job in filled.jobs()} == {State.QUEUED, State.CANCELLED, State.FAILED}
     assert filled.verify_store().damage == ()
+
+
+def test_a_webhook_has_a_message_that_arrived_one_given_up_and_is_paused(filled):
+    [hook] = filled.webhooks()
+    assert not hook.active
+    states = {each.state for each in filled.deliveries(hook.id)}
+    assert {Sent.DELIVERED, Sent.DEAD} <= states
 
 
 def test_its_history_is_two_months_long_and_in_order(filled):

@@ -11,6 +11,7 @@ from adapter_registry.domain.access import Grant, token_hash
 from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.sign_in import Attempt, Identity
 from adapter_registry.domain.trust import Trust
+from adapter_registry.domain.view import View
 from adapter_registry.storage import catalog_identities
 
 AT, LATER, LAST = (f"2026-01-0{day}T00:00:00.000000Z" for day in (1, 2, 3))
@@ -119,3 +120,45 @@ def test_sign_ins_that_are_over_are_forgotten_and_the_oldest_where_there_are_too
         assert [tx.identities.attempt(link=str(n)) is not None for n in range(4)] == [False, False, True, True]
         tx.identities.add_attempt(begun(4, "2026-01-04T00:00:00.000000Z"), at=LAST)
         assert [tx.identities.attempt(link=str(n)) is not None for n in range(5)] == [False] * 4 + [True]
+
+
+def test_views_are_an_accounts_own_and_by_name(known):
+    first, second = (View("adapters", name, {"stage": "prod"}, AT) for name in ("b", "a"))
+    with known.writing() as tx:
+        for each in (first, second, replace(first, of="jobs")):
+            tx.views.put("ann", each)
+        tx.views.put("ci", first)
+        tx.views.put("ann", replace(first, query={"stage": "dev"}))
+        tx.views.remove("ci", "adapters", "b")
+    with known.reading() as tx:
+        assert tx.views.of("ann", "adapters") == (second, replace(first, query={"stage": "dev"}))
+        assert tx.views.of("ci", "adapters") == ()
+
+
+def test_tokens_page_by_key_and_without_those_that_are_over(known):
+    made = [
+        Token(f"{n}" * 12, "ci", "", None, "ann", AT if n < 3 else LATER, LATER if n == 2 else None) for n in range(5)
+    ]
+    with known.writing() as tx:
+        for each in made:
+            tx.accounts.add_token(each, hashed=token_hash(each.id))
+        tx.accounts.revoke_token(made[1].id, at=LATER)
+    with known.reading() as tx:
+        first = tx.accounts.tokens("ci", limit=2)
+        assert [each.id[0] for each in first] == ["4", "3"]
+        assert [each.id[0] for each in tx.accounts.tokens("ci", before=first[-1].key)] == ["2", "1", "0"]
+        assert [each.id[0] for each in tx.accounts.tokens("ci", good_at=LAST)] == ["4", "3", "0"]
+        assert tx.accounts.token(made[0].id) == made[0]
+        assert tx.accounts.token("x" * 12) is None
+
+
+def test_groups_and_accounts_page_by_name(known):
+    with known.writing() as tx:
+        for name in ("ann", "bob"):
+            tx.accounts.add(Account(name, AccountKind.PERSON, (), "ann", AT), password=None)
+        for group, member in (("b", "bob"), ("a", "ci"), ("a", "ann"), ("c", "ci")):
+            tx.requests.set_member(group, member, member=True)
+    with known.reading() as tx:
+        assert list(tx.requests.groups(limit=2).items()) == [("a", ("ann", "ci")), ("b", ("bob",))]
+        assert tx.requests.groups(after="b") == {"c": ("ci",)}
+        assert [each.name for each in tx.accounts.all(after="ann", limit=1)] == ["bob"]

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from adapter_registry.domain.job import State
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.services.access import bootstrap
+from adapter_registry.services.first_admin import bootstrap
 from tests.adapter_builders import copied
 from tests.job_builders import ADAPTER, workshop
 from tests.unit.tensors.merging import adapted

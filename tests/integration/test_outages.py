@@ -114,7 +114,7 @@ class TestTheDatabaseGoesDown:
         finally:
             stop.set()
             writer.join()
-        known = {account["name"] for account in json.loads(server.ask("GET", "/api/v1/accounts")[1])}
+        known = {account["name"] for account in json.loads(server.ask("GET", "/api/v1/accounts")[1])["items"]}
         assert set(made) <= known
         report = json.loads(server.ask("POST", "/api/v1/store/check", b'{"read_data": false}')[1])
         assert report["damage"] == []

@@ -27,7 +27,7 @@ from adapter_registry.domain.request import State
 from adapter_registry.domain.score import Direction, Score
 from adapter_registry.domain.signing import new_private, public_of
 from adapter_registry.domain.stage import Stage
-from adapter_registry.services import access
+from adapter_registry.services import first_admin
 from tests.integration.test_race import Store, store  # noqa: F401  a fixture
 from tests.integration.test_requests import ready  # noqa: F401  a fixture
 
@@ -118,7 +118,7 @@ ACTS: dict[str, Callable[[Act], object]] = {
     "trust a key": lambda a: a.me.trust_key(f"k{a.number}", public_of(KEYS[a.number % 2])),
     "revoke a key": lambda a: a.me.revoke_key(f"k{a.number}", because="lost"),
     "sign": lambda a: a.me.sign(a.me.resolve(a.version), KEYS[a.number % 2]),
-    "rescue": lambda a: access.rescue(a.me._opened),
+    "rescue": lambda a: first_admin.rescue(a.me._opened),
 }
 
 OFTEN = ("promote", "approve", "thaw", "decline") * 4

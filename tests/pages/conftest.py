@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.access import Grant
+from adapter_registry.domain.account import AccountKind
 from adapter_registry.domain.errors import Notice
 from adapter_registry.domain.lineage import Lineage, ModuleFit, Parent
 from adapter_registry.domain.outcomes import outcomes
@@ -22,6 +24,7 @@ from adapter_registry.domain.scan import Report
 from adapter_registry.domain.score import Direction, Score
 from adapter_registry.domain.signing import new_private, public_of
 from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.suite import Suite, SuiteMetric
 from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.test_life import retrained
 
@@ -75,7 +78,7 @@ class Site:
 
     hub: HubServer
     places: dict[str, str]
-    """What stands in addresses of things that have ids: `job`, `webhook`, `delivery`, `digest` of the base."""
+    """What stands in addresses of things that have names of their own: `job`, `webhook`, `digest` of the base, ..."""
 
     @property
     def url(self) -> str:
@@ -178,7 +181,18 @@ def _operated(running: HubServer) -> dict[str, str]:
     registry.tag("team/sql-lora@v2", "fallback")
     delivery = next(each for each in registry.deliveries(hook.id) if each.kind == "tag.moved")
     digest = registry.base("org/llama").base.digest.removeprefix("sha256:")
-    return {"job": job.id, "webhook": hook.id, "delivery": delivery.id, "digest": digest}
+    registry.create_account("ci", kind=AccountKind.SERVICE)
+    pipeline = registry.create_token(account="ci", label="nightly", limits=(Grant("team/*", ("reader",)),)).token
+    claims = {"repository": "team/sql-lora", "ref": "refs/heads/main"}
+    trusted = registry.add_trust("ci", issuer="https://gitlab.com", audience=running.url, claims=claims)
+    core = (SuiteMetric("sql/acc"), SuiteMetric("mmlu/acc", {"shots": "0"}))
+    registry.set_suite(Suite("core", core))
+    registry.set_member("leads", "ann")
+    registry.set_member("leads", "ada")
+    return {
+        **{"job": job.id, "webhook": hook.id, "delivery": delivery.id, "digest": digest},
+        **{"token": pipeline.id, "account": "ci", "trust": trusted.id, "group": "leads", "freeze": "1"},
+    }
 
 
 def _samples(registry: Registry, reference: str, number: int) -> None:

@@ -206,8 +206,9 @@ class TestPolicies:
         assert (window.stage, window.scope, window.weekly) == ("release", "gated/none", True)
         assert "weekend" in administrator.get("/ui/freezes").text
         assert administrator.post("/ui/freezes", data={**form, "ends": "soon"}).status_code == 422
-        remove = {"csrf": form["csrf"], "do": "remove", "freeze": str(window.id)}
-        assert administrator.post("/ui/freezes", data=remove).status_code == 303
+        there = f"/ui/freezes/{window.id}/remove"
+        assert "weekend" in administrator.get(there).text
+        assert administrator.post(there, data={"csrf": form["csrf"]}).status_code == 303
         assert window not in site.hub.registry.freezes()
 
 

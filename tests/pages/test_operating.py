@@ -75,13 +75,16 @@ def test_a_token_is_shown_once_can_do_what_it_was_made_for_and_is_revoked(visit,
     assert [(grant.scope, grant.verbs) for grant in made.limits] == [("team/*", ("read", "tag"))]
     page.goto(f"{site.url}/ui/access")
     assert secret not in page.content()
-    page.get_by_role("button", name=f"Revoke the pipeline {made.id}").click()
+    page.get_by_role("link", name=f"Revoke the pipeline {made.id}").click()
+    assert "in the midst of what it does" in page.get_by_role("dialog").inner_text()
+    page.get_by_role("button", name=f"Revoke {made.id}").click()
     page.get_by_text("is useless from now on").wait_for()
     assert next(each for each in site.hub.registry.tokens("ann") if each.id == made.id).revoked_at
 
 
 def test_who_manages_access_makes_an_account_and_gives_it_a_role(visit, site):
     page = visit("/ui/access", as_="ada")
+    page.get_by_role("link", name="Accounts", exact=True).click()
     page.get_by_label("Name", exact=True).fill("newcomer")
     page.get_by_role("button", name="Make account").click()
     page.get_by_text("newcomer has an account").wait_for()
@@ -89,7 +92,9 @@ def test_who_manages_access_makes_an_account_and_gives_it_a_role(visit, site):
     page.get_by_label("Scope for newcomer").fill("team/*")
     page.get_by_role("row", name=re.compile("newcomer")).get_by_role("button", name="Give").click()
     page.get_by_text("newcomer has reader on team/*.").wait_for()
-    page.get_by_role("button", name="Shut out newcomer").click()
+    page.get_by_role("link", name="Shut out newcomer").click()
+    assert "read on team/*" in page.get_by_role("dialog").inner_text()
+    page.get_by_role("button", name="Shut newcomer out").click()
     page.get_by_text("newcomer is shut out").wait_for()
     [account] = [each for each in site.hub.registry.accounts() if each.name == "newcomer"]
     assert [grant.scope for grant in account.grants] == ["team/*"]
@@ -117,7 +122,10 @@ def test_a_webhook_is_set_up_with_its_secret_told_paused_and_removed(visit, site
     page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Pause").click()
     page.get_by_text("Paused.").wait_for()
-    page.get_by_role("button", name="Remove").click()
+    page.get_by_role("link", name="Remove").click()
+    dialog = page.get_by_role("dialog")
+    assert "1 to be sent" in dialog.inner_text()
+    dialog.get_by_role("button", name="Remove").click()
     page.get_by_text("is told nothing any more").wait_for()
     assert "http://127.0.0.1:1/other" not in {each.url for each in site.hub.registry.webhooks()}
 

@@ -34,6 +34,12 @@ def test_seconds_that_are_none_are_refused(text):
         read_settings({"ADAPTERS_DRAIN_SECONDS": text})
 
 
+def test_proxies_are_addresses_and_networks():
+    assert read_settings({"ADAPTERS_PROXIES": "10.0.0.7, fd00::/8"}).proxies == ("10.0.0.7", "fd00::/8")
+    with pytest.raises(InvalidInput, match=r"ADAPTERS_PROXIES names 'ingress'"):
+        read_settings({"ADAPTERS_PROXIES": "10.0.0.7,ingress"})
+
+
 def test_a_store_is_named_without_credentials():
     for url, shown in {
         "postgresql+psycopg://u:p@db.example.org:5433/adapters": "PostgreSQL adapters at db.example.org:5433",

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from adapter_registry.api.lookups import named
+from adapter_registry.api.passwords import signed_in
 from adapter_registry.api.problems import problem
 from adapter_registry.api.requests import (
     MAX_BLOB,
@@ -26,7 +27,7 @@ from adapter_registry.api.requests import (
     receive,
     server_of,
 )
-from adapter_registry.api.rights import let_in, note, require
+from adapter_registry.api.rights import note, require
 from adapter_registry.api.threads import asked, in_thread, is_plain
 from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, RegistryError, TooLarge
@@ -194,7 +195,7 @@ async def _sign_in(request: Request) -> Response:
     name, password = document.get("name"), document.get("password")
     if not isinstance(name, str) or not isinstance(password, str):
         raise InvalidInput("signing in takes a name and a password.")
-    made = await run_in_threadpool(let_in, server_of(request), name, password)
+    made = await signed_in(request, name=name, password=password)
     return Response(to_wire(made), status_code=201, media_type="application/json")
 
 

@@ -32,5 +32,10 @@ def problem(error: RegistryError) -> Problem:
         "detail": error.text,
         "problems": list(error.problems),
     }
-    headers = {"retry-after": "2"} if error.status == 503 else None
-    return Problem(document, status_code=error.status, headers=headers)
+    return Problem(document, status_code=error.status, headers=again_after(error))
+
+
+def again_after(error: RegistryError) -> dict[str, str]:
+    """The header that says when to ask again."""
+    seconds = 2 if error.status == 503 else error.wait_seconds
+    return {"retry-after": str(seconds)} if seconds else {}

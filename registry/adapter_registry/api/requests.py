@@ -20,6 +20,7 @@ from adapter_registry.api.changes import Changes
 from adapter_registry.api.metrics import RECEIVED
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
+from adapter_registry.domain.attempts import Attempts
 from adapter_registry.domain.denial import Denials
 from adapter_registry.domain.digest import Digest, parse
 from adapter_registry.domain.errors import InvalidInput, TooLarge, Unauthorised
@@ -56,6 +57,7 @@ class Server:
         identities: OpenID providers, reached over the network.
         provider: the one that people sign in by; None for passwords alone.
         denials: which refusals for want of rights go on the record.
+        attempts: how often passwords were wrong.
     """
 
     backend: Backend
@@ -66,6 +68,7 @@ class Server:
     upstream: Upstream | None = None
     provider: Provider | None = None
     denials: Denials = field(default_factory=lambda: Denials(time.monotonic))
+    attempts: Attempts = field(default_factory=lambda: Attempts(time.monotonic))
 
 
 def server_of(request: Request) -> Server:

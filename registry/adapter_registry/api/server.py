@@ -33,7 +33,7 @@ from adapter_registry.domain.errors import NotAllowed, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.sign_in import Provider
 from adapter_registry.openid import Issuers
-from adapter_registry.services import access, pointer
+from adapter_registry.services import first_admin, pointer
 from adapter_registry.upstream import Upstream
 
 HUB = Hub()
@@ -114,7 +114,7 @@ def make_app(
     )
     app.router.redirect_slashes = False
     app.router.default = _elsewhere
-    signing_key = access.server_secret(backend, name="uploads")
+    signing_key = first_admin.server_secret(backend, name="uploads")
     pointer.key(backend)  # made now, so that no reader's question writes
     app.state.server = Server(
         backend,

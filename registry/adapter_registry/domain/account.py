@@ -1,4 +1,4 @@
-"""Accounts and their tokens, as they are stored and shown: never a secret in them."""
+"""Accounts, their groups and their tokens, as they are stored and shown: never a secret in them."""
 
 from __future__ import annotations
 
@@ -65,3 +65,21 @@ class Token:
     revoked_at: str | None = None
     last_used_at: str | None = None
     trust: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What lists of tokens are sorted by, newest first."""
+        return f"{self.created_at} {self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Accounts that policies name together.
+
+    Attributes:
+        name: `leads`, which policies name as `group:leads`.
+        members: names of accounts, sorted.
+    """
+
+    name: str
+    members: tuple[str, ...]

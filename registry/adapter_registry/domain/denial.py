@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 
+from adapter_registry.domain.bucket import Bucket
+
 BURST = 20
 """Denials of one account that are written down at once."""
 REFILL_SECONDS = 60.0
@@ -19,8 +21,7 @@ MOST_ACCOUNTS = 1_000
 
 @dataclass(slots=True)
 class _Caller:
-    left: float
-    at: float
+    bucket: Bucket
     unrecorded: int = 0
     told: dict[tuple[str, str], float] = field(default_factory=dict)
 
@@ -37,16 +38,15 @@ class Denials:
         """How many of this account's denials were left out since the last, when this one is written; None: left out."""
         now = self._clock()
         with self._lock:
-            caller = self._callers.setdefault(who, _Caller(BURST, now))
+            caller = self._callers.setdefault(who, _Caller(Bucket(BURST, REFILL_SECONDS, now, BURST)))
             self._callers.move_to_end(who)
             if len(self._callers) > MOST_ACCOUNTS:
                 self._callers.popitem(last=False)
-            caller.left, caller.at = min(BURST, caller.left + (now - caller.at) / REFILL_SECONDS), now
             caller.told = {each: at for each, at in caller.told.items() if now - at < AGAIN_SECONDS}
-            if caller.left < 1 or (action, subject) in caller.told:
+            if caller.bucket.wait(now) > 0 or (action, subject) in caller.told:
                 caller.unrecorded += 1
                 return None
-            caller.left -= 1
+            caller.bucket.left -= 1
             caller.told[action, subject] = now
             left_out, caller.unrecorded = caller.unrecorded, 0
             return left_out

@@ -50,12 +50,14 @@ class RegistryError(Exception):
     """Base of all errors the registry raises on purpose.
 
     `code` is for the API and for programs, `status` for HTTP, `exit_code` for the command line
-    (docs/cli.md lists them). Subclasses set all three: there is no default.
+    (docs/cli.md lists them). Subclasses set all three: there is no default. `wait_seconds` says after how long to ask
+    again; None where that is no use.
     """
 
     code: ClassVar[str]
     status: ClassVar[int]
     exit_code: ClassVar[int]
+    wait_seconds: int | None = None
 
     def __init__(self, text: str, *, problems: Sequence[Problem] = ()) -> None:
         super().__init__(text)
@@ -225,6 +227,16 @@ class BrokenChain(RegistryError):
     """An audit log in which an event does not follow from the one before."""
 
     code, status, exit_code = "broken-chain", 409, 7
+
+
+class TooMany(RegistryError):
+    """Passwords that were wrong too often, of one account or from one address."""
+
+    code, status, exit_code = "too-many", 429, 1
+
+    def __init__(self, text: str, *, wait_seconds: int = 1) -> None:
+        super().__init__(text)
+        self.wait_seconds = wait_seconds
 
 
 class TooSlow(RegistryError):

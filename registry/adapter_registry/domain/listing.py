@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from adapter_registry.domain.account import Account, Group, Token
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.event import Event
 from adapter_registry.domain.overview import Trend
-from adapter_registry.domain.webhook import Delivery
+from adapter_registry.domain.webhook import Delivery, Webhook
 
 
 class Order(StrEnum):
@@ -86,6 +87,38 @@ class DeliveryPage:
 
     items: tuple[Delivery, ...]
     next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookPage:
+    """Some webhooks, oldest first; `next` as in AdapterPage."""
+
+    items: tuple[Webhook, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """Some accounts, by name; `next` as in AdapterPage."""
+
+    items: tuple[Account, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPage:
+    """Some tokens, newest first; `next` as in AdapterPage."""
+
+    items: tuple[Token, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPage:
+    """Some groups, by name; `next` as in AdapterPage."""
+
+    items: tuple[Group, ...]
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True)

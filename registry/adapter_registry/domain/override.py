@@ -69,7 +69,7 @@ def check_asked(asked: Asked, reason: str, by: Overriding | None, *, stage: str)
         raise InvalidInput(f"the policy of {stage} declares no override; nothing was changed.")
     if not rules:
         raise InvalidInput("an override names each rule that it passes over; nothing was changed.")
-    if never := [rule for rule in rules if not _may_pass(rule, by)]:
+    if never := [rule for rule in rules if not may_pass(rule, by)]:
         raise InvalidInput(f"{never[0]} can never be overridden in {stage}; nothing was changed.")
     if not reason.strip():
         raise InvalidInput("an override needs a reason; nothing was changed. Give one with --reason.")
@@ -114,11 +114,12 @@ def passed_over(
     """
     counts = override if override and by and now <= override.expires_at else None
     for finding in findings:
-        over = counts and by and finding.blocks and finding.rule in counts.rules and _may_pass(finding.rule, by)
+        over = counts and by and finding.blocks and finding.rule in counts.rules and may_pass(finding.rule, by)
         yield _passed(finding, counts.by) if over and counts else finding
 
 
-def _may_pass(rule: str, by: Overriding) -> bool:
+def may_pass(rule: str, by: Overriding) -> bool:
+    """Whether a policy lets a rule be passed over."""
     return rule not in _OURS and not {rule, rule.split()[0]} & set(by.never)
 
 

@@ -10,8 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from adapter_registry.domain.access import SYSTEM, Grant, Principal
-from adapter_registry.domain.account import Account, Token
+from adapter_registry.domain.access import SYSTEM, Principal
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
@@ -19,6 +18,9 @@ from adapter_registry.domain.draft import Branch
 from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.ports_accounts import AccountRows as AccountRows
+from adapter_registry.domain.ports_accounts import KeptAnswer as KeptAnswer
+from adapter_registry.domain.ports_accounts import ViewRows
 from adapter_registry.domain.ports_ancestry import AncestryRows
 from adapter_registry.domain.ports_blobs import BlobStore as BlobStore
 from adapter_registry.domain.ports_blobs import Incoming as Incoming
@@ -203,64 +205,6 @@ class BlobRows(Protocol):
         """A line for each adapter in one of these scopes, and the bytes that are kept for all of them together."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptAnswer:
-    """What a write with an idempotency key answered: digest of the request, status and body; None while it runs."""
-
-    request: str
-    status: int | None
-    body: str | None
-
-
-class AccountRows(Protocol):
-    """Accounts, tokens, secrets of the server, and answers kept for idempotency keys."""
-
-    def add(self, account: Account, *, password: str | None) -> bool:
-        """Store an account unless the name is taken; whether it was free."""
-
-    def get(self, name: str) -> Account | None: ...
-
-    def all(self) -> tuple[Account, ...]: ...
-
-    def change(
-        self, name: str, *, grants: tuple[Grant, ...] | None = None, password: str | None = None, disabled_at: str = "-"
-    ) -> None:
-        """Set what is given; an empty `disabled_at` lets the account in again."""
-
-    def password(self, name: str) -> str | None:
-        """The stored hash of an account that may come in."""
-
-    def add_token(self, token: Token, *, hashed: str) -> None: ...
-
-    def tokens(self, account: str | None = None) -> tuple[Token, ...]:
-        """Newest first."""
-
-    def revoke_token(self, token: str, *, at: str) -> None: ...
-
-    def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
-        """Who a good token stands for, and whether this minute's use is not noted yet."""
-
-    def standing(self, token: str, *, now: str) -> Principal | None:
-        """As `principal`, by the token's id."""
-
-    def used_token(self, token: str, *, at: str) -> None: ...
-
-    def secret(self, name: str) -> str | None: ...
-
-    def keep_secret(self, name: str, value: str) -> None:
-        """Store a secret unless there is one of that name."""
-
-    def answer(self, account: str, key: str) -> KeptAnswer | None: ...
-
-    def keep_answer(self, account: str, key: str, answer: KeptAnswer, *, at: str, forget_before: str) -> bool:
-        """Note that a write runs, or what it answered; whether the key was new. Old answers are forgotten."""
-
-    def drop_answer(self, account: str, key: str) -> None:
-        """Forget a write that did not come to an answer."""
-
-    def forget_answers(self, *, before: str) -> None: ...
-
-
 class BranchRows(Protocol):
     """Branches and drafts, who owns which bytes, defaults of namespaces, uploads in pieces."""
 
@@ -343,6 +287,8 @@ class Transaction(Protocol):
     def jobs(self) -> JobRows: ...
     @property
     def requests(self) -> RequestRows: ...
+    @property
+    def views(self) -> ViewRows: ...
     @property
     def ancestry(self) -> AncestryRows: ...
     @property

@@ -26,8 +26,8 @@ class RequestRows(Protocol):
     ) -> tuple[Request, ...]:
         """Newest first; `before` an id."""
 
-    def groups(self) -> dict[str, tuple[str, ...]]:
-        """Group -> its members, both by name."""
+    def groups(self, *, after: str = "", limit: int | None = None) -> dict[str, tuple[str, ...]]:
+        """Group -> its members, both by name; at most `limit` groups, beginning behind `after`."""
 
     def set_member(self, group: str, account: str, *, member: bool) -> None: ...
 

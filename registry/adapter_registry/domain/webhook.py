@@ -107,6 +107,11 @@ class Webhook:
     created_by: str
     created_at: str
 
+    @property
+    def key(self) -> str:
+        """What lists of webhooks are sorted by, oldest first."""
+        return f"{self.created_at} {self.id}"
+
 
 class State(StrEnum):
     """Where a delivery stands."""

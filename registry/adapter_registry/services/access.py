@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from adapter_registry.domain.access import SYSTEM, TOKEN_PREFIX, Grant, Principal, grant_of, token_hash, within
+from adapter_registry.domain.access import TOKEN_PREFIX, Grant, Principal, grant_of, token_hash, within
 from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorised
 from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.listing import AccountPage, TokenPage
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.ports import Backend, Transaction
 
-ADMIN = "admin"
-_ALL = (grant_of("*", ("admin",)),)
 """What it may do."""
 TOKEN_DAYS = 90
 SIGN_IN_HOURS = 12
 SHORTEST_PASSWORD = 10
+PAGE = 1_000
 _ANY_TEXT = "surrogatepass"
 """JSON can hold text that UTF-8 cannot; a password of it is only a password that is wrong."""
 STRANGER = "(stranger)"
@@ -65,14 +65,28 @@ def create_account(
     with backend.catalog.writing() as tx:
         if not tx.accounts.add(account, password=hashed):
             raise Conflict(f"there is an account {name!r} already.")
-        tx.events.append(_entry(backend, "account.create", name, {"kind": str(kind)}))
+        tx.events.append(entry(backend, "account.create", name, {"kind": str(kind)}))
     return account
 
 
-def accounts(backend: Backend) -> tuple[Account, ...]:
-    """Every account, by name."""
+def accounts(backend: Backend, *, after: str = "", limit: int = PAGE) -> AccountPage:
+    """Accounts, by name, a page at a time.
+
+    Args:
+        backend: the registry.
+        after: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+    """
+    most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
-        return tx.accounts.all()
+        found = tx.accounts.all(after=after, limit=most + 1)
+    return AccountPage(found[:most], found[most - 1].name if len(found) > most else None)
+
+
+def account(backend: Backend, *, account: str) -> Account:
+    """One account."""
+    with backend.catalog.reading() as tx:
+        return known_account(tx, account)
 
 
 def grant(backend: Backend, *, account: str, scope: str, verbs: tuple[str, ...]) -> Account:
@@ -85,7 +99,7 @@ def grant(backend: Backend, *, account: str, scope: str, verbs: tuple[str, ...])
         grants = (*(g for g in known.grants if g.scope != exact), *wanted)
         tx.accounts.change(account, grants=grants)
         detail = {"scope": exact, "verbs": list(wanted[0].verbs) if wanted else []}
-        tx.events.append(_entry(backend, "account.grant", account, detail))
+        tx.events.append(entry(backend, "account.grant", account, detail))
         return known_account(tx, account)
 
 
@@ -103,7 +117,7 @@ def disable(backend: Backend, *, account: str, disabled: bool = True) -> Account
     with backend.catalog.writing() as tx:
         known_account(tx, account)
         tx.accounts.change(account, disabled_at=backend.clock() if disabled else "")
-        tx.events.append(_entry(backend, "account.disable", account, {"disabled": disabled}))
+        tx.events.append(entry(backend, "account.disable", account, {"disabled": disabled}))
         return known_account(tx, account)
 
 
@@ -123,7 +137,7 @@ def set_password(backend: Backend, *, account: str, password: str) -> Account:
     with backend.catalog.writing() as tx:
         _check_kind(account, known_account(tx, account).kind)
         tx.accounts.change(account, password=hashed)
-        tx.events.append(_entry(backend, "account.password", account, {}))
+        tx.events.append(entry(backend, "account.password", account, {}))
         return known_account(tx, account)
 
 
@@ -164,26 +178,45 @@ def create_token(
         left = _left(backend, tx) if bound is not None else None
         seconds = left if expires_in_seconds is None else min(expires_in_seconds, left or expires_in_seconds)
         made = issued(backend, tx, whose, label[:200], checked, seconds)
-        tx.events.append(_entry(backend, "token.create", whose, {"token": made.token.id, "label": made.token.label}))
+        tx.events.append(entry(backend, "token.create", whose, {"token": made.token.id, "label": made.token.label}))
     return made
 
 
 def _left(backend: Backend, tx: Transaction) -> int | None:
     """Whole seconds, at least one, that the token which asks is still good; None for one that never ends."""
-    mine = next((t for t in tx.accounts.tokens(backend.asks.name) if t.id == backend.asks.token), None)
+    mine = tx.accounts.token(backend.asks.token) if backend.asks.token else None
     if mine is None or mine.expires_at is None:
         return None
     left = datetime.fromisoformat(mine.expires_at) - datetime.fromisoformat(backend.clock())
     return max(int(left.total_seconds()), 1)
 
 
-def tokens(backend: Backend, *, account: str | None = None) -> tuple[Token, ...]:
-    """The caller's tokens, newest first; anybody's for who manages access."""
+def tokens(
+    backend: Backend, *, account: str | None = None, good: bool = False, before: str = "", limit: int = PAGE
+) -> TokenPage:
+    """The caller's tokens, newest first, a page at a time; anybody's for who manages access.
+
+    Args:
+        backend: the registry.
+        account: only this one's.
+        good: only those that are neither over nor revoked.
+        before: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+    """
     whole = backend.asks.may("access")
     if account not in (None, backend.asks.name) and not whole:
         raise NotFound(f"there is no account {account!r}.")
+    most, good_at = min(max(limit, 1), PAGE), backend.clock() if good else ""
     with backend.catalog.reading() as tx:
-        return tx.accounts.tokens(account if whole else backend.asks.name)
+        whose = account if whole else backend.asks.name
+        found = tx.accounts.tokens(whose, good_at=good_at, before=before, limit=most + 1)
+    return TokenPage(found[:most], found[most - 1].key if len(found) > most else None)
+
+
+def token(backend: Backend, *, token: str) -> Token:
+    """One token by its id; the caller's own, or any for who manages access."""
+    with backend.catalog.reading() as tx:
+        return _revocable(backend, tx, token)
 
 
 def revoke_token(backend: Backend, *, token: str) -> Token:
@@ -192,12 +225,10 @@ def revoke_token(backend: Backend, *, token: str) -> Token:
     An exchanged token revokes only itself.
     """
     with backend.catalog.writing() as tx:
-        found = next((t for t in tx.accounts.tokens() if t.id == token), None)
-        if found is None or not _may_revoke(backend.asks, found):
-            raise NotFound(f"there is no token with the id {token[:12]!r}; `adapters token ls` lists them.")
+        found = _revocable(backend, tx, token)
         tx.accounts.revoke_token(token, at=backend.clock())
-        tx.events.append(_entry(backend, "token.revoke", found.account, {"token": token}))
-        return next(t for t in tx.accounts.tokens(found.account) if t.id == token)
+        tx.events.append(entry(backend, "token.revoke", found.account, {"token": token}))
+        return tx.accounts.token(token) or found
 
 
 def sign_in(backend: Backend, *, name: str, password: str) -> NewToken:
@@ -210,9 +241,10 @@ def sign_in(backend: Backend, *, name: str, password: str) -> NewToken:
         hashed = tx.accounts.password(name) if name.isprintable() else None
     if not _matches(hashed or _NOBODY, password) or hashed is None:
         raise Unauthorised("the name or the password is wrong.")
+    acting = replace(backend, actor=name)
     with backend.catalog.writing() as tx:
-        made = issued(backend, tx, name, "sign-in", None, SIGN_IN_HOURS * 3600)
-        tx.events.append(Entry("account.sign-in", name, Outcome.DONE, name, backend.clock(), {"token": made.token.id}))
+        made = issued(acting, tx, name, "sign-in", None, SIGN_IN_HOURS * 3600)
+        tx.events.append(entry(acting, "account.sign-in", name, {"token": made.token.id}))
     return made
 
 
@@ -272,60 +304,6 @@ def note_use(backend: Backend, *, token: str) -> None:
         tx.accounts.used_token(token, at=backend.clock())
 
 
-def bootstrap(backend: Backend) -> str | None:
-    """The one-time token of a fresh registry's administrator; None when there is an account already."""
-    with backend.catalog.writing() as tx:
-        if tx.accounts.all():
-            return None
-        made = _first_admin(backend, tx, label="first start")
-    return made.secret
-
-
-def rescue(backend: Backend) -> NewToken:
-    """A token of the administrator for who can reach the store itself, so for nobody through a server.
-
-    The account is made where there is none, and gets its rights and its way in back where they were taken.
-    """
-    with backend.catalog.writing() as tx:
-        known = tx.accounts.get(ADMIN)
-        if known is None:
-            return _first_admin(backend, tx, label="adapters admin token")
-        if known.grants != _ALL:
-            tx.accounts.change(ADMIN, grants=_ALL)
-            tx.events.append(_all_granted(backend))
-        if known.disabled_at:
-            tx.accounts.change(ADMIN, disabled_at="")
-            tx.events.append(_entry(backend, "account.disable", ADMIN, {"disabled": False}))
-        made = issued(backend, tx, ADMIN, "adapters admin token", None, None)
-        tx.events.append(_entry(backend, "token.create", ADMIN, {"token": made.token.id, "label": made.token.label}))
-    return made
-
-
-def _first_admin(backend: Backend, tx: Transaction, *, label: str) -> NewToken:
-    tx.accounts.add(Account(ADMIN, AccountKind.PERSON, _ALL, SYSTEM.name, backend.clock()), password=None)
-    made = issued(backend, tx, ADMIN, label, None, None)
-    tx.events.append(_entry(backend, "account.create", ADMIN, {"kind": "person", "token": made.token.id}))
-    tx.events.append(_all_granted(backend))
-    return made
-
-
-def _all_granted(backend: Backend) -> Entry:
-    """The event that the administrator's account has every right, and none beside."""
-    grants = [{"scope": each.scope, "verbs": list(each.verbs)} for each in _ALL]
-    return _entry(backend, "account.grant", ADMIN, {"grants": grants})
-
-
-def server_secret(backend: Backend, *, name: str) -> str:
-    """A random secret that every process of this registry shares; made on first use."""
-    with backend.catalog.reading() as tx:
-        known = tx.accounts.secret(name)
-    if known is None:
-        with backend.catalog.writing() as tx:
-            tx.accounts.keep_secret(name, secrets.token_hex(32))
-            known = tx.accounts.secret(name)
-    return known or ""
-
-
 def issued(
     backend: Backend,
     tx: Transaction,
@@ -356,9 +334,13 @@ def known_account(tx: Transaction, name: str) -> Account:
     return found
 
 
-def _may_revoke(asks: Principal, token: Token) -> bool:
-    own = token.account == asks.name and (not asks.exchanged or token.id == asks.token)
-    return own or asks.may("access")
+def _revocable(backend: Backend, tx: Transaction, id: str) -> Token:
+    """The token of this id, if whoever asks may revoke it."""
+    asks, found = backend.asks, tx.accounts.token(id)
+    own = found is not None and found.account == asks.name and (not asks.exchanged or id == asks.token)
+    if found is None or not (own or asks.may("access")):
+        raise NotFound(f"there is no token with the id {id[:12]!r}; `adapters token ls` lists them.")
+    return found
 
 
 def _check_kind(account: str, kind: AccountKind) -> None:
@@ -366,7 +348,8 @@ def _check_kind(account: str, kind: AccountKind) -> None:
         raise InvalidInput(f"{account} is a service account: it has tokens (`adapters token create`), no password.")
 
 
-def _entry(backend: Backend, action: str, subject: str, detail: dict[str, Any]) -> Entry:
+def entry(backend: Backend, action: str, subject: str, detail: dict[str, Any]) -> Entry:
+    """The event of something that was done to an account."""
     return Entry(action, subject, Outcome.DONE, backend.actor, backend.clock(), detail)
 
 

@@ -13,7 +13,7 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of, drafted, empty_commit
 from adapter_registry.domain.errors import Ambiguous, Conflict, InvalidInput, NotFound, PushRefused, RegistryError
 from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.names import check_tag
+from adapter_registry.domain.names import check_namespace, check_tag
 from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.services.push import StoredFile, Wish, store
@@ -266,6 +266,12 @@ def remove_branch(backend: Backend, *, adapter: str, name: str) -> None:
             raise NotFound(f"{adapter} has no branch {name!r}.")
         entry = Entry("branch.remove", adapter, Outcome.DONE, backend.actor, backend.clock(), {"branch": name})
         tx.events.append(entry)
+
+
+def default_base(backend: Backend, *, namespace: str) -> Digest | None:
+    """Which Base pushes to a namespace mean when their config names none that is registered."""
+    with backend.catalog.reading() as tx:
+        return tx.branches.default_base(check_namespace(namespace))
 
 
 def set_default_base(backend: Backend, *, namespace: str, base: str | None = None) -> Digest | None:

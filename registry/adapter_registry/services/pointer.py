@@ -6,7 +6,7 @@ import time
 
 from adapter_registry.domain.pointer import Pointer, SignedPointer, expiring, public_key, signed
 from adapter_registry.domain.ports import Backend
-from adapter_registry.services.access import server_secret
+from adapter_registry.services.first_admin import server_secret
 from adapter_registry.services.references import no_adapter, nothing_there
 
 LONGEST_WAIT_SECONDS = 60.0

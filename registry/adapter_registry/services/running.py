@@ -121,7 +121,7 @@ def kept(backend: Backend, *, digest: Digest) -> BinaryIO:
 def others_write(backend: Backend) -> bool:
     """Whether the store was ever served: others than who owns it may have written what it says."""
     with backend.catalog.reading() as tx:
-        return bool(tx.accounts.all())
+        return bool(tx.accounts.all(limit=1))
 
 
 def unsent(backend: Backend, *, queues: Sequence[str]) -> tuple[Job, ...]:

@@ -6,13 +6,16 @@ from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from adapter_registry.domain.access import check_scope
+from adapter_registry.domain.account import Group
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.listing import GroupPage
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.passage import Hold, Window, week_minute
 from adapter_registry.domain.ports import Backend
 
 LONGEST_REASON = 500
+PAGE = 1_000
 
 
 def freezes(backend: Backend) -> tuple[Window, ...]:
@@ -118,14 +121,22 @@ def lift(backend: Backend, *, adapter: str, stage: str) -> Hold:
     return found
 
 
-def groups(backend: Backend) -> dict[str, tuple[str, ...]]:
-    """Group -> its members, by name."""
+def groups(backend: Backend, *, after: str = "", limit: int = PAGE) -> GroupPage:
+    """Groups with their members, by name, a page at a time.
+
+    Args:
+        backend: the registry.
+        after: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+    """
+    most = min(max(limit, 1), PAGE)
     with backend.catalog.reading() as tx:
-        return tx.requests.groups()
+        found = [Group(*each) for each in tx.requests.groups(after=after, limit=most + 1).items()]
+    return GroupPage(tuple(found[:most]), found[most - 1].name if len(found) > most else None)
 
 
-def set_member(backend: Backend, *, group: str, account: str, member: bool = True) -> dict[str, tuple[str, ...]]:
-    """Put an account into a group, or take it out; all groups afterwards.
+def set_member(backend: Backend, *, group: str, account: str, member: bool = True) -> Group:
+    """Put an account into a group, or take it out; the group afterwards.
 
     Raises:
         NotFound: there is no such account.
@@ -137,4 +148,4 @@ def set_member(backend: Backend, *, group: str, account: str, member: bool = Tru
         tx.requests.set_member(group, account, member=member)
         detail = {"group": group, "member": member}
         tx.events.append(Entry("group.set", account, Outcome.DONE, backend.actor, backend.clock(), detail))
-        return tx.requests.groups()
+        return Group(group, tx.requests.groups().get(group, ()))

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.listing import DeliveryPage
+from adapter_registry.domain.listing import DeliveryPage, WebhookPage
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.ports_webhooks import Claimed
 from adapter_registry.domain.webhook import (
@@ -90,10 +90,24 @@ def register(backend: Backend, *, url: str, scope: str = "*", events: tuple[str,
     return NewWebhook(webhook, secret)
 
 
-def webhooks(backend: Backend) -> tuple[Webhook, ...]:
-    """The webhooks that whoever asks could set up, oldest first."""
+def webhooks(backend: Backend, *, after: str = "", limit: int = PAGE) -> WebhookPage:
+    """The webhooks that whoever asks could set up, oldest first, a page at a time.
+
+    Args:
+        backend: the registry.
+        after: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+    """
+    most = min(max(limit, 1), PAGE)
+    with backend.catalog.reading() as tx:  # every event looks at all of them, too
+        found = [each for each in tx.webhooks.all() if each.key > after and _theirs(backend, each)]
+    return WebhookPage(tuple(found[:most]), found[most - 1].key if len(found) > most else None)
+
+
+def show(backend: Backend, *, webhook: str) -> Webhook:
+    """One webhook, by its id."""
     with backend.catalog.reading() as tx:
-        return tuple(webhook for webhook in tx.webhooks.all() if _theirs(backend, webhook))
+        return _webhook(backend, tx, webhook)
 
 
 def change(

@@ -22,6 +22,7 @@ from adapter_registry.storage.catalog_scores import ScoreTable
 from adapter_registry.storage.catalog_stages import StageTable
 from adapter_registry.storage.catalog_stored_bases import StoredBaseTable
 from adapter_registry.storage.catalog_versions import VersionTable
+from adapter_registry.storage.catalog_views import ViewTable
 from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.database import transaction
 
@@ -45,6 +46,7 @@ class SqlTransaction:
     requests: RequestTable
     ancestry: AncestryTable
     integrity: IntegrityTable
+    views: ViewTable
 
 
 class SqlCatalog:
@@ -87,4 +89,5 @@ def _rows(connection: Connection) -> SqlTransaction:
         requests=RequestTable(connection),
         ancestry=AncestryTable(connection),
         integrity=IntegrityTable(connection),
+        views=ViewTable(connection),
     )

@@ -60,10 +60,12 @@ class RequestTable:
             query = query.where(requests.c.id < before)
         return tuple(from_text(text, Request) for text in self._connection.execute(query).scalars())
 
-    def groups(self) -> dict[str, tuple[str, ...]]:
+    def groups(self, *, after: str = "", limit: int | None = None) -> dict[str, tuple[str, ...]]:
         """See ports_requests.RequestRows.groups."""
         found: dict[str, tuple[str, ...]] = {}
-        for row in self._connection.execute(select(groups).order_by(groups.c.name, groups.c.account)):
+        names = select(groups.c.name).where(groups.c.name > after).distinct().order_by(groups.c.name).limit(limit)
+        wanted = select(groups).where(groups.c.name.in_(names.subquery().select()))
+        for row in self._connection.execute(wanted.order_by(groups.c.name, groups.c.account)):
             found[row.name] = (*found.get(row.name, ()), row.account)
         return found
 

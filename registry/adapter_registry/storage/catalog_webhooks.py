@@ -31,7 +31,7 @@ class WebhookTable:
     def all(self) -> tuple[Webhook, ...]:
         """See ports_webhooks.WebhookRows.all."""
         found = (from_text(text, Webhook) for text in self._connection.execute(select(webhooks.c.document)).scalars())
-        return tuple(sorted(found, key=lambda webhook: (webhook.created_at, webhook.id)))
+        return tuple(sorted(found, key=lambda webhook: webhook.key))
 
     def get(self, id: str) -> Webhook | None:
         """The webhook of this id."""

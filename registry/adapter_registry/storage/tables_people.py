@@ -1,4 +1,4 @@
-"""Tables of who may ask: accounts, their tokens and groups, and how they sign in. See tables."""
+"""Tables of who may ask: accounts, their tokens, groups and views, and how they sign in. See tables."""
 
 from __future__ import annotations
 
@@ -93,4 +93,13 @@ secrets = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+views = Table(
+    "views",
+    metadata,
+    Column("account", String(200), primary_key=True),
+    Column("of", String(32), primary_key=True),
+    Column("name", String(60), primary_key=True),
+    Column("document", Text, nullable=False),
 )

@@ -50,6 +50,7 @@ class Places:
             "freeze": "999",
             "group": "leads",
             "key": "ci",
+            "of": "adapters",
             **self.values,
         }
         for place, value in known.items():

@@ -14,19 +14,25 @@ from adapter_registry.api.pages import (
     bases,
     compare,
     course,
+    evidence,
     files,
+    groups,
     job_form,
     jobs,
     lineage,
     marking,
     members,
+    namespaces,
     policies,
     promoting,
     requests,
     sign_in,
+    stages,
     storage,
     timeline,
+    trusts,
     version,
+    views,
     webhooks,
 )
 from adapter_registry.api.pages.answering import routed
@@ -34,14 +40,17 @@ from adapter_registry.api.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
     *adapters.PAGES,
+    *views.PAGES,
     *adapter.PAGES,
     *promoting.PAGES,
     *requests.PAGES,
     *timeline.PAGES,
     *policies.PAGES,
+    *stages.PAGES,
     *marking.PAGES,
     *audit.PAGES,
     *version.PAGES,
+    *evidence.PAGES,
     *lineage.PAGES,
     *course.PAGES,
     *compare.PAGES,
@@ -51,6 +60,9 @@ PAGES: tuple[Page, ...] = (
     *webhooks.PAGES,
     *storage.PAGES,
     *members.PAGES,
+    *groups.PAGES,
+    *trusts.PAGES,
+    *namespaces.PAGES,
 )
 
 

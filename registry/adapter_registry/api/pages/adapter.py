@@ -29,7 +29,7 @@ def show(ask: Ask) -> Answer:
 
 def _markable(ask: Ask) -> dict[str, bool]:
     """What whoever asks may say about its versions; empty for nothing."""
-    may = {verb: ask.may(verb, ask.adapter) for verb in ("tag", "revoke")}
+    may = {verb: ask.may(verb, ask.adapter) for verb in ("tag", "label", "revoke")}
     return may if any(may.values()) else {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapter_registry.api.pages import views
 from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.listing import AdapterPage, Order
@@ -40,6 +41,7 @@ def listing(ask: Ask) -> Answer:
         "first": not query.get("after"),
         "bases": ask.call(base.known),
         "places": ask.call(stages.stages).places,
+        **views.beside(ask, "adapters", kept),
     }
     return Shown("adapters.html", values, status=error.status if error else 200)
 

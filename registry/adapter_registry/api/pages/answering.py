@@ -6,21 +6,20 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from adapter_registry.api import sessions
+from adapter_registry.api.pages.forms import Fields, Files, fields_and_files
 from adapter_registry.api.pages.page import Answer, Ask, Data, File, Moved, Page, Shown, Unchanged, View
 from adapter_registry.api.pages.rendering import render
-from adapter_registry.api.requests import asks, backend_of, base_url, body, server_of
+from adapter_registry.api.requests import asks, backend_of, base_url, server_of
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.untrusted import has_nul
 from adapter_registry.operations import to_wire
 
-LARGEST_FORM = 1_000_000
 SAID = "adapters_said"
 """A cookie with the sentence that the next page begins with."""
 HEADERS = {
@@ -55,34 +54,22 @@ def routed(page: Page) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         try:
             if request.method == "POST":
-                return await _shown(request, page.sent or page.view, await form_of(request))
-            return await _shown(request, page.view, {})
+                return await _shown(request, page.sent or page.view, *await form_of(request))
+            return await _shown(request, page.view, {}, {})
         except RegistryError as error:
             return refused(request, error)
 
     return answer
 
 
-async def form_of(request: Request) -> dict[str, str]:
+async def form_of(request: Request) -> tuple[Fields, Files]:
     """What a form of this session holds; raises Forbidden for one that it did not make."""
-    form = await fields(request)
+    form, files = await fields_and_files(request)
     sessions.require_own_form(request, form.pop(sessions.FORM_FIELD, ""))
-    return form
+    return form, files
 
 
-async def fields(request: Request) -> dict[str, str]:
-    """The fields of a form; raises InvalidInput for what is none."""
-    try:
-        text = (await body(request, limit=LARGEST_FORM)).decode()
-        form = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=1000))
-    except ValueError as error:
-        raise InvalidInput("what was sent is not a form.") from error
-    if has_nul(form):
-        raise InvalidInput("a field holds a NUL character, which nothing here may have.")
-    return form
-
-
-async def _shown(request: Request, view: View, form: Mapping[str, str]) -> Response:
+async def _shown(request: Request, view: View, form: Fields, files: Files) -> Response:
     if has_nul(dict(request.query_params)) or has_nul(dict(request.path_params)):
         raise InvalidInput("the address holds a NUL character, which nothing here may have.")
     ask = Ask(
@@ -93,6 +80,7 @@ async def _shown(request: Request, view: View, form: Mapping[str, str]) -> Respo
         query=dict(request.query_params),
         pairs=tuple(request.query_params.multi_items()),
         form=form,
+        files=files,
         partial="hx-request" in request.headers,
         address=base_url(request),
     )

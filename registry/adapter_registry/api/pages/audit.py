@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapter_registry.api.pages import views
 from adapter_registry.api.pages.page import Answer, Ask, File, Page, Shown
 from adapter_registry.domain.audit_file import exported
 from adapter_registry.domain.errors import RegistryError
@@ -31,7 +32,7 @@ def listing(ask: Ask) -> Answer:
             raise
         error = refused
     values = {"found": found, "kept": kept, "error": error, "narrowed": any(kept.values())}
-    values |= {"first": ask.before() is None, "told": told}
+    values |= {"first": ask.before() is None, "told": told, **views.beside(ask, "audit", kept)}
     return Shown("audit.html", values, status=error.status if error else 200)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
+from adapter_registry.api.pages.confirming import Question, confirming
+from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
 from adapter_registry.domain.base import size_of
-from adapter_registry.domain.digest import hex_of
+from adapter_registry.domain.digest import Digest, hex_of, short
+from adapter_registry.domain.errors import NotFound
+from adapter_registry.domain.stored_base import StoredBase
 from adapter_registry.services import base, show, stored_base
 
 LINES = 50
@@ -44,8 +47,54 @@ def one(ask: Ask) -> Answer:
         "locked": locked,
         "first": not ask.query.get("after"),
         "address": f"/ui/bases/{hex_of(digest)}",
+        "others": [each for each in names if each.base.digest != digest],
+        "may": {"declare": ask.may("base.add"), "unstore": ask.who.may_somewhere("remove")},
     }
     return Shown("base.html", values)
 
 
-PAGES = (Page("/bases", listing), Page("/bases/{digest}", one))
+def declared(ask: Ask) -> Answer:
+    """Declare what may stand in for it."""
+    digest, other, because = _digest(ask), ask.form.get("other", ""), ask.form.get("because", "").strip()
+    ask.call(base.declare_equivalent, base=digest, other=other, because=because)
+    return Moved(f"/ui/bases/{hex_of(digest)}", f"{other} may stand in for it; every load will say so.")
+
+
+def _unstoring(ask: Ask) -> Question:
+    digest, found = _digest(ask), _served(ask)
+    return Question(
+        f"Serve {found.name} no more" if found else f"Serve {short(digest)} no more",
+        (("Base", digest), *((("Served as", found.name), ("Files", f"{len(found.files)}")) if found else ())),
+        (
+            "Hub clients do not find it here any more, and jobs need a folder with it. It stays registered, and so do "
+            "the locks to it; its bytes are collected later.",
+        ),
+        f"Serve {short(digest)} no more",
+        f"/ui/bases/{hex_of(digest)}",
+        refused="" if found else "Its bytes are not stored under this name.",
+    )
+
+
+def _unstored(ask: Ask) -> Moved:
+    found = _served(ask)
+    if found is None:
+        raise NotFound("its bytes are not stored under this name; nothing was changed.")
+    ask.call(stored_base.unstore, name=f"{found.name}@{found.base}")
+    return Moved(f"/ui/bases/{hex_of(found.base)}", f"{found.name} is served no more.")
+
+
+def _served(ask: Ask) -> StoredBase | None:
+    """What is served under the name that the address ends with."""
+    named = (each for each in ask.call(stored_base.stored, base=_digest(ask)) if each.name == ask.query.get("name"))
+    return next(named, None)
+
+
+def _digest(ask: Ask) -> Digest:
+    return ask.call(base.find, reference=f"sha256:{ask.places['digest'].removeprefix('sha256:')}").base.digest
+
+
+PAGES = (
+    Page("/bases", listing),
+    Page("/bases/{digest}", one, declared),
+    Page("/bases/{digest}/unstore", *confirming(_unstoring, _unstored)),
+)

@@ -21,6 +21,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 METHODS = ("linear", "svd", "cat", "slerp", "ties:mergekit", "dare_linear:peft", "dare_ties:peft", "core-ties", "tsv-m")
 """Some that people begin with; docs/composing.md has all."""
 SUGGESTED = 50
+MOST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,13 @@ FORMS: Mapping[str, Form] = {
             _DEVICE,
         ),
     ),
+    "flatten": Form(
+        "Write a version plainly, one rank and alpha = rank: so that every serving stack reads it right.",
+        1,
+        False,
+        "Adapter that the result is a version of",
+        (_DTYPE, Field("tolerance", "Tolerance", "number", hint="Error that rounding may cost a module, as a share.")),
+    ),
     "evaluate": Form(
         "Measure the loss of a version on text that it was not trained on.",
         1,
@@ -140,7 +148,9 @@ def fit(ask: Ask) -> Answer:
 
 
 def submitted(ask: Ask) -> Answer:
-    """Queue it; a refusal is shown beside what was filled in."""
+    """Queue it, or give the form one more version; a refusal is shown beside what was filled in."""
+    if ask.form.get("do") == "row":
+        return Shown("job-new.html", _values(ask, {**ask.form, "rows": str(len(_rows(ask.form)) + 1)}))
     try:
         recipe = _recipe(ask, ask.form, keep=True)
         job = ask.call(submit.submit, recipe=recipe, queue=ask.form.get("device", "cpu"), priority=_priority(ask.form))
@@ -151,7 +161,6 @@ def submitted(ask: Ask) -> Answer:
 
 def _values(ask: Ask, given: Mapping[str, str]) -> dict[str, Any]:
     kind = _kind(given)
-    rows = max(FORMS[kind].rows, min(_whole(given.get("rows", "0")), 20)) if FORMS[kind].rows > 2 else FORMS[kind].rows
     found = ask.call(show.adapters, limit=SUGGESTED).items
     known = [f"{line.adapter}@v{line.latest}" for line in found]
     known += [f"{line.adapter}@{stage}" for line in found for stage in line.stages]
@@ -159,13 +168,22 @@ def _values(ask: Ask, given: Mapping[str, str]) -> dict[str, Any]:
         "kind": kind,
         "kinds": tuple(FORMS),
         "form": FORMS[kind],
-        "rows": range(1, rows + 1),
+        "rows": _rows(given),
+        "most": MOST_ROWS,
         "given": given,
         "known": sorted(known),
         "bases": ask.call(base.known),
         "error": None,
         **_fit(ask, given),
     }
+
+
+def _rows(given: Mapping[str, str]) -> range:
+    """The numbers of the rows for versions: as many as the kind has, or as were asked for of one that takes more."""
+    rows = FORMS[_kind(given)].rows
+    if rows > 2:
+        rows = max(rows, min(_whole(given.get("rows", "0")), MOST_ROWS))
+    return range(1, rows + 1)
 
 
 def _fit(ask: Ask, given: Mapping[str, str]) -> dict[str, Any]:
@@ -235,7 +253,7 @@ def _kept(ask: Ask, adapter: str, text: str) -> Digest:
 
 def _names(given: Mapping[str, str]) -> list[str]:
     rows = FORMS[_kind(given)].rows
-    most = 20 if rows > 2 else rows
+    most = MOST_ROWS if rows > 2 else rows
     return [str(n) for n in range(1, most + 1) if given.get(f"input-{n}", "").strip()]
 
 

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, with_query
+from adapter_registry.api.pages import views
+from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, of_version, with_query
+from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import of_json
-from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.job import QUEUES, Job, LogLine, State
+from adapter_registry.domain.recipe import Ingredient
 from adapter_registry.operations import to_wire
+from adapter_registry.services import show as services
 from adapter_registry.services import submit
 
 LIST = "/ui/jobs"
 LINES = 50
 TAIL = 200
 """Lines of a log that are shown."""
-KINDS = ("merge", "compose", "diff", "extract", "evaluate")
+KINDS = ("merge", "compose", "diff", "extract", "evaluate", "flatten")
 FILTERS = ("state", "kind", "queue", "by")
 
 
 def listing(ask: Ask) -> Answer:
     """Jobs that the caller may see, newest first; all that narrows them stands in the address."""
-    return Shown("jobs.html", _page(ask))
+    values = _page(ask)
+    return Shown("jobs.html", {**values, **views.beside(ask, "jobs", values["kept"])})
 
 
 def table(ask: Ask) -> Answer:
@@ -55,7 +61,8 @@ def _page(ask: Ask) -> dict[str, Any]:
 
 def show(ask: Ask) -> Answer:
     """One job: recipe, progress, log, result."""
-    return Shown("job.html", _job(ask))
+    values = _job(ask)
+    return Shown("job.html", {**values, "inputs": _inputs(ask, values["job"])})
 
 
 def now(ask: Ask) -> Answer:
@@ -87,7 +94,7 @@ def _job(ask: Ask) -> dict[str, Any]:
         "left_out": max(0, len(lines) - TAIL),
         "facts": facts,
         "more": more,
-        "made": _made(job),
+        "made": _made(ask, job) if job.state is State.SUCCEEDED else None,
         "mark": _mark(to_wire([job, len(lines), lines[-1].number if lines else 0])),
     }
 
@@ -101,14 +108,30 @@ def _log(ask: Ask, id: str) -> list[LogLine]:
     return lines
 
 
-def _made(job: Job) -> tuple[str, str] | None:
-    """(what, its page) of a result that has one."""
+def _inputs(ask: Ask, job: Job) -> list[tuple[Ingredient, Version | None]]:
+    """What goes in, each with the version that it is, where that is still there to see."""
+    found: list[tuple[Ingredient, Version | None]] = []
+    for each in job.recipe.inputs:
+        version = None
+        with suppress(RegistryError):
+            version = ask.call(services.resolve, reference=each.reference)
+        found.append((each, version))
+    return found
+
+
+def _made(ask: Ask, job: Job) -> tuple[str, str] | None:
+    """(what, its page) of what a job that succeeded came to."""
     if base := job.result.get("base"):
         return str(base), f"/ui/bases/{str(job.result.get('digest', '')).removeprefix('sha256:')}"
     if reference := job.result.get("reference"):
-        return str(reference), f"/ui/adapters/{str(reference).partition('@')[0]}"
-    if job.state is State.SUCCEEDED and job.recipe.kind == "evaluate" and job.recipe.inputs:
-        return f"the scores of {job.recipe.into}", f"/ui/adapters/{job.recipe.into}"
+        adapter, _, number = str(reference).partition("@v")
+        return str(reference), of_version(adapter, int(number))
+    versions = [version for _, version in _inputs(ask, job) if version]
+    names = [version.reference for version in versions]
+    if job.recipe.kind == "evaluate" and versions:
+        return f"scores of {names[0]}", of_version(versions[0].adapter, versions[0].number, "scores")
+    if job.recipe.kind == "diff" and len(versions) == len(job.recipe.inputs):
+        return f"the comparison of {' and '.join(names)}", with_query("/ui/compare", v=names)
     return None
 
 

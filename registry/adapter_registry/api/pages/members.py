@@ -1,69 +1,83 @@
-"""Access: who I am and my tokens; every account, for who manages access."""
+"""Access: who I am and tokens; every account, for who manages access."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
 from adapter_registry.domain.access import ROLES, VERBS, Grant
 from adapter_registry.domain.account import AccountKind
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.services import access
 
-ADDRESS = "/ui/access"
+ADDRESS, ACCOUNTS = "/ui/access", "/ui/access/accounts"
 DAYS = ("1", "7", "30", "90", "365")
+LINES = 50
 
 
 def show(ask: Ask) -> Answer:
-    """Tokens and accounts."""
-    return Shown("access.html", _values(ask))
+    """Who asks, and a page of tokens."""
+    return Shown("access.html", _tokens(ask))
 
 
-def done(ask: Ask) -> Answer:
-    """What one of its forms asks for; a refusal is shown above them."""
-    what = _ACTIONS.get(ask.form.get("do", ""))
+def sent(ask: Ask) -> Answer:
+    """Make a token, or set one's own password; a refusal is shown above both."""
+    what = ask.form.get("do")
     try:
-        if what is None:
-            raise InvalidInput("the form did not say what is to be done; nothing was.")
-        return what(ask)
+        if what == "password":
+            ask.call(access.set_password, account=ask.who.name, password=ask.form.get("password", ""))
+            return Moved(ADDRESS, "Your password is set. Sessions and tokens stay as they are.")
+        if what == "token":
+            made = _token(ask)
+            return Shown("access.html", {**_tokens(ask), "made": made})
+        raise InvalidInput("the form did not say what is to be done; nothing was.")
     except RegistryError as error:
-        return Shown("access.html", {**_values(ask), "error": error, "given": ask.form}, status=error.status)
+        return Shown("access.html", {**_tokens(ask), "error": error, "given": ask.form}, status=error.status)
 
 
-def _values(ask: Ask) -> dict[str, Any]:
-    manages = ask.may("access")
-    whose = ask.query.get("account", "").strip() or ask.who.name
+def _tokens(ask: Ask) -> dict[str, Any]:
+    whose, ended, before = ask.query.get("account", "").strip() or ask.who.name, "ended" in ask.query, _key(ask)
+    kept = {"account": whose if whose != ask.who.name else "", "ended": "1" if ended else ""}
+    found = ask.call(access.tokens, account=whose, good=not ended, before=before, limit=LINES)
     return {
         "me": ask.call(access.who),
-        "manages": manages,
+        "manages": ask.may("access"),
         "whose": whose,
-        "tokens": ask.call(access.tokens, account=whose),
-        "ended": "ended" in ask.query,
-        "accounts": ask.call(access.accounts) if manages else (),
+        "found": found,
+        "ended": ended,
+        "here": with_query(ADDRESS, **kept),
+        "after": with_query(ADDRESS, **kept, page=found.next) if found.next else "",
+        "first": not before,
         "roles": tuple(ROLES),
         "verbs": VERBS,
         "days": DAYS,
-        "made": None,
-        "error": None,
-        "given": {},
+        **{"made": None, "error": None, "given": {}},
     }
 
 
-def _token(ask: Ask) -> Answer:
+def _key(ask: Ask) -> str:
+    return ask.query.get("page", "")
+
+
+def _token(ask: Ask) -> access.NewToken:
     form = ask.form
-    scope, verbs = form.get("scope", "").strip(), _words(form, "verbs")
-    if verbs and not scope:
-        raise InvalidInput("verbs alone narrow nothing: say on which scope, `team/*` or `*`. No token was made.")
-    limits = (Grant(scope, verbs),) if scope else None
-    made = ask.call(
+    return ask.call(
         access.create_token,
         account=form.get("account", "").strip() or None,
         label=form.get("label", "").strip(),
-        limits=limits,
+        limits=limits_of(form),
         expires_in_seconds=_seconds(form.get("days", "")),
     )
-    return Shown("access.html", {**_values(ask), "made": made})
+
+
+def limits_of(form: Mapping[str, str]) -> tuple[Grant, ...] | None:
+    """What a form narrows an account to; None for nothing."""
+    scope, verbs = form.get("scope", "").strip(), words(form, "verbs")
+    if verbs and not scope:
+        raise InvalidInput("verbs alone narrow nothing: say on which scope, `team/*` or `*`. Nothing was made.")
+    return (Grant(scope, verbs),) if scope else None
 
 
 def _seconds(days: str) -> int | None:
@@ -74,48 +88,112 @@ def _seconds(days: str) -> int | None:
     return int(days) * 86_400
 
 
-def _revoke(ask: Ask) -> Answer:
-    gone = ask.call(access.revoke_token, token=ask.form.get("token", ""))
-    return Moved(_back(ask), f"Token {gone.id} of {gone.account} is useless from now on.")
-
-
-def _account(ask: Ask) -> Answer:
-    form = ask.form
-    kind = AccountKind.SERVICE if form.get("kind") == "service" else AccountKind.PERSON
-    made = ask.call(
-        access.create_account, name=form.get("name", "").strip(), kind=kind, password=form.get("password") or None
-    )
-    return Moved(_back(ask), f"{made.name} has an account, which may do nothing yet: give it a role.")
-
-
-def _grant(ask: Ask) -> Answer:
-    form = ask.form
-    scope, verbs = form.get("scope", "").strip(), _words(form, "verbs")
-    after = ask.call(access.grant, account=form.get("account", ""), scope=scope, verbs=verbs)
-    said = f"{after.name} has {', '.join(verbs)} on {scope}." if verbs else f"{after.name} has nothing on {scope} now."
-    return Moved(_back(ask), said)
-
-
-def _disable(ask: Ask) -> Answer:
-    shut = ask.form.get("do") == "disable"
-    after = ask.call(access.disable, account=ask.form.get("account", ""), disabled=shut)
-    return Moved(_back(ask), f"{after.name} is shut out, with all tokens." if shut else f"{after.name} may come in.")
-
-
-def _words(form: Mapping[str, str], name: str) -> tuple[str, ...]:
+def words(form: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """What a field lists, separated by commas or spaces."""
     return tuple(form.get(name, "").replace(",", " ").split())
 
 
-def _back(ask: Ask) -> str:
-    return with_query(ADDRESS, account=ask.query.get("account"))
+def _token_question(ask: Ask) -> Question:
+    token = ask.call(access.token, token=ask.places["token"])
+    own = token.id == ask.who.token
+    return Question(
+        f"Revoke token {token.label or token.id}",
+        (("Token", token.id), ("Of", token.account), ("Made", f"{token.created_at[:10]} by {token.created_by}")),
+        (
+            "You are signed out at once: this is your session."
+            if own
+            else "Whatever uses it is refused from now on, in the midst of what it does. It cannot be let in again.",
+        ),
+        f"Revoke {token.id}",
+        _of(ask, token.account),
+        refused="It is revoked already." if token.revoked_at else "",
+    )
 
 
-_ACTIONS: Mapping[str, Callable[[Ask], Answer]] = {
-    "token": _token,
-    "revoke": _revoke,
-    "account": _account,
-    "grant": _grant,
-    "disable": _disable,
-    "enable": _disable,
-}
-PAGES = (Page("/access", show, done),)
+def _revoke(ask: Ask) -> Moved:
+    gone = ask.call(access.revoke_token, token=ask.places["token"])
+    return Moved(_of(ask, gone.account), f"Token {gone.id} of {gone.account} is useless from now on.")
+
+
+def _of(ask: Ask, account: str) -> str:
+    return with_query(ADDRESS, account=account if account != ask.who.name else None)
+
+
+def accounts(ask: Ask) -> Answer:
+    """A page of accounts."""
+    return Shown("accounts.html", _accounts(ask))
+
+
+def changed(ask: Ask) -> Answer:
+    """Make an account, give it a role, or let it in again."""
+    what = {"account": _account, "grant": _grant, "enable": _enable}.get(ask.form.get("do", ""))
+    try:
+        if what is None:
+            raise InvalidInput("the form did not say what is to be done; nothing was.")
+        return Moved(ACCOUNTS, what(ask))
+    except RegistryError as error:
+        return Shown("accounts.html", {**_accounts(ask), "error": error, "given": ask.form}, status=error.status)
+
+
+def _accounts(ask: Ask) -> dict[str, Any]:
+    found = ask.call(access.accounts, after=_key(ask), limit=LINES)
+    return {
+        "found": found,
+        "after": with_query(ACCOUNTS, page=found.next) if found.next else "",
+        "first": not _key(ask),
+        "roles": tuple(ROLES),
+        "error": None,
+        "given": {},
+    }
+
+
+def _account(ask: Ask) -> str:
+    form = ask.form
+    kind = AccountKind.SERVICE if form.get("kind") == "service" else AccountKind.PERSON
+    name, password = form.get("name", "").strip(), form.get("password") or None
+    made = ask.call(access.create_account, name=name, kind=kind, password=password)
+    return f"{made.name} has an account, which may do nothing yet: give it a role."
+
+
+def _grant(ask: Ask) -> str:
+    scope, verbs = ask.form.get("scope", "").strip(), words(ask.form, "verbs")
+    after = ask.call(access.grant, account=ask.form.get("account", ""), scope=scope, verbs=verbs)
+    return f"{after.name} has {', '.join(verbs)} on {scope}." if verbs else f"{after.name} has nothing on {scope} now."
+
+
+def _enable(ask: Ask) -> str:
+    return f"{ask.call(access.disable, account=ask.form.get('account', ''), disabled=False).name} may come in."
+
+
+def _account_question(ask: Ask) -> Question:
+    account = ask.call(access.account, account=ask.places["account"])
+    tokens = ask.call(access.tokens, account=account.name, good=True)
+    count = f"{len(tokens.items)}{' or more' if tokens.next else ''}"
+    return Question(
+        f"Shut {account.name} out",
+        (
+            ("Account", f"{account.name}, {account.kind}"),
+            ("May", "; ".join(f"{', '.join(each.verbs)} on {each.scope}" for each in account.grants) or "nothing"),
+            ("Tokens", f"{count} that are good now, sessions among them"),
+        ),
+        (
+            "Every one of them is refused from now on, and signing in too; what it approved counts no more for open "
+            "requests. Let in again, the same tokens are good again.",
+        ),
+        f"Shut {account.name} out",
+        ACCOUNTS,
+        refused="It is shut out already." if account.disabled_at else "",
+    )
+
+
+def _shut_out(ask: Ask) -> Moved:
+    after = ask.call(access.disable, account=ask.places["account"])
+    return Moved(ACCOUNTS, f"{after.name} is shut out, with all tokens.")
+
+
+PAGES = (
+    Page("/access", show, sent),
+    Page("/access/tokens/{token}/revoke", *confirming(_token_question, _revoke)),
+    Page("/access/accounts", accounts, changed),
+    Page("/access/accounts/{account}/shut-out", *confirming(_account_question, _shut_out)),
+)

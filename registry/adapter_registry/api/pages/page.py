@@ -23,6 +23,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that a form brought: what its sender calls it, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A question for a page.
 
@@ -34,6 +42,7 @@ class Ask:
         query: what stands behind the `?`, the last of each name.
         pairs: the same, all of it, in order.
         form: what was sent by a form; empty for a GET.
+        files: the files that it brought, by the name of the field.
         partial: whether a script asks for a part of a page, not a browser for a whole one.
         address: how this server is reached, `https://adapters.example.org`: for snippets that people copy.
     """
@@ -45,6 +54,7 @@ class Ask:
     query: Mapping[str, str] = field(default_factory=dict)
     pairs: tuple[tuple[str, str], ...] = ()
     form: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, tuple[Upload, ...]] = field(default_factory=dict)
     partial: bool = False
     address: str = ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import unified_diff
 
+from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.domain.policy import Policy
@@ -62,21 +63,37 @@ def freezes(ask: Ask) -> Answer:
 
 
 def froze(ask: Ask) -> Answer:
-    """Add a freeze window, or remove one."""
+    """Add a freeze window."""
     form = ask.form
     try:
-        if form.get("do") == "remove":
-            number = form.get("freeze", "")
-            if not number.isdecimal() or len(number) > 9:
-                raise NotFound("there is no such freeze window.")
-            ask.call(standstill.thaw, freeze=int(number))
-            return Moved("/ui/freezes", f"Freeze window {number} is removed.")
         given = {name: form.get(name, "").strip() for name in ("begins", "ends", "reason")}
         zone, scope = form.get("zone", "").strip() or "UTC", form.get("scope", "").strip() or "*"
         window = ask.call(standstill.freeze, **given, zone=zone, scope=scope, stage=form.get("stage") or None)
     except RegistryError as error:
         return Shown("freezes.html", {**_freezes(ask), "error": error}, status=error.status)
     return Moved("/ui/freezes", f"Freeze window {window.id} is set.")
+
+
+def _thawing(ask: Ask) -> Question:
+    window = next((each for each in ask.call(standstill.freezes) if each.id == ask.number("freeze")), None)
+    if window is None:
+        raise NotFound("there is no such freeze window.")
+    return Question(
+        f"Remove freeze window {window.id}",
+        (
+            ("When", f"{window.begins} to {window.ends} {window.zone}"),
+            ("Covers", f"{window.stage or 'every stage'} of {window.scope}"),
+            ("Why", window.reason),
+        ),
+        ("Promotions that wait for its end are applied as soon as nothing else holds them.",),
+        f"Remove window {window.id}",
+        "/ui/freezes",
+    )
+
+
+def _thawed(ask: Ask) -> Moved:
+    ask.call(standstill.thaw, freeze=ask.number("freeze"))
+    return Moved("/ui/freezes", f"Freeze window {ask.number('freeze')} is removed.")
 
 
 def _freezes(ask: Ask) -> dict[str, object]:
@@ -137,4 +154,5 @@ PAGES = (
     Page("/policies", listing),
     Page("/policies/{stage}", show, sent),
     Page("/freezes", freezes, froze),
+    Page("/freezes/{freeze}/remove", *confirming(_thawing, _thawed)),
 )

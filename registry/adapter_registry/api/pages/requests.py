@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapter_registry.api.pages import views
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, of_adapter, with_query
 from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.errors import InvalidInput, RegistryError, Revoked
@@ -30,6 +31,7 @@ def listing(ask: Ask) -> Answer:
     )
     kept = {"whose": whose.value, "ended": "1" if ended else "", "adapter": adapter}
     values = {"found": found, "whose": whose.value, "ended": ended, "adapter": adapter, "kept": kept}
+    values |= views.beside(ask, "requests", kept if asked or ended or adapter else {})
     return Shown("requests.html", {**values, "first": ask.before() is None})
 
 

@@ -13,9 +13,12 @@ from starlette.routing import Route
 
 from adapter_registry.api import sessions
 from adapter_registry.api.lookups import authenticated
-from adapter_registry.api.pages.answering import HEADERS, fields, form_of, html, refused
+from adapter_registry.api.pages.answering import HEADERS, form_of, html, refused
+from adapter_registry.api.pages.forms import fields
+from adapter_registry.api.passwords import signed_in
+from adapter_registry.api.problems import again_after
 from adapter_registry.api.requests import base_url, on_behalf, server_of
-from adapter_registry.api.rights import let_in, not_let_in
+from adapter_registry.api.rights import not_let_in
 from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import NotFound, RegistryError, Unauthorised
 from adapter_registry.services import access, people
@@ -41,7 +44,9 @@ async def _show(request: Request) -> Response:
 def _form(request: Request, to: str, *, error: RegistryError | None = None, name: str = "") -> Response:
     provider = server_of(request).provider
     values: dict[str, Any] = {"next": to, "error": error, "name": name, "provider": provider}
-    return html(request, "sign-in.html", values, status=error.status if error else 200)
+    response = html(request, "sign-in.html", values, status=error.status if error else 200)
+    response.headers.update(again_after(error) if error else {})
+    return response
 
 
 def onward(to: str) -> str:
@@ -77,7 +82,7 @@ async def _let_in(request: Request, form: dict[str, str]) -> str:
             await run_in_threadpool(not_let_in, server, "", refused)
             raise refused
         return await run_in_threadpool(_session_of, request, known[0])
-    made = await run_in_threadpool(let_in, server, form.get("name", "").strip(), form.get("password", ""))
+    made = await signed_in(request, name=form.get("name", "").strip(), password=form.get("password", ""))
     return made.secret
 
 

@@ -9,7 +9,7 @@ from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.overview import Standing
 from adapter_registry.domain.promotion import rollback_target
 from adapter_registry.domain.record import MovePage
-from adapter_registry.services import overview, promote, record, stages, standstill
+from adapter_registry.services import overview, promote, record, reverify, stages, standstill
 
 LINES = 50
 MOST_TARGETS = 12
@@ -63,7 +63,8 @@ def _at(ask: Ask) -> str:
 def _rights(ask: Ask, standing: Standing) -> dict[str, bool]:
     may_go_back = standing.move is not None and ask.may(f"rollback:{standing.stage}", ask.adapter)
     may_lift = standing.hold is not None and ask.may(f"promote:{standing.stage}", ask.adapter) and not ask.who.machine
-    return {"rollback": may_go_back, "lift": may_lift}
+    may_verify = standing.move is not None and ask.may(f"reverify:{standing.stage}", ask.adapter)
+    return {"rollback": may_go_back, "lift": may_lift, "reverify": may_verify}
 
 
 def going_back(ask: Ask) -> Answer:
@@ -136,10 +137,44 @@ def lifted(ask: Ask) -> Answer:
     return Moved(of_adapter(ask.adapter, "timeline"), f"Nothing holds {stage} any more.")
 
 
+def verifying(ask: Ask) -> Answer:
+    """What is in a stage, and when it has to be verified again."""
+    return Shown("reverify.html", _verification(ask))
+
+
+def verified(ask: Ask) -> Answer:
+    """Ask its gates anew; what they say is shown in the dialog."""
+    try:
+        found, error = ask.call(reverify.reverify, adapter=ask.adapter, stage=ask.places["stage"]), None
+    except RegistryError as refused:
+        found, error = None, refused
+    values = {**_verification(ask), "found": found, "error": error}
+    return Shown("reverify.html", values, status=error.status if error and not ask.partial else 200)
+
+
+def _verification(ask: Ask) -> dict[str, object]:
+    stage = ask.places["stage"]
+    moves = ask.call(promote.history, adapter=ask.adapter, stage=stage).moves
+    due = ask.call(reverify.upcoming, adapter=ask.adapter)
+    return {
+        "adapter": ask.adapter,
+        "stage": stage,
+        "number": moves[0].number if moves else None,
+        "due": next((each for each in due if each.stage == stage), None),
+        "allowed": ask.may(f"reverify:{stage}", ask.adapter),
+        "found": None,
+        "error": None,
+        "partial": ask.partial,
+        "back": of_adapter(ask.adapter, "timeline"),
+        "address": of_adapter(ask.adapter, "stages", stage, "verify"),
+    }
+
+
 _STAGE = "/adapters/{adapter_namespace}/{adapter_name}/stages/{stage}"
 PAGES = (
     Page("/timeline", across),
     Page("/adapters/{adapter_namespace}/{adapter_name}/timeline", of_one),
     Page(f"{_STAGE}/rollback", going_back, gone_back),
     Page(f"{_STAGE}/hold", holding, lifted),
+    Page(f"{_STAGE}/verify", verifying, verified),
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from adapter_registry.api.pages.adapter import snippets
 from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.event import Outcome
 from adapter_registry.domain.job import Job
-from adapter_registry.services import closeup, promote, show, submit
+from adapter_registry.domain.servable import Report
+from adapter_registry.services import closeup, promote, servable, show, submit
 from adapter_registry.services import overview as stages
 from adapter_registry.services.judgement import Judged
 
@@ -20,7 +22,16 @@ TABS = (
     ("files", "Files"),
     ("events", "Events"),
     ("made", "How it was made"),
+    ("serving", "Serving"),
 )
+
+_MARKS = (
+    ("tags", "Tags", "tag"),
+    ("labels", "Labels", "label"),
+    ("revoke", "Revoke", "revoke"),
+    ("remove", "Remove", "remove"),
+)
+"""(page, what it is called, the verb that it takes)."""
 
 
 def frame(tab: str, version: Version) -> dict[str, object]:
@@ -38,6 +49,7 @@ def overview(ask: Ask) -> Answer:
             "seen": seen,
             "snippets": snippets(ask.adapter, f"v{seen.version.number}", at=ask.address),
             "promotable": _promotable(ask, _places(ask)),
+            "marks": [(page, label) for page, label, verb in _MARKS if ask.may(verb, ask.adapter)],
         },
     )
 
@@ -56,7 +68,7 @@ def scores(ask: Ask) -> Answer:
     found = tuple(reversed(ask.call(show.scores, reference=ask.reference)))
     start = ask.before("after") or 0
     page = found[start : start + LINES]
-    values = {"found": page, "total": len(found), "start": start, "lines": LINES}
+    values = {"found": page, "total": len(found), "start": start, "lines": LINES, "may": ask.may("score", ask.adapter)}
     return Shown("version-scores.html", {**frame("scores", version), **values})
 
 
@@ -111,6 +123,19 @@ def made(ask: Ask) -> Answer:
     return Shown("version-made.html", values)
 
 
+def serving(ask: Ask) -> Answer:
+    """Which serving stacks load it, with which flags, and why others do not."""
+    version = ask.call(show.resolve, reference=ask.reference)
+    reports: tuple[Report, ...] = ()
+    error = None
+    try:
+        reports = ask.call(servable.servable, reference=ask.reference)
+    except NotFound as lost:
+        error = lost
+    values = {"reports": reports, "error": error}
+    return Shown("version-serving.html", {**frame("serving", version), **values})
+
+
 _PLACE = "/adapters/{adapter_namespace}/{adapter_name}/versions/{number}"
 PAGES = (
     Page(_PLACE, overview),
@@ -119,4 +144,5 @@ PAGES = (
     Page(f"{_PLACE}/files", files),
     Page(f"{_PLACE}/events", events),
     Page(f"{_PLACE}/made", made),
+    Page(f"{_PLACE}/serving", serving),
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from adapter_registry.api.pages.confirming import Question, asked, confirming
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
 from adapter_registry.domain.errors import InvalidInput, RegistryError
-from adapter_registry.domain.webhook import EVENTS, State
+from adapter_registry.domain.listing import DeliveryPage
+from adapter_registry.domain.webhook import EVENTS, State, Webhook
 from adapter_registry.services import webhook
 
 LIST = "/ui/webhooks"
@@ -33,7 +35,15 @@ def added(ask: Ask) -> Answer:
 
 
 def _list(ask: Ask) -> dict[str, Any]:
-    return {"found": ask.call(webhook.webhooks), "events": EVENTS, "made": None, "error": None, "given": {}}
+    after = ask.query.get("page", "")
+    found = ask.call(webhook.webhooks, after=after, limit=LINES)
+    return {
+        "found": found,
+        "after": with_query(LIST, page=found.next) if found.next else "",
+        "first": not after,
+        "events": EVENTS,
+        **{"made": None, "error": None, "given": {}},
+    }
 
 
 def one(ask: Ask) -> Answer:
@@ -42,7 +52,7 @@ def one(ask: Ask) -> Answer:
 
 
 def done(ask: Ask) -> Answer:
-    """Replay, pause, go on, a new secret, or remove it."""
+    """Send again, pause, or go on."""
     id, what = ask.places["webhook"], ask.form.get("do", "")
     here = with_query(f"{LIST}/{id}", state=ask.query.get("state"))
     if what == "replay":
@@ -51,12 +61,84 @@ def done(ask: Ask) -> Answer:
     if what in ("pause", "resume"):
         ask.call(webhook.change, webhook=id, active=what == "resume")
         return Moved(here, "It goes on; what waited is sent now." if what == "resume" else "Paused.")
-    if what == "rotate":
-        return Shown("webhook.html", {**_one(ask), "made": ask.call(webhook.rotate, webhook=id)})
-    if what == "remove":
-        gone = ask.call(webhook.remove, webhook=id)
-        return Moved(LIST, f"{gone.url} is told nothing any more.")
     raise InvalidInput("the form did not say what is to be done; nothing was.")
+
+
+def changing(ask: Ask) -> Answer:
+    """What it is told of, and where, as a form."""
+    return Shown("webhook-change.html", _change(ask))
+
+
+def changed(ask: Ask) -> Answer:
+    """Tell it of other events, or elsewhere."""
+    id, form = ask.places["webhook"], ask.form
+    events = tuple(form.get("events", "").replace(",", " ").split()) or ("*",)
+    try:
+        ask.call(webhook.change, webhook=id, url=form.get("url", "").strip(), events=events)
+    except RegistryError as error:
+        return Shown("webhook-change.html", {**_change(ask), "error": error, "given": form}, status=error.status)
+    return Moved(f"{LIST}/{id}", "Changed; what happens from now on is told so.")
+
+
+def _change(ask: Ask) -> dict[str, Any]:
+    hook = ask.call(webhook.show, webhook=ask.places["webhook"])
+    given = {"url": hook.url, "events": " ".join(hook.events)}
+    return {"hook": hook, "events": EVENTS, "given": given, "error": None}
+
+
+def asked_to_rotate(ask: Ask) -> Answer:
+    """What a new secret means."""
+    hook = ask.call(webhook.show, webhook=ask.places["webhook"])
+    return asked(
+        ask,
+        Question(
+            f"New secret for {hook.id}",
+            _hit(hook),
+            (
+                f"Messages are signed by the new secret and, for {webhook.OVERLAP_SECONDS // 3600} hours, by the one "
+                "before; a receiver that does not know the new one by then refuses them.",
+            ),
+            f"New secret for {hook.id}",
+            f"{LIST}/{hook.id}",
+            alone=True,
+        ),
+    )
+
+
+def rotated(ask: Ask) -> Answer:
+    """Give it a new secret, which is shown this once."""
+    made = ask.call(webhook.rotate, webhook=ask.places["webhook"])
+    return Shown("webhook.html", {**_one(ask), "made": made})
+
+
+def _removal(ask: Ask) -> Question:
+    hook = ask.call(webhook.show, webhook=ask.places["webhook"])
+    waiting = ask.call(webhook.deliveries, webhook=hook.id, state=State.PENDING)
+    dead = ask.call(webhook.deliveries, webhook=hook.id, state=State.DEAD)
+    return Question(
+        f"Remove webhook {hook.id}",
+        (
+            *_hit(hook),
+            ("Waiting", f"{_count(waiting)} to be sent"),
+            ("Given up", f"{_count(dead)} that could be sent again"),
+        ),
+        ("It is told nothing any more. What waits and what was given up is discarded, and so is its secret.",),
+        f"Remove {hook.id}",
+        f"{LIST}/{hook.id}",
+    )
+
+
+def _removed(ask: Ask) -> Moved:
+    gone = ask.call(webhook.remove, webhook=ask.places["webhook"])
+    return Moved(LIST, f"{gone.url} is told nothing any more.")
+
+
+def _hit(hook: Webhook) -> tuple[tuple[str, str], ...]:
+    return ("Receiver", hook.url), ("About", hook.scope)
+
+
+def _count(page: DeliveryPage) -> str:
+    return f"{len(page.items)}{' or more' if page.next else ''}"
 
 
 def message(ask: Ask) -> Answer:
@@ -68,14 +150,13 @@ def message(ask: Ask) -> Answer:
 
 def _one(ask: Ask) -> dict[str, Any]:
     id = ask.places["webhook"]
-    hook = next((each for each in ask.call(webhook.webhooks) if each.id == id), None)
     state = ask.query.get("state", "")
     if state and state not in set(State):
         raise InvalidInput(f"a delivery is {', '.join(State)}; not {state[:40]!r}.")
     wanted = State(state) if state else None
     found = ask.call(webhook.deliveries, webhook=id, state=wanted, before=ask.before(), limit=LINES)
     return {
-        "hook": hook,
+        "hook": ask.call(webhook.show, webhook=id),
         "found": found,
         "state": state,
         "states": tuple(State),
@@ -87,5 +168,8 @@ def _one(ask: Ask) -> dict[str, Any]:
 PAGES = (
     Page("/webhooks", listing, added),
     Page("/webhooks/{webhook}", one, done),
+    Page("/webhooks/{webhook}/change", changing, changed),
+    Page("/webhooks/{webhook}/secret", asked_to_rotate, rotated),
+    Page("/webhooks/{webhook}/remove", *confirming(_removal, _removed)),
     Page("/webhooks/{webhook}/deliveries/{delivery}", message),
 )
