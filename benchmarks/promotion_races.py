@@ -24,16 +24,18 @@ from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
 from threading import Barrier
+from typing import TypeVar
 
 from adapter_registry import app
 from adapter_registry.client import Registry
-from adapter_registry.domain.errors import Conflict, Forbidden
+from adapter_registry.domain.errors import Conflict, Forbidden, StoreBusy
 from adapter_registry.domain.policy import Policy
 from adapter_registry.domain.process import Approvals, Process
 from adapter_registry.domain.request import Request, State
 from adapter_registry.settings import read_settings
 from benchmarks.shapes import attention_lora, llama_base
 
+T = TypeVar("T")
 PROMOTERS, VERSIONS = 8, 3
 CHANGING = 3
 """In every how many rounds somebody changes the evidence."""
@@ -75,25 +77,42 @@ def registry(home: str, actor: str) -> Registry:
 
 
 def part(opened: Callable[[int], Registry], me: int, rounds: int, barrier: Barrier, won: Queue[int]) -> None:
-    """One promoter's part; the rounds that they won go into `won`."""
-    mine, began = opened(me), time.monotonic()
+    """One promoter's part; the rounds that they won go into `won`. Who fails lets nobody wait for them."""
+    try:
+        _raced(opened(me), me, rounds, barrier, won)
+    except BaseException:
+        barrier.abort()
+        raise
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """What is answered, asked again as long as others hold the store for too long: nothing was changed then."""
+    while True:
+        with suppress(StoreBusy):
+            return ask()
+
+
+def _raced(mine: Registry, me: int, rounds: int, barrier: Barrier, won: Queue[int]) -> None:
+    began = time.monotonic()
     for each in range(rounds):
         barrier.wait()
-        mine.attempt(f"default/a@v{(me + each) % VERSIONS + 1}", "prod")
+        wanted = f"default/a@v{(me + each) % VERSIONS + 1}"
+        patiently(lambda wanted=wanted: mine.attempt(wanted, "prod"))
         barrier.wait()
         [asked] = mine.requests("default/a")
         changing = each % CHANGING == 0
         seen = mine.explain(asked.reference, "prod").seen if changing else None
         barrier.wait()
         if changing and me == each % PROMOTERS:
-            mine.label(asked.reference, {"round": str(each)})
+            note = {"round": str(each)}
+            patiently(lambda asked=asked, note=note: mine.label(asked.reference, note))
         with suppress(Conflict, Forbidden):
-            if mine.approve(asked, seen=seen).promotion is not None:
+            if patiently(lambda asked=asked, seen=seen: mine.approve(asked, seen=seen)).promotion is not None:
                 won.put(each)
         barrier.wait()
         if me == 0:
             for left in mine.requests("default/a"):
-                mine.cancel(left)
+                patiently(lambda left=left: mine.cancel(left))
             if (each + 1) % TOLD == 0:
                 print(f"{each + 1:,} rounds, {time.monotonic() - began:,.0f} s", file=sys.stderr, flush=True)
 

@@ -146,7 +146,7 @@ class TestTheRecord:
     def test_what_a_request_waits_for_names_it_from_the_start(self, ready):  # noqa: F811
         found = ready.registry("rob").attempt("a@v1", "prod")
         [waits] = found.decision.blockers
-        assert waits.fix == "one of them: adapters approve P-1"
+        assert waits.fix == "somebody else: adapters approve P-1"
         assert found.request.blockers == (str(waits),)
         assert ready.registry().request("P-1") == found.request
 

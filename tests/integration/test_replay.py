@@ -35,7 +35,7 @@ PEOPLE = ("ann", "bob", "cat", "rob", "sue")
 ACCOUNTS = ("x1", "x2", "x3")
 STAGES = ("dev", "prod")
 PLACES = ("dev", "prod", "prod.eu")
-EXAMPLES, STATES = {"sqlite": 8, "postgresql": 2}, {"sqlite": 5, "postgresql": 2}
+EXAMPLES, STATES = {"sqlite": 8, "postgresql": 2}, {"sqlite": 3, "postgresql": 1}
 """How many walks there are, and how many states of requests have to be reached on them."""
 STEPS = 60
 KEYS = (new_private(), new_private())

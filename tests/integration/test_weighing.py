@@ -10,10 +10,10 @@ import pytest
 from adapter_registry.domain import intervals
 from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.policy import Comparison, Evals, Margin, Policy, Test
-from adapter_registry.domain.process import Approvals, Process
+from adapter_registry.domain.process import Approvals, Process, Sources
 from adapter_registry.domain.promotion import Result
 from adapter_registry.domain.score import Direction, Score
-from adapter_registry.services import judgement, promote
+from adapter_registry.services import judgement, promote, reverify
 from adapter_registry.services import request as requests
 from tests.integration.test_race import store  # noqa: F401  a fixture
 from tests.integration.test_requests import ready  # noqa: F401  a fixture
@@ -23,12 +23,13 @@ NOT_WORSE = Evals(comparisons=(Comparison("x/grade", Test.NON_INFERIOR, Margin(0
 SAMPLES = 50
 
 
-def graded(registry, version, by):
+def graded(registry, version, by, *, base=False):
     """Grades of each sample that are no plain rights and wrongs, so that comparing them takes resampling."""
     values = tuple((each * 7 % 10) / 10 + by * (each % 3) / 30 for each in range(SAMPLES))
     grade = Score("x/grade", sum(values) / SAMPLES, Direction.HIGHER, stderr=0.01, n=SAMPLES)
     outcomes = Outcomes("x/grade", tuple(f"{each:02}" for each in range(SAMPLES)), values)
-    registry.add_scores(version, (grade,), outcomes=(outcomes,))
+    add = registry.add_base_scores if base else registry.add_scores
+    add(version, (grade,), outcomes=(outcomes,))
 
 
 class Watched:
@@ -64,17 +65,23 @@ def graded_versions(ready):  # noqa: F811  the fixture
     return me
 
 
+def resampling(watched, monkeypatch):
+    """Whether somebody wrote, each time that something was resampled from now on."""
+    while_held, resampled = [], intervals.paired_values
+
+    def told(differences, *, seed):
+        while_held.append(watched.writing_now)
+        return resampled(differences, seed=seed)
+
+    monkeypatch.setattr("adapter_registry.domain.comparison.paired_values", told)
+    return while_held
+
+
 def test_nothing_is_resampled_while_the_stage_is_held(graded_versions, monkeypatch):
     me = graded_versions
     watched = Watched(me._opened.catalog)
     rob = replace(me._opened, catalog=watched, actor="rob")
-    while_held, resampled = [], intervals.paired_values
-
-    def resampling(differences, *, seed):
-        while_held.append(watched.writing_now)
-        return resampled(differences, seed=seed)
-
-    monkeypatch.setattr("adapter_registry.domain.comparison.paired_values", resampling)
+    while_held = resampling(watched, monkeypatch)
     asked = promote.promote(rob, reference="default/a@v2", stage="prod")
     assert asked.decision.outcome is Result.WAITING
     assert requests.sweep(rob) == ()
@@ -82,6 +89,22 @@ def test_nothing_is_resampled_while_the_stage_is_held(graded_versions, monkeypat
     assert requests.approve(bob, adapter="default/a", stage="prod", request=asked.request.name).promotion
     assert watched.writes >= 2
     assert while_held
+    assert not any(while_held)
+
+
+def test_nor_where_the_registry_itself_promotes_or_verifies_again(graded_versions, monkeypatch):
+    me = graded_versions
+    me.set_policy("dev", Policy("dev"))
+    me.set_policy("prod", Policy("prod", evals=NOT_WORSE, process=Process(Sources(("dev",)), auto=True)))
+    graded(me, "llama", -0.1, base=True)
+    watched = Watched(me._opened.catalog)
+    backend = replace(me._opened, catalog=watched)
+    while_held = resampling(watched, monkeypatch)
+    promote.promote(backend, reference="default/a@v2", stage="dev")
+    assert me.resolve("a@prod").number == 2
+    by_itself = len(while_held)
+    assert reverify.reverify(backend, adapter="default/a", stage="prod").decision.promotes
+    assert len(while_held) > by_itself > 0
     assert not any(while_held)
 
 

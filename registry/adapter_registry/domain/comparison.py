@@ -41,12 +41,13 @@ def spread(score: Score) -> float | None:
     """The standard error of a finite score: as stated, or bounded by n for a rate; None when nothing bounds it.
 
     A rate of exactly 0 or 1 has none to measure (0 of 5 and 0 of 5000 both say 0), so that n is taken as the
-    Agresti-Coull interval takes it at 95 %.
+    Agresti-Coull interval takes it at 95 %. An error of 0 of any rate, or over one sample or nobody knows how many, is
+    none either.
 
     Source: Agresti and Coull, The American Statistician 52(2), 1998, for the adjusted proportion.
     """
     stated = score.stderr if score.stderr is not None and math.isfinite(score.stderr) and score.stderr >= 0 else None
-    if stated or (stated == 0 and not (_is_share(score) and score.value in (0, 1))):
+    if stated or (stated == 0 and (score.n or 0) > 1 and not _is_share(score)):
         return stated
     if not _is_share(score) or score.n is None or score.n < 1:
         return None
@@ -82,7 +83,9 @@ def estimate(
     pairs: Sequence[tuple[float, float]] = (),
     seed: int = 0,
 ) -> Estimate | None:
-    """How much better the candidate is; None when a side has no standard error and none can be bounded.
+    """How much better the candidate is; None where that cannot be told.
+
+    That is: a side has no standard error and none can be bounded, or the difference is too large for a number.
 
     Args:
         candidate: finite.
@@ -93,7 +96,8 @@ def estimate(
     """
     sign = 1 if direction is Direction.HIGHER else -1
     if pairs:
-        return _paired([sign * (mine - other) for mine, other in pairs], pairs, seed)
+        differences = [sign * (mine - other) for mine, other in pairs]
+        return _paired(differences, pairs, seed) if all(map(math.isfinite, differences)) else None
     if _counted(candidate) and _counted(baseline) and candidate.n and baseline.n:
         best, worst = (candidate, baseline) if sign > 0 else (baseline, candidate)
         return two_rates(best.value, best.n or 1, worst.value, worst.n or 1)
@@ -134,7 +138,7 @@ def shows(found: Difference, test: Test, *, margin: float) -> bool | None:
 def chance(found: Estimate, *, margin: float) -> float:
     """The p value of `better than margin`: the smallest error at which the lower bound lies above it; 1 at worst."""
     low, high = 1e-12, 0.5
-    if not found.bounds(1 - 1e-9)[0] <= margin:
+    if found.bounds(1 - 1e-9)[0] > margin:
         return 1e-9
     if not found.bounds(1 - high + 1e-12)[0] > margin:
         return 1.0

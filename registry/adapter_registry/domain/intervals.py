@@ -159,20 +159,23 @@ def paired_values(differences: Sequence[float], *, seed: int) -> Estimate:
     Neither keeps the stated error alone: t fails when the differences are skewed, the bootstrap when few differ.
 
     Args:
-        differences: one per sample, positive is better; at least two.
+        differences: one per sample, finite, positive is better; at least two.
         seed: of the resampling; equal seeds give equal bounds.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5.
     """
-    values = list(differences)
+    # In units of a power of two, which is exact, so that no square of large or tiny values is lost.
+    unit = math.ldexp(1.0, math.frexp(max(map(abs, differences)))[1] - 1)
+    values = [value / unit for value in differences]
     if values[0] and min(values) == max(values):
         values.append(0.0)  # All the same says nothing of what the next sample may do.
     n = len(values)
     mean = math.fsum(values) / n
     error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
     if n > MOST_RESAMPLED or not error:
-        return _paired_t(mean, error, float(n), "paired t")
+        return _paired_t(mean * unit, error * unit, float(n), "paired t")
     resampled = _studentised(values, mean, error, seed)
+    mean, error = mean * unit, error * unit
 
     def bounds(confidence: float) -> Bounds:
         reach = student(confidence, n - 1) * error
@@ -205,9 +208,11 @@ def _studentised(values: list[float], mean: float, error: float, seed: int) -> l
     for start in range(0, RESAMPLES, batch):
         drawn = data[random.randint(0, n, (min(batch, RESAMPLES - start), n))]
         means = drawn.mean(axis=1)
-        errors = np.sqrt(np.maximum(np.einsum("ij,ij->i", drawn, drawn) / n - means**2, 0) / (n - 1))
-        # A resample without any spread has no ratio of its own; it is held against the observed error.
-        ratios += (means / np.where(errors > 0, errors, error)).tolist()
+        apart = drawn - means[:, np.newaxis]
+        errors = np.sqrt(np.einsum("ij,ij->i", apart, apart) / n / (n - 1))
+        # A resample without any spread has no ratio of its own, only rounding; it is held against the observed error.
+        spread = drawn.max(axis=1) > drawn.min(axis=1)
+        ratios += (means / np.where(spread & (errors > 0), errors, error)).tolist()
     return sorted(ratios)
 
 

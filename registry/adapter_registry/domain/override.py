@@ -66,7 +66,10 @@ def check_asked(asked: Asked, reason: str, by: Overriding | None, *, stage: str)
     """
     rules = named(asked.rules)
     if by is None:
-        raise InvalidInput(f"the policy of {stage} declares no override; nothing was changed.")
+        raise InvalidInput(
+            f"the policy of {stage} declares no override; nothing was changed. Promote without --override, or declare "
+            f"one in the policy: adapters policy set {stage} FILE"
+        )
     if not rules:
         raise InvalidInput("an override names each rule that it passes over; nothing was changed.")
     if never := [rule for rule in rules if not may_pass(rule, by)]:

@@ -230,7 +230,12 @@ def _approvals(rule: str, reckoning: Reckoning, able: Sequence[Person] | None, a
         text += _can(able)
     named = at.request.name if at.request.id else f"{at.request.reference} {at.request.stage}"
     asked = "" if at.request.id else "once it is asked for, "
-    return Finding(rule, Outcome.PENDING, text, f"{asked}one of them: adapters approve {named}")
+    if able is not None and not able:
+        grant = f"adapters account grant NAME {at.request.adapter} approver"
+        return Finding(rule, Outcome.PENDING, text, f"let somebody approve first: {grant}")
+    return Finding(
+        rule, Outcome.PENDING, text, f"{asked}{'one of them' if able else 'somebody else'}: adapters approve {named}"
+    )
 
 
 def _can(able: Sequence[Person] | None, group: str = "") -> str:

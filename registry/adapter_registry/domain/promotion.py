@@ -217,7 +217,9 @@ def rollback_target(history: Sequence[Promotion], *, to: int | None = None) -> P
         Conflict: `to` holds it now, or nothing came before.
     """
     if not history:
-        raise NotFound("the stage never pointed to a version, so there is nothing to roll back.")
+        raise NotFound(
+            "the stage never pointed to a version, so there is nothing to roll back; `adapters promote` moves it."
+        )
     current = history[0]
     if to is None:
         return _before(history)
@@ -243,8 +245,11 @@ def _before(history: Sequence[Promotion]) -> Promotion:
             held.append(promotion)
     if len(held) < 2:
         current = history[0]
-        raise Conflict(
-            f"no version held {current.stage} before v{current.number}; nothing moved. "
-            f"Name one that held it since with --to."
+        others = {promotion.number for promotion in history} - {current.number}
+        way_out = (
+            "Name one that held it since with --to."
+            if others
+            else f"`adapters promote` moves {current.stage} to another."
         )
+        raise Conflict(f"no version held {current.stage} before v{current.number}; nothing moved. {way_out}")
     return held[-2]

@@ -18,6 +18,7 @@ from adapter_registry.domain.metric import is_rate
 from adapter_registry.domain.policy_evals import Against, Comparison, Demands, EvalGroup, Test, WaiveIf
 from adapter_registry.domain.score import Direction, RecordedScore, Score
 
+_TOO_LARGE = "its bounds are too large for numbers"
 LISTED_SETTINGS = 6
 """How many differing settings a finding names one by one; the rest are counted."""
 
@@ -290,9 +291,7 @@ def _tested(each: _Weighed, divisor: int, claims: int) -> Finding:
     rule = each.rule
     found = comparison.bounded(each.found, confidence=1 - (1 - rule.confidence) / divisor)
     if found is None:
-        return replace(
-            each.known, outcome=Outcome.ERROR, reason="its bounds are too large for numbers", shadow=rule.shadow
-        )
+        return replace(each.known, outcome=Outcome.ERROR, reason=_TOO_LARGE, shadow=rule.shadow)
     answer = comparison.shows(found, rule.test, margin=each.margin)
     outcome = {True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.INCONCLUSIVE}[answer]
     needed = _more(each, found) if outcome is Outcome.INCONCLUSIVE else None
@@ -363,6 +362,8 @@ def _without_spread(known: Finding, pair: _Pair, *, rival: _Rival, subject: Subj
     """Two bare numbers: without a standard error nobody can tell a difference from noise, so it decides nothing."""
     sides = ((subject.reference, pair.mine), (rival.name, pair.other))
     lacking = [name for name, score in sides if comparison.spread(score) is None]
+    if not lacking:
+        return replace(known, outcome=Outcome.INCONCLUSIVE, reason=_TOO_LARGE)
     rate = is_rate(pair.mine.metric)
     wanted = "a standard error or the number of samples" if rate else "a standard error"
     value, baseline = apart(pair.mine.value, pair.other.value)

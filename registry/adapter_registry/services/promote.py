@@ -178,7 +178,10 @@ def _draft(backend: Backend, tx: Transaction, version: Version, wish: Wish, *, t
     """The request that this would be; for a trial nobody has to be able to make it, or say why."""
     process = in_force(tx, wish.stage).policy.process
     if wish.hotfix and not process.hotfixes:
-        raise InvalidInput(f"the policy of {wish.stage} declares no hotfix path; nothing was changed.")
+        raise InvalidInput(
+            f"the policy of {wish.stage} declares no hotfix path; nothing was changed. Promote without --hotfix, or "
+            "give `from` a `hotfix` in the policy."
+        )
     if wish.hotfix and not trial and not wish.reason.strip():
         raise InvalidInput("a hotfix needs a reason; nothing was changed. Give one with --reason.")
     return Request(

@@ -98,7 +98,10 @@ def _approved(backend: Backend, given: Approving, before: Weighed | None) -> Jud
         if given.seen is not None and given.seen != found.seen:
             raise Conflict(f"{found.request.name} is no longer what you saw; nothing was approved. Look at it again.")
         if unfit := _unfit(backend, tx, found):
-            raise Forbidden(f"{backend.actor} cannot approve {found.request.name}, {unfit}; nothing was approved.")
+            raise Forbidden(
+                f"{backend.actor} cannot approve {found.request.name}, {unfit}; nothing was approved. Somebody else "
+                f"has to: `adapters requests show {found.request.name}` says what is missing."
+            )
         approval = Approval(backend.actor, backend.clock(), found.binding, given.comment)
         others = tuple(each for each in found.request.approvals if each.by != backend.actor)
         noted = note(tx, replace(found.request, approvals=(*others, approval)))

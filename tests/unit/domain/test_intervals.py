@@ -55,6 +55,39 @@ class TestTextbooks:
             assert chance(paired_rates(wins, losses, 500), margin=0.0) == pytest.approx(exact, rel=0.15)
 
 
+class TestDegenerateEvidence:
+    """Numbers at the edge decide nothing that ordinary ones would not, and are no accident."""
+
+    DIFFERENCES = (0.3, -0.1, 0.2, 0.4, 0.1)
+
+    @pytest.mark.parametrize("unit", [2.0**-1060, 2.0**-600, 2.0**600, 2.0**1020])
+    def test_the_unit_of_the_values_changes_nothing_but_the_unit(self, unit):
+        plain = paired_values(self.DIFFERENCES, seed=1).bounds(0.95)
+        found = paired_values([value * unit for value in self.DIFFERENCES], seed=1).bounds(0.95)
+        assert found == (pytest.approx(plain[0] * unit, rel=1e-3), pytest.approx(plain[1] * unit, rel=1e-3))
+
+    def test_a_difference_that_no_number_holds_is_no_estimate(self):
+        score = Score("x/loss", 0.0, Direction.HIGHER)
+        pairs = [(1e308, -1e308)] * 20
+        assert estimate(score, score, direction=Direction.HIGHER, pairs=pairs) is None
+
+    @pytest.mark.parametrize(
+        "lone", [Score("x/loss", 0.1, None, stderr=0.0), Score("x/loss", 0.1, None, stderr=0.0, n=1)]
+    )
+    def test_an_error_of_nothing_over_one_sample_or_nobody_knows_how_many_decides_nothing(self, lone):
+        incumbent = Score("x/loss", 9.0, None, stderr=0.1, n=100)
+        assert estimate(lone, incumbent, direction=Direction.LOWER) is None
+
+    def test_a_rate_is_never_certain_whatever_error_it_states(self):
+        stated = Score("x/acc", 0.5, None, stderr=0.0, n=10)
+        other = Score("x/acc", 0.6, None, stderr=0.2, n=10)  # no plain successes
+        assert estimate(other, stated, direction=Direction.HIGHER).bounds(0.95)[0] < 0
+
+    def test_the_same_difference_on_every_sample_is_not_certain_to_be_that_of_the_next(self):
+        low, high = paired_values([0.1] * 20, seed=1).bounds(0.95)
+        assert 0 < low < 0.1 < high
+
+
 class TestLaws:
     @given(st.integers(0, 50), st.integers(0, 50), SIZES, SIZES, CONFIDENCE)
     def test_two_rates_turned_around_are_the_same_difference_with_the_other_sign(self, k, other, n, m, confidence):

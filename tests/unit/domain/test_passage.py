@@ -8,9 +8,9 @@ from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.finding import Outcome
 from adapter_registry.domain.passage import Hold, Situation, Window, held, passing, since
 from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.process import Freezing, Mode, Process, Soak, Sources
+from adapter_registry.domain.process import Approvals, Freezing, Mode, Process, Soak, Sources
 from adapter_registry.domain.promotion import Kind, Promotion
-from adapter_registry.domain.request import Request
+from adapter_registry.domain.request import Person, Reckoning, Request
 
 DIGEST = of_bytes(b"version")
 REQUEST = Request(0, "t/a", "prod", 3, DIGEST, "ann", False, False, "", "2026-03-10T12:00:00.000000Z")
@@ -33,6 +33,23 @@ def moves(*numbers, at="2026-03-09T16:48:00.000000Z"):
 def say(process, **situation):
     [finding] = passing(Policy("prod", process=process), Situation(**{"request": REQUEST, "now": NOW, **situation}))
     return finding.outcome, finding.reason
+
+
+class TestApprovals:
+    MISSING = Reckoning(1, (), (), ())
+
+    @pytest.mark.parametrize(
+        ("able", "fix"),
+        [
+            (None, "once it is asked for, somebody else: adapters approve t/a@v3 prod"),
+            ((Person("bob"),), "once it is asked for, one of them: adapters approve t/a@v3 prod"),
+            ((), "let somebody approve first: adapters account grant NAME t/a approver"),
+        ],
+    )
+    def test_who_can_give_one_is_told_as_far_as_it_is_known(self, able, fix):
+        situation = Situation(REQUEST, NOW, reckoning=self.MISSING, able=able)
+        [finding] = passing(Policy("prod", process=Process(approvals=Approvals(1))), situation)
+        assert (finding.outcome, finding.fix) == (Outcome.PENDING, fix)
 
 
 class TestFrom:

@@ -173,6 +173,12 @@ class TestRollbackTarget:
         with pytest.raises(NotFound, match="never pointed to a version"):
             rollback_target(())
 
+    def test_where_nothing_came_before_only_what_there_is_is_offered(self):
+        with pytest.raises(Conflict, match="`adapters promote` moves prod to another"):
+            rollback_target(moves("+1"))
+        with pytest.raises(Conflict, match="Name one that held it since with --to"):
+            rollback_target(moves("+1", "+2", "-1"))
+
 
 def test_a_promotion_survives_the_catalog_s_json():
     [promotion] = moves("+1")
