@@ -132,7 +132,7 @@ class Deploying:
             if path not in allowed:
                 raise Conflict(
                     f"{url} serves {name} from {path}, which was not deployed from {self._fleet.root}; nothing was "
-                    f"moved. Unload {name} there, or deploy under another name."
+                    f"moved. Have it serve nothing under {name}, or deploy under another name."
                 )
         return found
 

@@ -74,15 +74,20 @@ class Sglang(Http):
 
 
 class LlamaCpp(Http):
-    """llama.cpp's server, which has what it was started with (`--lora`) and is told how much of each to add.
+    """llama.cpp's server, which has what it was started with and is told how much of each to add.
 
-    What it adds, every request gets: one adapter at a time, whatever its name.
+    What it adds, every request gets: one adapter at a time, whatever its name. It is started with `--lora-scaled
+    FILE:0`: with `--lora` it adds all of them at once, and so it does with `--lora-init-without-apply` (seen running).
     """
 
     def served(self) -> tuple[Served, ...]:
         """What it adds now; raises StoreUnavailable."""
         added = [each["path"] for each in self._known() if each["scale"]]
         return (Served(EVERY, " + ".join(added)),) if added else ()
+
+    def started_with(self) -> tuple[Served, ...]:
+        """What it may add at any moment, by its path; raises StoreUnavailable."""
+        return tuple(Served(each["path"], each["path"]) for each in self._known())
 
     def load(self, name: str, path: str, *, instead_of: str | None) -> None:  # noqa: ARG002  it has one name
         """Add `path` alone."""
@@ -114,8 +119,8 @@ class LlamaCpp(Http):
             if each["path"] == path:
                 return int(each["id"])
         raise ReplicaRefused(
-            f"{self.url} was started without {path}, and loads nothing later: start it again with --lora {path} beside "
-            "what it has, and --lora-init-without-apply"
+            f"{self.url} was started without {path}, and loads nothing later: start it again with --lora-scaled "
+            f"{path}:0 beside what it has"
         )
 
     def _none(self) -> list[dict[str, Any]]:

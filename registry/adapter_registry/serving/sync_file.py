@@ -76,6 +76,8 @@ class Target(Part):
     def _fits_together(self) -> Target:
         if self.layout == "vllm" and self.model is None:
             raise PydanticCustomError("model", "with `model`: vLLM's resolver wants the text of its --model, exactly")
+        if self.layout in ("lorax", "llama.cpp") and self.model is not None:
+            raise PydanticCustomError("model", "no `model`: this stack reads no name of a base")
         if self.remove_after is not None:
             seconds(self.remove_after)
             if not self.servers:

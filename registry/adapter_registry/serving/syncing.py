@@ -26,7 +26,8 @@ from adapter_registry.serving.digest_folders import (
 )
 from adapter_registry.serving.digest_folders import SYNCED as STATE
 from adapter_registry.serving.gguf import converted
-from adapter_registry.serving.replicas import names_in, served_by
+from adapter_registry.serving.replicas import Keys, Served, names_in, served_by
+from adapter_registry.serving.stacks import LlamaCpp
 from adapter_registry.serving.sync_file import Target
 
 LEASES = ".leases"
@@ -196,12 +197,17 @@ class Syncing:
         try:
             if self._target.key_file is not None:
                 key = self._target.key_file.read_text().strip()
-            served = [each for url in self._target.servers for each in served_by(url, key=key)]
+            served = [each for url in self._target.servers for each in self._used_by(url, key)]
         except RegistryError as error:
             return frozenset(), error.text.removesuffix(".")
         except OSError as error:
             return frozenset(), f"{self._target.key_file} cannot be read ({error.strerror})"
         return names_in(served) | _leased(self._root), ""
+
+    def _used_by(self, url: str, key: str | None) -> tuple[Served, ...]:
+        if self._target.layout == "llama.cpp":
+            return LlamaCpp(url, Keys(key)).started_with()
+        return served_by(url, key=key)
 
     def _reason(self, folder: str, entry: Entry, used: frozenset[str]) -> str:
         if used & {folder, entry.exported.replace(":", "-")}:

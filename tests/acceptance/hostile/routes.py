@@ -194,6 +194,11 @@ NATIVE = [
         Route(operation.name, operation.method, f"/api/v1{operation.route}", _taking(operation))
         for operation in OPERATIONS.values()
     ),
+    Route(
+        "lorax",
+        "GET",
+        "/api/v1/lorax/{adapter_namespace}/v2/repos/{adapter_name}/version/{selector}",
+    ),
     Route("files", "GET", f"{ADAPTER}/versions/{{selector}}/files/adapter_config.json"),
     Route("blobs", "PUT", f"{ADAPTER}/blobs/{{digest}}", lambda _: b"bytes"),
     Route("blobs-ahead", "HEAD", f"{ADAPTER}/uploads/{{sketch}}"),

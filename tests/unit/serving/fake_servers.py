@@ -169,7 +169,7 @@ class FakeLlamaCpp(Fake):
         self.known = list[dict[str, Any]]()
 
     def start(self, *paths: str) -> None:
-        """Start with these adapters and `--lora-init-without-apply`."""
+        """Start with these adapters, each `--lora-scaled FILE:0`."""
         self.known = [{"id": at, "path": path, "scale": 0.0} for at, path in enumerate(paths)]
 
     def forget(self) -> None:
