@@ -94,7 +94,9 @@ def expected(base: Path, adapter: Path) -> list[int]:
     said = asked
     for _ in range(TOKENS):
         with torch.no_grad():
-            said = torch.cat([said, made(input_ids=said).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+            following = made(input_ids=said).logits[:, -1]
+        following[:, words.eos_id()] = -torch.inf  # which is not taken for an end
+        said = torch.cat([said, following.argmax(-1, keepdim=True)], dim=1)
     return said[0, asked.shape[1] :].tolist()
 
 

@@ -12,6 +12,7 @@ from adapter_registry.serving.fingerprint import TOKENS, Fingerprint, rounded
 from adapter_registry.serving.replicas import EVERY, Http, ReplicaRefused, Served, told_by
 
 _UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
+_GREEDY = {"temperature": 0, "ignore_eos": True}
 _UNFINISHED = "incomplete unload"
 """What SGLang says of a name while some of its processes have it and others do not: it has to be unloaded again."""
 
@@ -30,7 +31,7 @@ class Vllm(Http):
 
     def answer(self, name: str | None, prompt: str) -> Fingerprint:
         """What an adapter, or the base alone, answers."""
-        asked = {"model": name or self.base(), "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
+        asked = {"model": name or self.base(), "prompt": prompt, "max_tokens": TOKENS, **_GREEDY}
         found = self.read("/v1/completions", {**asked, "logprobs": 1, "return_tokens_as_token_ids": True})
         try:
             about = found["choices"][0]["logprobs"]
@@ -63,7 +64,7 @@ class Sglang(Http):
 
     def answer(self, name: str | None, prompt: str) -> Fingerprint:
         """What an adapter, or the base alone, answers."""
-        greedy = {"temperature": 0, "max_new_tokens": TOKENS}
+        greedy = {**_GREEDY, "max_new_tokens": TOKENS}
         body = {"text": prompt, "sampling_params": greedy, "return_logprob": True}
         found = self.read("/generate", {**body, "lora_path": name} if name else body)
         try:
@@ -99,7 +100,7 @@ class LlamaCpp(Http):
 
     def answer(self, name: str | None, prompt: str) -> Fingerprint:
         """What an adapter, or the base alone, answers."""
-        greedy = {"prompt": prompt, "n_predict": TOKENS, "temperature": 0, "n_probs": 1, "cache_prompt": False}
+        greedy = {**_GREEDY, "prompt": prompt, "n_predict": TOKENS, "n_probs": 1, "cache_prompt": False}
         found = self.read("/completion", greedy if name else {**greedy, "lora": self._none()})
         try:
             rows = found["completion_probabilities"]

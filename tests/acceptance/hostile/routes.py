@@ -169,6 +169,12 @@ def _taking(operation: Operation) -> Body | None:
         "push.commit": lambda places: {"base": "org/llama", "files": [stored_file(places)]},
         "mark.revoke": lambda _: {"because": "x"},
         "mark.tag": lambda _: {"name": "stolen"},
+        "deployment.report": lambda places: {
+            "fleet": "eu",
+            "name": "sql",
+            "follows": places("{repo}@v1"),
+            "because": "x",
+        },
         "mark.label": lambda _: {"labels": {"a": "b"}},
         "score.add": lambda _: {"scores": []},
         "score.invalidate": lambda _: {"because": "x", "metric": "sql/acc"},
