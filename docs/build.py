@@ -25,6 +25,7 @@ EXIT_CODES = {
     5: "undecided: the evidence is inconclusive or incomparable",
     6: "another base than the one the adapter is locked to",
     7: "bytes that are refused: an adapter that fails intake, a digest that does not match, a damaged store",
+    8: "a document of `adapters sync` or `adapters deploy` that is wrong: starting again does not help",
     130: "stopped by Ctrl-C",
 }
 

@@ -126,7 +126,8 @@ def adapters() -> None:
       adapters pull lora-adapter@prod -o ./out           what prod is now, verified
 
     References: name@v3, name@1.2.0, name@^1.2, name@sha256:..., name@prod; a bare v3 is of the adapter in use.
-    Exit codes: 0 ok, 2 usage, 3 refused by a gate, 4 waiting, 5 undecided, 6 incompatible base, 7 bad bytes, 1 other.
+    Exit codes: 0 ok, 2 usage, 3 refused by a gate, 4 waiting, 5 undecided, 6 incompatible base, 7 bad bytes, 8 bad
+    serving document, 1 other.
     """
 
 

@@ -13,7 +13,7 @@ from adapter_cli.output import digest_text, note, output_options, print_json, pr
 from adapter_registry.client import connect
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 
-LAYOUTS = ("vllm", "nim", "ray", "tgi")
+LAYOUTS = ("vllm", "nim", "ray", "tgi", "lorax", "llama.cpp")
 
 
 @click.command()
@@ -28,7 +28,13 @@ LAYOUTS = ("vllm", "nim", "ray", "tgi")
 @click.option("--key-file", type=click.Path(path_type=Path), help="File with the servers' API key.")
 @click.option("--remove-after", help="Remove unused versions after 30m, 24h or 7d. Default: never.")
 @click.option("--once", is_flag=True, help="Sync and end, instead of following.")
-@click.option("--every", type=click.IntRange(1), default=10, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Seconds after which to look though no stage moved: for tags, ranges and removals.",
+)
 @output_options
 def sync(
     serve: tuple[str, ...], file: Path | None, once: bool, every: int, as_json: bool, quiet: bool, **options: Any
@@ -37,7 +43,8 @@ def sync(
 
     Each version gets a folder of its own, NAME-vN, read-only, of links into ROOT/.store/sha256-...; a path never means
     other bytes later, because servers remember paths. A version for another base, or one that the stack would not serve
-    right, is refused, and the one before stays. With --remove-after, a folder that no name means any more is removed
+    right, is refused, and the one before stays. A stage that moves is followed at once; while the registry does not
+    answer, nothing changes. With --remove-after, a folder that no name means any more is removed
     once the time is over and no --server names it; when one does not answer, nothing is removed.
 
     Exit code with --once: that of the first refusal.
@@ -48,7 +55,9 @@ def sync(
           --model mistralai/Mistral-7B-v0.3 --server http://gpu1:8000 --remove-after 7d
       adapters sync --file sync.yaml --once
     """
-    from adapter_registry.serving.syncing import Syncing  # noqa: PLC0415  `--help` needs none of it
+    from adapter_registry.domain.reference import parse  # noqa: PLC0415  `--help` needs none of it
+    from adapter_registry.serving.pointing import Moves  # noqa: PLC0415
+    from adapter_registry.serving.syncing import Syncing  # noqa: PLC0415
 
     targets = _targets(serve, file, options)
     registry = connect()
@@ -57,13 +66,15 @@ def sync(
         lines = [line for each in kept for line in each.step()]
         _print(lines, as_json=as_json, quiet=quiet)
         raise click.exceptions.Exit(next((line.exit_code for line in lines if line.exit_code), 0))
+    namespace = registry.settings.namespace
+    moves = Moves([parse(each, namespace=namespace) for target in targets for each in target.serve.values()], registry)
     told: set[tuple[Any, ...]] = set()
     while True:
         lines = [line for each in kept for line in _stepped(each)]
         now = {_gist(line) for line in lines}
         _print([line for line in lines if _gist(line) not in told], as_json=as_json, quiet=quiet)
         told = now
-        time.sleep(every)
+        moves.wait(every)
 
 
 def _targets(serve: tuple[str, ...], file: Path | None, options: dict[str, Any]) -> tuple[Any, ...]:

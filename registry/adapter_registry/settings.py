@@ -36,19 +36,21 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What the plugins of serving stacks do, in the process of the stack.
+    """What serves adapters: the plugins, in the process of the stack, and what is made for the others.
 
     Attributes:
         follow: `NAME=NAMESPACE/ADAPTER@STAGE`, as written (ADAPTERS_FOLLOW, comma-separated).
         adapters: patterns of adapters that requests may name (ADAPTERS_SERVING_ADAPTERS); empty for all.
         base: folder of the checkpoint that runs (ADAPTERS_SERVING_BASE); None: where the stack's model is found.
         check: how it is held against locks, `spot` or `full` (ADAPTERS_SERVING_CHECK).
+        gguf_converter: command line of llama.cpp's converter (ADAPTERS_GGUF_CONVERTER); None looks on the PATH.
     """
 
     follow: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
     base: Path | None = None
     check: str = "spot"
+    gguf_converter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +286,7 @@ def _serving(given: Mapping[str, str]) -> Serving:
         adapters=_listed(given, "ADAPTERS_SERVING_ADAPTERS"),
         base=Path(base).expanduser().absolute() if base else None,
         check=check,
+        gguf_converter=given.get("ADAPTERS_GGUF_CONVERTER") or None,
     )
 
 

@@ -1,14 +1,15 @@
-"""The client's calls that look at versions: close up, beside each other, along a metric, and among their kin."""
+"""The client's calls about versions: close up, beside each other, along a metric, among their kin, and served."""
 
 from __future__ import annotations
 
 from adapter_registry.asking import Asking
 from adapter_registry.domain.beside import Beside, Samples
 from adapter_registry.domain.course import Course
+from adapter_registry.domain.deployment import Deployment, Replica
 from adapter_registry.domain.job import Job
 from adapter_registry.domain.kinship import Kinship
 from adapter_registry.domain.peft_fields import WEIGHTS
-from adapter_registry.services import beside, closeup, course, kinship, submit
+from adapter_registry.services import beside, closeup, course, deployment, kinship, submit
 from adapter_registry.services.closeup import Closeup, TensorPage
 
 
@@ -38,6 +39,24 @@ class VersionCalls(Asking):
     def kinship(self, reference: str, *, steps: int = 2) -> Kinship:
         """What a version was made from and what was made from it."""
         return self._ask(kinship.kinship, reference=reference, steps=steps)
+
+    def deployments(self, adapter: str) -> tuple[Deployment, ...]:
+        """How far each fleet serves an adapter, as it was told last."""
+        return self._ask(deployment.deployments, adapter=adapter)
+
+    def report_deployment(
+        self, reference: str, *, fleet: str, name: str, follows: str, replicas: tuple[Replica, ...], because: str = ""
+    ) -> None:
+        """Keep what came of deploying a version to a fleet."""
+        self._ask(
+            deployment.report,
+            reference=reference,
+            fleet=fleet,
+            name=name,
+            follows=follows,
+            replicas=replicas,
+            because=because,
+        )
 
     def jobs_about(self, reference: str, *, beside: str | None = None, limit: int = 20) -> tuple[Job, ...]:
         """Jobs that work on a version or made it, newest first."""

@@ -54,6 +54,8 @@ MATRIX = {
     "mark.revoke": {"admin"},
     "show.derived": READERS,
     "show.scores": READERS,
+    "deployment.report": {"admin"},
+    "deployment.deployments": READERS,
     "servable.servable": READERS,
     "score.add": WRITERS,
     "score.invalidate": WRITERS,

@@ -175,6 +175,21 @@ OTHERS: dict[str, dict[str, Any]] = {
             },
         }
     },
+    "/api/v1/lorax/{adapter_namespace}/v2/repos/{adapter_name}/version/{selector}": {
+        "get": {
+            "operationId": "lorax.version",
+            "tags": ["pull"],
+            "summary": "What LoRAX asks its control plane: where the files of `name/version` lie. Takes: read.",
+            "parameters": [*_PLACES, _place("selector", "7, v7, 1.2.0, sha256:..., a tag or a stage", "prod")],
+            "responses": {
+                "200": {
+                    "description": "a folder below the bucket and folder that LoRAX knows",
+                    "content": _json(_object(status=_TEXT, adapterPath=_TEXT)),
+                },
+                "default": _REFUSED,
+            },
+        }
+    },
     "/health": {
         "get": {
             "operationId": "health",

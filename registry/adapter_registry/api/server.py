@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from adapter_registry.api import health, hub_uploads, identity, metrics, native, observed, openapi, pages
+from adapter_registry.api import health, hub_uploads, identity, lorax, metrics, native, observed, openapi, pages
 from adapter_registry.api.authentication import Authenticated
 from adapter_registry.api.bounds import Bounded
 from adapter_registry.api.changes import Changes
@@ -97,6 +97,7 @@ def make_app(
             Route("/api/v1/openapi.json", _openapi),
             *identity.routes(),
             *native.routes(),
+            *lorax.routes(),
             *pages.routes(),
             Route("/api/v1/uploads/{permission}", hub_uploads.upload, methods=["PUT"]),
         ],

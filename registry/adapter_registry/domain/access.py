@@ -20,7 +20,7 @@ EVERYTHING = "*"
 VERBS = (
     *("read", "push", "tag", "label", "score", "attest", "remove", "revoke", "base.add", "namespace.write"),
     *("promote", "rollback", "approve", "override", "reverify", "policy.write"),
-    *("audit", "maintain", "access", "key.trust", "webhook", "job.run"),
+    *("audit", "maintain", "access", "key.trust", "webhook", "job.run", "deploy"),
 )
 """Every verb; promote, rollback, approve, override and reverify may name a stage, or a lane of one, after a colon."""
 STAGED = ("promote", "rollback", "approve", "override", "reverify")
@@ -31,9 +31,10 @@ ROLES: dict[str, tuple[str, ...]] = {
     "writer": _WRITES,
     "promoter": ("read", "promote", "rollback", "reverify"),
     "approver": ("read", "approve"),
+    "deployer": ("read", "deploy"),
     "maintainer": (
         *_WRITES,
-        *("promote", "rollback", "approve", "reverify", "remove", "revoke", "namespace.write", "webhook"),
+        *("promote", "rollback", "approve", "reverify", "remove", "revoke", "namespace.write", "webhook", "deploy"),
     ),
     "admin": (EVERYTHING,),
 }

@@ -77,6 +77,12 @@ class InvalidInput(RegistryError):
     code, status, exit_code = "invalid-input", 422, 2
 
 
+class InvalidServing(InvalidInput):
+    """A document of `adapters sync` or `adapters deploy` that is wrong, and stays so however often it is read."""
+
+    code, status, exit_code = "serving-invalid", 422, 8
+
+
 class NotFound(RegistryError):
     """A name that means nothing here."""
 

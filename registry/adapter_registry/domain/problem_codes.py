@@ -44,6 +44,7 @@ CODES: dict[str, str] = {
     "refused-value": "A field of the config makes PEFT read files, import code or change the base when it loads.",
     "results-invalid": "A results file is of no known format, or cannot be used.",
     "samples-invalid": "A samples file is none of the harness's, or cannot be used.",
+    "serving-invalid": "A document of `adapters sync` or `adapters deploy` breaks a rule of its grammar.",
     "shape-mismatch": "A tensor does not fit the base's weight.",
     "tensor-twice": "Two shards hold a tensor of the same name.",
     "too-many-files": "The folder holds more files than a version may.",

@@ -45,6 +45,8 @@ TYPES: Mapping[tuple[str, Outcome], str] = {
     ("score.add", Outcome.DONE): "score.added",
     ("base.add", Outcome.DONE): "base.added",
     ("policy.set", Outcome.DONE): "policy.changed",
+    ("deploy", Outcome.DONE): "fleet.deployed",
+    ("deploy", Outcome.REFUSED): "fleet.failed",
     ("job.submit", Outcome.DONE): "job.submitted",
     ("job.succeed", Outcome.DONE): "job.succeeded",
     ("job.fail", Outcome.DONE): "job.failed",
@@ -71,6 +73,8 @@ _TOLD = (
     "state",
     "ancestor",
     "severity",
+    "fleet",
+    "name",
     "rules",
     "ticket",
 )

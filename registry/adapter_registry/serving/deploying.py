@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
+from tempfile import TemporaryDirectory
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.errors import Conflict, InvalidInput, StoreUnavailable
+from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.deployment import SERVING
+from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, StoreUnavailable
 from adapter_registry.serving.admission import Admission
-from adapter_registry.serving.digest_folders import DEPLOYED as STATE
-from adapter_registry.serving.digest_folders import alone, exported, store, write_whole
+from adapter_registry.serving.deploy_record import Deployed, Record, held, read
+from adapter_registry.serving.digest_folders import exported, store
 from adapter_registry.serving.fingerprint import Fingerprint, difference
 from adapter_registry.serving.fleet_file import Fleet
-from adapter_registry.serving.replicas import STACKS, Replica, ReplicaRefused
+from adapter_registry.serving.gguf import FILE, converted
+from adapter_registry.serving.replicas import EVERY, Keys, Replica, ReplicaRefused, Served
+from adapter_registry.serving.stacks import STACKS
+from adapter_registry.serving.sync_file import ALIAS, is_alias
 
 Answers = dict[str, Fingerprint]
-
-
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """What a name is on every replica.
-
-    Attributes:
-        version: `team/sql-lora@v7`.
-        digest: of that version; the last part of `path`.
-        base: digest of the base it is locked to.
-        path: that the servers load it from.
-        at: seconds since the epoch.
-    """
-
-    version: str
-    digest: str
-    base: str
-    path: str
-    at: float
-
-
-@dataclass(slots=True)
-class Record:
-    """What was deployed, and how models answered; kept beside the bytes.
-
-    Attributes:
-        names: name -> what it is.
-        answers: digest of a version, or of a base for the base alone -> what was answered when it was first seen.
-        last: replica -> name -> what came of it last.
-    """
-
-    names: dict[str, Deployed] = field(default_factory=dict)
-    answers: dict[str, Fingerprint] = field(default_factory=dict)
-    last: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +34,7 @@ class Line:
         outcome: moved, there, loaded again, restored, refused, untouched; or drifted, missing, silent.
         serves: the path it serves the name from now; empty for none.
         why: of anything but moved and there.
+        version: that it was to serve.
     """
 
     replica: str
@@ -72,11 +42,12 @@ class Line:
     outcome: str
     serves: str = ""
     why: str = ""
+    version: str = ""
 
     @property
     def good(self) -> bool:
         """Whether it serves what was deployed."""
-        return self.outcome in ("moved", "there", "loaded again")
+        return self.outcome in SERVING
 
 
 class Deploying:
@@ -85,8 +56,8 @@ class Deploying:
     def __init__(self, fleet: Fleet, registry: Registry, *, clock: Callable[[], float]) -> None:
         self._fleet, self.registry, self._clock = fleet, registry, clock
         self._admission = Admission(registry, base=fleet.base, stack=fleet.stack)
-        key = _key(fleet)
-        self._replicas: list[Replica] = [STACKS[fleet.stack](url, key) for url in fleet.replicas]
+        keys = Keys(_key(fleet.key_file), _key(fleet.admin_key_file))
+        self._replicas: list[Replica] = [STACKS[fleet.stack](url, keys) for url in fleet.replicas]
 
     def deploy(self, reference: str, name: str, *, anew: bool = False) -> tuple[Line, ...]:
         """Have every replica serve `name` from what `reference` means now; all of them, or as before.
@@ -97,17 +68,18 @@ class Deploying:
             anew: take what is answered now for right, whatever was answered before.
 
         Raises:
+            InvalidReference: a name that some stacks would read as something else.
             IncompatibleBase: the version is for another base than the fleet's.
             Unsupported: the stack would not serve it right.
             Conflict: another process deploys here, or a replica serves something that was not deployed from here.
             StoreUnavailable: a replica does not answer; nothing was moved.
         """
-        with _held(self._fleet.root) as record:
+        if not is_alias(name):
+            raise InvalidReference(f"{name!r} is not {ALIAS}: say another with --to.")
+        with held(self._fleet.root) as record:
             version = self.registry.resolve(reference)
             self._admission.check(version)
-            pulled = self.registry.pull(f"{version.adapter}@{version.digest}")
-            folder = store(self._fleet.root, exported(pulled, model=None), pulled.folder)
-            path = self._fleet.path_of(folder)
+            path = self._fleet.path_of(self._staged(version))
             wanted = Deployed(version.reference, version.digest, version.base, path, self._clock())
             before = self._expected(name, wanted, record)
             answers = {} if anew else dict(record.answers)
@@ -121,14 +93,18 @@ class Deploying:
             _note(record, lines)
             return lines
 
+    def deployed(self) -> dict[str, Deployed]:
+        """What every replica is to serve, by name."""
+        return read(self._fleet.root).names
+
     def status(self) -> tuple[Line, ...]:
         """Each name on each replica, held against what was deployed; changes nothing."""
-        record = _read(self._fleet.root)
+        record = read(self._fleet.root)
         return tuple(_drift(each, name, wanted) for each in self._replicas for name, wanted in record.names.items())
 
     def reconcile(self) -> tuple[Line, ...]:
         """Load again what replicas forgot; what was loaded by others is told, and left alone."""
-        with _held(self._fleet.root) as record:
+        with held(self._fleet.root) as record:
             lines = tuple(
                 self._again(each, name, wanted, record)
                 for each in self._replicas
@@ -136,6 +112,16 @@ class Deploying:
             )
             _note(record, lines)
             return lines
+
+    def _staged(self, version: Version) -> Path:
+        """What the replicas load, below the root: the folder of the version, or the file that it is in GGUF."""
+        pulled = self.registry.pull(f"{version.adapter}@{version.digest}")
+        if self._fleet.stack != "llama.cpp":
+            return store(self._fleet.root, exported(pulled, model=None), pulled.folder)
+        converter = self.registry.settings.serving.gguf_converter
+        with TemporaryDirectory() as scratch:
+            made = converted(pulled, Path(scratch), base=self._fleet.base, converter=converter)
+            return store(self._fleet.root, made, Path(scratch)) / FILE
 
     def _expected(self, name: str, wanted: Deployed, record: Record) -> dict[str, str | None]:
         """What each replica serves the name from: nothing, what was deployed, or `wanted` already; else refuse."""
@@ -146,7 +132,7 @@ class Deploying:
             if path not in allowed:
                 raise Conflict(
                     f"{url} serves {name} from {path}, which was not deployed from {self._fleet.root}; nothing was "
-                    f"moved. Unload {name} there, or deploy under another name."
+                    f"moved. Have it serve nothing under {name}, or deploy under another name."
                 )
         return found
 
@@ -164,14 +150,15 @@ class Deploying:
         """
         lines: list[Line] = []
         for replica in self._replicas:
-            held = before[replica.url]
+            there = before[replica.url]
             try:
-                self._move(replica, name, wanted, held)
+                self._move(replica, name, wanted, there)
                 self._test(replica, name, wanted, answers)
             except (ReplicaRefused, StoreUnavailable) as error:
                 failure = str(error)
                 break
-            lines.append(Line(replica.url, name, "there" if held == wanted.path else "moved", wanted.path))
+            outcome = "there" if there == wanted.path else "moved"
+            lines.append(Line(replica.url, name, outcome, wanted.path, version=wanted.version))
         else:
             return tuple(lines)
         failed = self._replicas[len(lines)]
@@ -182,17 +169,26 @@ class Deploying:
         restored = [
             self._put_back(each, name, wanted=wanted, back=goals[each.url], why=reasons[each.url]) for each in tried
         ]
-        return (*restored, *(Line(each.url, name, "untouched", before[each.url] or "", told) for each in rest))
+        untouched = [
+            Line(each.url, name, "untouched", before[each.url] or "", told, version=wanted.version) for each in rest
+        ]
+        return (*restored, *untouched)
 
     def _move(self, replica: Replica, name: str, wanted: Deployed, before: str | None) -> None:
-        now = _path(replica, name)
+        served = replica.served()
+        now = _root(served, name)
         if now != before:
             raise ReplicaRefused(f"{replica.url} served {name} from {now} all at once, and not from {before}")
         if now == wanted.path:
             return
         replica.load(name, wanted.path, instead_of=before)
-        if (served := _path(replica, name)) != wanted.path:
-            raise ReplicaRefused(f"{replica.url} took {name} and serves it from {served}, not from {wanted.path}")
+        after = replica.served()
+        if (now := _root(after, name)) != wanted.path:
+            raise ReplicaRefused(f"{replica.url} took {name} and serves it from {now}, not from {wanted.path}")
+        # SGLang makes room for more names than its --max-loaded-loras without a word.
+        if lost := {each.name for each in served} - {each.name for each in after}:
+            gone = ", ".join(sorted(lost))
+            raise ReplicaRefused(f"{replica.url} took {name} and dropped {gone} for it: it is to hold more at a time")
 
     def _test(self, replica: Replica, name: str, wanted: Deployed, answers: Answers) -> None:
         """Hold what it answers against what was answered first; raises ReplicaRefused.
@@ -212,14 +208,17 @@ class Deploying:
         try:
             now = _path(replica, name)
             if now not in (back, wanted.path, None):
-                return Line(replica.url, name, "refused", now or "", why)
+                return Line(replica.url, name, "refused", now or "", why, wanted.version)
             if now != back and back is None:
                 replica.unload(name)
             elif now != back and back is not None:
                 replica.load(name, back, instead_of=now)
-            return Line(replica.url, name, "restored", back or "", why)
+            if (now := _path(replica, name)) != back:
+                raise ReplicaRefused(f"it serves {name} from {now} all the same")
+            return Line(replica.url, name, "restored", back or "", why, wanted.version)
         except (ReplicaRefused, StoreUnavailable) as error:
-            return Line(replica.url, name, "refused", "", f"{why}; and it could not be put back: {error}")
+            why = f"{why}; and it could not be put back: {error}"
+            return Line(replica.url, name, "refused", "", why, wanted.version)
 
     def _again(self, replica: Replica, name: str, wanted: Deployed, record: Record) -> Line:
         line = _drift(replica, name, wanted)
@@ -230,34 +229,7 @@ class Deploying:
             self._test(replica, name, wanted, record.answers)
         except (ReplicaRefused, StoreUnavailable) as error:
             return self._put_back(replica, name, wanted=wanted, back=None, why=str(error))
-        return Line(replica.url, name, "loaded again", wanted.path)
-
-
-@contextmanager
-def _held(root: Path) -> Iterator[Record]:
-    """The record of a root for one process, written whatever happens to the replicas."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with alone(root, STATE):
-            record = _read(root)
-            try:
-                yield record
-            finally:
-                write_whole(root / STATE, msgspec.json.format(msgspec.json.encode(record)))
-    except OSError as error:
-        raise StoreUnavailable(f"{root} cannot be written ({error.strerror}).") from error
-
-
-def _read(root: Path) -> Record:
-    path = root / STATE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
-    except FileNotFoundError:
-        return Record()
-    except msgspec.DecodeError as error:
-        raise InvalidInput(
-            f"{path} is not what `adapters deploy` wrote ({error}): put it back, or choose another root."
-        ) from error
+        return Line(replica.url, name, "loaded again", wanted.path, version=wanted.version)
 
 
 def _note(record: Record, lines: Sequence[Line]) -> None:
@@ -266,25 +238,33 @@ def _note(record: Record, lines: Sequence[Line]) -> None:
         record.last.setdefault(line.replica, {})[line.name] = text
 
 
-def _key(fleet: Fleet) -> str | None:
+def _key(file: Path | None) -> str | None:
     try:
-        return None if fleet.key_file is None else fleet.key_file.read_text().strip()
-    except OSError as error:
-        raise InvalidInput(f"key_file {fleet.key_file} cannot be read ({error.strerror}).") from error
+        key = None if file is None else file.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the key in {file} cannot be read: {getattr(error, 'strerror', 'not ASCII')}.") from error
+    if key is not None and not key.isprintable():
+        raise InvalidInput(f"the key in {file} is more than one line.")
+    return key
 
 
 def _path(replica: Replica, name: str) -> str | None:
     """Where a replica serves a name from; raises StoreUnavailable when it does not say."""
-    return next((each.root for each in replica.served() if each.name == name), None)
+    return _root(replica.served(), name)
+
+
+def _root(served: Iterable[Served], name: str) -> str | None:
+    return next((each.root for each in served if each.name in (name, EVERY)), None)
 
 
 def _drift(replica: Replica, name: str, wanted: Deployed) -> Line:
     try:
         found = _path(replica, name)
     except StoreUnavailable as error:
-        return Line(replica.url, name, "silent", "", error.text)
+        return Line(replica.url, name, "silent", "", error.text, wanted.version)
     if found == wanted.path:
-        return Line(replica.url, name, "there", found)
+        return Line(replica.url, name, "there", found, version=wanted.version)
     if found is None:
-        return Line(replica.url, name, "missing", "", f"{wanted.version} was deployed")
-    return Line(replica.url, name, "drifted", found, f"{wanted.version} was deployed, at {wanted.path}")
+        return Line(replica.url, name, "missing", "", f"{wanted.version} was deployed", wanted.version)
+    why = f"{wanted.version} was deployed, at {wanted.path}"
+    return Line(replica.url, name, "drifted", found, why, wanted.version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 PROMPT = "The three primary colours are"
@@ -20,8 +21,15 @@ class Fingerprint:
 
 
 def rounded(tokens: list[int], logprobs: list[float]) -> Fingerprint:
-    """A Fingerprint of what a server answered, to four decimals."""
-    return Fingerprint(tuple(tokens), tuple(round(each, 4) for each in logprobs))
+    """A Fingerprint of what a server answered, to four decimals.
+
+    Raises:
+        ValueError: no tokens, not a number for each of them, or one that is not finite.
+    """
+    found = tuple(round(float(each), 4) for each in logprobs)
+    if not tokens or len(tokens) != len(found) or not all(math.isfinite(each) for each in found):
+        raise ValueError(found)
+    return Fingerprint(tuple(tokens), found)
 
 
 def difference(expected: Fingerprint, found: Fingerprint, *, tolerance: float = TOLERANCE) -> str:

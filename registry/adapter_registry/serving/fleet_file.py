@@ -5,42 +5,50 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from adapter_registry.domain.document_file import Part, parsed, problem, refused, told
+from adapter_registry.domain.document_file import Part
+from adapter_registry.serving.document import read
 from adapter_registry.serving.fingerprint import PROMPT, TOLERANCE
-from adapter_registry.serving.sync_file import Folder, address
+from adapter_registry.serving.sync_file import Folder, Served, address
 
 
 class Fleet(Part):
     """Servers of one stack with one base, which read one folder."""
 
-    stack: Literal["vllm", "sglang"]
+    stack: Literal["vllm", "sglang", "llama.cpp"]
     root: Folder
     base: str = Field(min_length=1)
     replicas: list[Annotated[str, AfterValidator(address)]] = Field(min_length=1)
+    name: str = Field(default="", max_length=90)
+    serve: Served = Field(default={})
     seen_as: str | None = Field(default=None, min_length=1)
     key_file: Folder | None = None
+    admin_key_file: Folder | None = None
     prompt: str = Field(default=PROMPT, min_length=1)
     tolerance: float = Field(default=TOLERANCE, gt=0, le=1)
 
-    def path_of(self, folder: Path) -> str:
-        """Where the servers see a folder of the root."""
+    @model_validator(mode="after")
+    def _fits_together(self) -> Fleet:
+        if len(set(self.replicas)) < len(self.replicas):
+            raise PydanticCustomError("replicas", "each replica once")
+        if self.serve and not self.name:
+            raise PydanticCustomError("name", "`serve` with `name`: what the registry calls the fleet in its record")
+        if self.stack == "llama.cpp" and len(self.serve) > 1:
+            raise PydanticCustomError("serve", "one name: llama.cpp adds an adapter to every request")
+        return self
+
+    def path_of(self, staged: Path) -> str:
+        """Where the servers see what lies below the root."""
         seen = (self.seen_as or str(self.root.absolute())).rstrip("/")
-        return f"{seen}/{folder.relative_to(self.root).as_posix()}"
+        return f"{seen}/{staged.relative_to(self.root).as_posix()}"
 
 
 def read_fleet(text: str, name: str) -> Fleet:
     """The fleet that a document describes.
 
     Raises:
-        InvalidInput: with everything that is wrong with it.
+        InvalidServing: with everything that is wrong with it.
     """
-    found = parsed(text, name)
-    if not isinstance(found, dict):
-        raise refused(name, [problem(name, "", "a mapping", type(found).__name__)], "fleet")
-    try:
-        return Fleet.model_validate(found)
-    except ValidationError as invalid:
-        problems = [told(name, each, parts=(Fleet,), not_yet=frozenset()) for each in invalid.errors()]
-        raise refused(name, problems, "fleet") from invalid
+    return read(text, name, Fleet, what="fleet", parts=(Fleet,))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import ssl
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -12,12 +14,14 @@ from typing import Any, Protocol
 import httpx2
 
 from adapter_registry.domain.errors import StoreUnavailable
-from adapter_registry.serving.fingerprint import TOKENS, Fingerprint, rounded
+from adapter_registry.serving.fingerprint import Fingerprint
 
 SECONDS = 10.0
 """How long a server may take to say what it serves."""
 LOAD_SECONDS = 300.0
 """How long it may take to load, unload or answer a prompt; SGLang waits for running requests."""
+MOST_BYTES = 4 << 20
+"""Of an answer; a server with ten thousand adapters says so in less."""
 
 
 class ReplicaRefused(Exception):
@@ -29,7 +33,7 @@ class Served:
     """One model of a server's `/v1/models`.
 
     Attributes:
-        name: that requests use.
+        name: that requests use; EVERY for what every request gets.
         root: the path or name it was loaded from; empty where the server does not say.
         parent: the model that an adapter is of; empty for a base.
     """
@@ -39,34 +43,20 @@ class Served:
     parent: str = ""
 
 
-def served_by(url: str, *, key: str | None = None) -> tuple[Served, ...]:
-    """What the server at `url` serves now.
+EVERY = ""
 
-    Raises:
-        StoreUnavailable: it does not say.
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a server asks for.
+
+    Attributes:
+        user: its API key, for what serves.
+        admin: for what loads, where that takes another.
     """
-    try:
-        answer = httpx2.get(f"{url}/v1/models", headers=_headers(key), timeout=SECONDS, verify=_trusted())
-        answer.raise_for_status()
-        models = answer.json()["data"]
-        return tuple(
-            Served(str(each["id"]), str(each.get("root") or ""), str(each.get("parent") or "")) for each in models
-        )
-    except httpx2.HTTPStatusError as error:
-        raise StoreUnavailable(
-            f"{url} does not say what it serves: it answered {error.response.status_code}."
-        ) from error
-    except (httpx2.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreUnavailable(f"{url} does not say what it serves ({type(error).__name__}).") from error
 
-
-def names_in(served: Iterable[Served]) -> frozenset[str]:
-    """Every name, and every part of every path, that models are served under: what may not be removed."""
-    parts: set[str] = set()
-    for each in served:
-        parts.update((each.name, *PurePosixPath(each.name).parts, *PurePosixPath(each.root).parts))
-        parts.add(each.name.rpartition(":")[2])
-    return frozenset(parts)
+    user: str | None = None
+    admin: str | None = None
 
 
 class Replica(Protocol):
@@ -87,100 +77,102 @@ class Replica(Protocol):
         """What an adapter, or the base alone, answers."""
 
 
-class _Http:
-    def __init__(self, url: str, key: str | None) -> None:
-        self.url, self._key = url, key
+class Http:
+    """What the stacks have in common."""
+
+    def __init__(self, url: str, keys: Keys) -> None:
+        self.url, self._keys = url, keys
 
     def served(self) -> tuple[Served, ...]:
         """What it serves; raises StoreUnavailable."""
-        return served_by(self.url, key=self._key)
+        return served_by(self.url, key=self._keys.user)
 
-    def _post(self, route: str, body: dict[str, Any]) -> httpx2.Response:
-        try:
-            answer = httpx2.post(
-                f"{self.url}{route}",
-                json=body,
-                headers=_headers(self._key),
-                timeout=LOAD_SECONDS,
-                verify=_trusted(),
-            )
-        except httpx2.HTTPError as error:
-            raise ReplicaRefused(f"{self.url}{route} does not answer ({type(error).__name__})") from error
-        if not answer.is_success:
-            raise ReplicaRefused(f"{self.url}{route} answered {answer.status_code}: {answer.text[:300]}")
-        return answer
-
-    def _read(self, route: str, body: dict[str, Any]) -> Any:
-        try:
-            return self._post(route, body).json()
-        except ValueError as error:
-            raise ReplicaRefused(f"{self.url}{route} answered something other than JSON") from error
-
-    def _base(self) -> str:
+    def base(self) -> str:
+        """The name of the model that adapters are of."""
         try:
             return next(each.name for each in self.served() if not each.parent)
         except (StoreUnavailable, StopIteration) as error:
             raise ReplicaRefused(f"{self.url}/v1/models names no base model") from error
 
+    def manage(self, route: str, body: Any) -> None:
+        """Have it change what it serves."""
+        self._post(route, body, self._keys.admin or self._keys.user)
 
-class Vllm(_Http):
-    """vLLM, started with `VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`; a refused load in place leaves the old one serving."""
+    def read(self, route: str, body: Any) -> Any:
+        """The JSON that it answers to a request."""
+        try:
+            return json.loads(self._post(route, body, self._keys.user))
+        except (ValueError, RecursionError) as error:
+            raise ReplicaRefused(f"{self.url}{route} answered something other than JSON") from error
 
-    def load(self, name: str, path: str, *, instead_of: str | None) -> None:
-        """Serve `name` from `path`, which replaces `instead_of`."""
-        self._post(
-            "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path, "load_inplace": instead_of is not None}
+    def _post(self, route: str, body: Any, key: str | None) -> bytes:
+        try:
+            status, data = asked("POST", f"{self.url}{route}", key=key, seconds=LOAD_SECONDS, body=body)
+        except (httpx2.HTTPError, TimeoutError) as error:
+            raise ReplicaRefused(f"{self.url}{route} does not answer ({type(error).__name__})") from error
+        if not 200 <= status < 300:
+            raise ReplicaRefused(f"{self.url}{route} answered {status}: {data[:300].decode(errors='replace')}")
+        return data
+
+
+def served_by(url: str, *, key: str | None = None) -> tuple[Served, ...]:
+    """What the server at `url` serves now.
+
+    Raises:
+        StoreUnavailable: it does not say.
+    """
+    found = told_by(url, "/v1/models", key=key)
+    try:
+        return tuple(
+            Served(str(each["id"]), str(each.get("root") or ""), str(each.get("parent") or ""))
+            for each in found["data"]
         )
-
-    def unload(self, name: str) -> None:
-        """Serve `name` no more."""
-        self._post("/v1/unload_lora_adapter", {"lora_name": name})
-
-    def answer(self, name: str | None, prompt: str) -> Fingerprint:
-        """What an adapter, or the base alone, answers."""
-        asked = {"model": name or self._base(), "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
-        route = "/v1/completions"
-        found = self._read(route, {**asked, "logprobs": 1, "return_tokens_as_token_ids": True})
-        try:
-            about = found["choices"][0]["logprobs"]
-            return rounded([int(each.rpartition(":")[2]) for each in about["tokens"]], about["token_logprobs"])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ReplicaRefused(f"{self.url}{route} answered without tokens and their probabilities") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _silent(url, type(error).__name__) from error
 
 
-class Sglang(_Http):
-    """SGLang replaces nothing in place: a name is unloaded, which waits for running requests, and loaded again."""
-
-    def load(self, name: str, path: str, *, instead_of: str | None) -> None:
-        """Serve `name` from `path`, which replaces `instead_of`."""
-        if instead_of is not None:
-            self.unload(name)
-        self._post("/load_lora_adapter", {"lora_name": name, "lora_path": path})
-
-    def unload(self, name: str) -> None:
-        """Serve `name` no more."""
-        self._post("/unload_lora_adapter", {"lora_name": name})
-
-    def answer(self, name: str | None, prompt: str) -> Fingerprint:
-        """What an adapter, or the base alone, answers."""
-        greedy = {"temperature": 0, "max_new_tokens": TOKENS}
-        body = {"text": prompt, "sampling_params": greedy, "return_logprob": True}
-        found = self._read("/generate", {**body, "lora_path": name} if name else body)
-        try:
-            rows = found["meta_info"]["output_token_logprobs"]
-            return rounded([int(row[1]) for row in rows], [float(row[0]) for row in rows])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ReplicaRefused(f"{self.url}/generate answered without tokens and their probabilities") from error
+def told_by(url: str, route: str, *, key: str | None) -> Any:
+    """The JSON that a server answers to a GET; raises StoreUnavailable."""
+    try:
+        status, data = asked("GET", f"{url}{route}", key=key, seconds=SECONDS)
+        if not 200 <= status < 300:
+            raise _silent(url, f"it answered {status}")
+        return json.loads(data)
+    except (httpx2.HTTPError, TimeoutError, ValueError, RecursionError) as error:
+        raise _silent(url, type(error).__name__) from error
 
 
-STACKS: dict[str, type[Vllm] | type[Sglang]] = {"vllm": Vllm, "sglang": Sglang}
+def asked(method: str, url: str, *, key: str | None, seconds: float, body: Any = None) -> tuple[int, bytes]:
+    """(status, body) of a server's answer, in bounded time and space however it comes.
 
-
-def _headers(key: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"} if key else {}
+    Raises:
+        httpx2.HTTPError: it does not answer.
+        TimeoutError: not all of the answer was there in time, or it has more than MOST_BYTES.
+    """
+    until, data = time.monotonic() + seconds, bytearray()
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx2.stream(method, url, json=body, headers=headers, timeout=seconds, verify=_trust()) as answer:
+        for piece in answer.iter_bytes():
+            data += piece
+            if len(data) > MOST_BYTES or time.monotonic() > until:
+                raise TimeoutError
+        return answer.status_code, bytes(data)
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
-    """Read once: it takes longer than a server takes to answer."""
+def _trust() -> ssl.SSLContext:
+    """The certificates that servers are held against; reading them takes longer than a question."""
     return httpx2.create_ssl_context()
+
+
+def names_in(served: Iterable[Served]) -> frozenset[str]:
+    """Every name, and every part of every path, that models are served under: what may not be removed."""
+    parts: set[str] = set()
+    for each in served:
+        parts.update((each.name, *PurePosixPath(each.name).parts, *PurePosixPath(each.root).parts))
+        parts.add(each.name.rpartition(":")[2])
+    return frozenset(parts)
+
+
+def _silent(url: str, why: str) -> StoreUnavailable:
+    return StoreUnavailable(f"{url} does not say what it serves: {why}.")

@@ -9,17 +9,26 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from adapter_registry.domain.document_file import Part, parsed, problem, refused, told
+from adapter_registry.domain.document_file import Part, problem, told
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
 from adapter_registry.domain.process_file import seconds
 from adapter_registry.domain.reference import parse
+from adapter_registry.serving.document import read, refused
 
 _ALIAS = re.compile(r"(?!.*--)[A-Za-z0-9][A-Za-z0-9_-]{0,89}")
 
 
+ALIAS = "a name of letters, digits, _ and single -, which every stack accepts"
+
+
+def is_alias(text: str) -> bool:
+    """Whether requests to any stack can name an adapter so."""
+    return _ALIAS.fullmatch(text) is not None
+
+
 def _alias(text: str) -> str:
-    if _ALIAS.fullmatch(text) is None:
-        raise PydanticCustomError("alias", "a name of letters, digits, _ and single -, which every stack accepts")
+    if not is_alias(text):
+        raise PydanticCustomError("alias", ALIAS)
     return text
 
 
@@ -47,15 +56,16 @@ def _path(value: object) -> object:
 Folder = Annotated[Path, BeforeValidator(_path)]
 
 
+Served = dict[Annotated[str, AfterValidator(_alias)], Annotated[str, AfterValidator(_reference)]]
+
+
 class Target(Part):
     """A folder that serving stacks read."""
 
     root: Folder
-    layout: Literal["vllm", "nim", "ray", "tgi"]
+    layout: Literal["vllm", "nim", "ray", "tgi", "lorax", "llama.cpp"]
     base: str = Field(min_length=1)
-    serve: dict[Annotated[str, AfterValidator(_alias)], Annotated[str, AfterValidator(_reference)]] = Field(
-        min_length=1
-    )
+    serve: Served = Field(min_length=1)
     model: str | None = Field(default=None, min_length=1)
     seen_as: str | None = Field(default=None, min_length=1)
     servers: list[Annotated[str, AfterValidator(address)]] = Field(default=[])
@@ -66,6 +76,8 @@ class Target(Part):
     def _fits_together(self) -> Target:
         if self.layout == "vllm" and self.model is None:
             raise PydanticCustomError("model", "with `model`: vLLM's resolver wants the text of its --model, exactly")
+        if self.layout in ("lorax", "llama.cpp") and self.model is not None:
+            raise PydanticCustomError("model", "no `model`: this stack reads no name of a base")
         if self.remove_after is not None:
             seconds(self.remove_after)
             if not self.servers:
@@ -78,6 +90,9 @@ class Target(Part):
         return None if self.remove_after is None else seconds(self.remove_after)
 
 
+_WHAT, _OPTIONS = "list of targets", "what the options say"
+
+
 class _Document(Part):
     targets: list[Target] = Field(min_length=1)
 
@@ -86,29 +101,21 @@ def read_targets(text: str, name: str) -> tuple[Target, ...]:
     """The targets that a document lists.
 
     Raises:
-        InvalidInput: with everything that is wrong with it.
+        InvalidServing: with everything that is wrong with it.
     """
-    found = parsed(text, name)
-    if not isinstance(found, dict):
-        raise refused(name, [problem(name, "", "a mapping with targets", type(found).__name__)], "list of targets")
-    return _checked(found, name)
+    targets = read(text, name, _Document, what=_WHAT, parts=(_Document, Target)).targets
+    roots = [str(target.root.absolute()) for target in targets]
+    if len(set(roots)) < len(roots):
+        twice = max(roots, key=roots.count)
+        raise refused(name, [problem(name, "targets", "a root of its own for each", f"{twice} twice")], _WHAT)
+    return tuple(targets)
 
 
 def target_of(values: dict[str, object]) -> Target:
-    """The one target that options describe; raises InvalidInput as a document does."""
+    """The one target that options describe; raises InvalidInput with everything that is wrong with them."""
     given = {key: value for key, value in values.items() if value not in (None, [], ())}
-    return _checked({"targets": [given]}, "the options")[0]
-
-
-def _checked(found: dict[str, object], name: str) -> tuple[Target, ...]:
     try:
-        document = _Document.model_validate(found)
+        return Target.model_validate(given)
     except ValidationError as invalid:
-        parts = (_Document, Target)
-        problems = [told(name, each, parts=parts, not_yet=frozenset()) for each in invalid.errors()]
-        raise refused(name, problems, "list of targets") from invalid
-    roots = [str(target.root.absolute()) for target in document.targets]
-    if len(set(roots)) < len(roots):
-        twice = max(roots, key=roots.count)
-        raise InvalidInput(f"{name}: {twice} is the root of two targets; each needs a folder of its own.")
-    return tuple(document.targets)
+        problems = [told("", each, parts=(Target,), not_yet=frozenset()) for each in invalid.errors()]
+        raise InvalidInput(refused(_OPTIONS, problems, "target").text, problems=problems) from invalid

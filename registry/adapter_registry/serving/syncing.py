@@ -5,21 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import Conflict, InvalidInput, RegistryError, StoreUnavailable
+from adapter_registry.pulled import Pulled
 from adapter_registry.serving.admission import Admission
-from adapter_registry.serving.digest_folders import STORE, alone, exported, linked, removed, store, write_whole
+from adapter_registry.serving.digest_folders import (
+    STORE,
+    Exported,
+    alone,
+    exported,
+    linked,
+    removed,
+    store,
+    write_whole,
+)
 from adapter_registry.serving.digest_folders import SYNCED as STATE
-from adapter_registry.serving.replicas import names_in, served_by
+from adapter_registry.serving.gguf import converted
+from adapter_registry.serving.replicas import Keys, Served, names_in, served_by
+from adapter_registry.serving.stacks import LlamaCpp
 from adapter_registry.serving.sync_file import Target
 
 LEASES = ".leases"
 TGI = "tgi.env"
-STACKS = {"vllm": "vllm", "nim": "vllm", "ray": "vllm", "tgi": "tgi"}
+STACKS = {"vllm": "vllm", "nim": "vllm", "ray": "vllm", "tgi": "tgi", "lorax": "lorax", "llama.cpp": "llama.cpp"}
 """layout -> the stack whose rules say whether a version is served right."""
 
 
@@ -132,20 +145,32 @@ class Syncing:
     def _place(self, folder: str, version: Version, known: Entry | None) -> Entry:
         self._admission.check(version)
         pulled = self._registry.pull(f"{version.adapter}@{version.digest}")
-        export = exported(pulled, model=self._target.model)
+        with TemporaryDirectory() as scratch:
+            export, source = self._exported(pulled, Path(scratch))
+            self._lay(folder, export, source, known)
+        onto, model = self._target.base, self._target.model
+        return Entry(version.reference, version.digest, export.digest, onto, model, self._clock())
+
+    def _exported(self, pulled: Pulled, scratch: Path) -> tuple[Exported, Path]:
+        """(a version as the stack reads it, the folder that its files are in)."""
+        if self._target.layout != "llama.cpp":
+            return exported(pulled, model=self._target.model), pulled.folder
+        converter = self._registry.settings.serving.gguf_converter
+        return converted(pulled, scratch, base=self._target.base, converter=converter), scratch
+
+    def _lay(self, folder: str, export: Exported, source: Path, known: Entry | None) -> None:
+        """Have `folder` hold an export; it never held anything else."""
         if known is not None and known.exported != export.digest:
             raise Conflict(
                 f"{self._root / folder} was {known.version} with the files {known.exported[:19]}, and would be "
-                f"{version.reference} with {export.digest[:19]} now. Servers remember paths, so none is used twice: "
-                f"choose another name than {folder.rpartition('-v')[0]}, or another root."
+                f"{export.version.reference} with {export.digest[:19]} now. Servers remember paths, so none is used "
+                f"twice: choose another name than {folder.rpartition('-v')[0]}, or another root."
             )
         if (self._root / folder).exists() and known is None:
             raise Conflict(f"{self._root / folder} is there and was not made by `adapters sync`; it was left alone.")
-        stored = store(self._root, export, pulled.folder)
+        stored = store(self._root, export, source)
         if not (self._root / folder).exists():
             linked(stored, self._root / folder)
-        onto, model = self._target.base, self._target.model
-        return Entry(version.reference, version.digest, export.digest, onto, model, self._clock())
 
     def _retired(self, entries: dict[str, Entry]) -> Iterator[Line]:
         """A line for each folder that no name means any more; it is removed where nothing can be reading it."""
@@ -172,12 +197,17 @@ class Syncing:
         try:
             if self._target.key_file is not None:
                 key = self._target.key_file.read_text().strip()
-            served = [each for url in self._target.servers for each in served_by(url, key=key)]
+            served = [each for url in self._target.servers for each in self._used_by(url, key)]
         except RegistryError as error:
             return frozenset(), error.text.removesuffix(".")
         except OSError as error:
             return frozenset(), f"{self._target.key_file} cannot be read ({error.strerror})"
         return names_in(served) | _leased(self._root), ""
+
+    def _used_by(self, url: str, key: str | None) -> tuple[Served, ...]:
+        if self._target.layout == "llama.cpp":
+            return LlamaCpp(url, Keys(key)).started_with()
+        return served_by(url, key=key)
 
     def _reason(self, folder: str, entry: Entry, used: frozenset[str]) -> str:
         if used & {folder, entry.exported.replace(":", "-")}:

@@ -171,6 +171,12 @@ def _taking(operation: Operation) -> Body | None:
         "push.commit": lambda places: {"base": "org/llama", "files": [stored_file(places)]},
         "mark.revoke": lambda _: {"because": "x"},
         "mark.tag": lambda _: {"name": "stolen"},
+        "deployment.report": lambda places: {
+            "fleet": "eu",
+            "name": "sql",
+            "follows": places("{repo}@v1"),
+            "because": "x",
+        },
         "mark.label": lambda _: {"labels": {"a": "b"}},
         "score.add": lambda _: {"scores": []},
         "score.invalidate": lambda _: {"because": "x", "metric": "sql/acc"},
@@ -199,6 +205,11 @@ NATIVE = [
     *(
         Route(operation.name, operation.method, f"/api/v1{operation.route}", _taking(operation))
         for operation in OPERATIONS.values()
+    ),
+    Route(
+        "lorax",
+        "GET",
+        "/api/v1/lorax/{adapter_namespace}/v2/repos/{adapter_name}/version/{selector}",
     ),
     Route("files", "GET", f"{ADAPTER}/versions/{{selector}}/files/adapter_config.json"),
     Route("blobs", "PUT", f"{ADAPTER}/blobs/{{digest}}", lambda _: b"bytes"),

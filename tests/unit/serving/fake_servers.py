@@ -1,4 +1,7 @@
-"""Servers that answer as vLLM 0.33 and SGLang 0.5 do in their source, without a model."""
+"""Servers that answer as vLLM 0.33, SGLang 0.5.23 and llama.cpp do in their source, without a model.
+
+`test_sglang_wheel.py` holds the second against the code of the wheel, `benchmarks/serving_llamacpp.py` runs the third.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,23 @@ from typing import Any
 
 
 class Fake:
-    """What a server holds; tests look at it and change it."""
+    """What a server holds; tests look at it and change it.
+
+    Attributes:
+        says: route -> what it answers with 200, whatever it is asked.
+        admin_key: what it asks for where adapters are loaded, if not `key`.
+    """
 
     def __init__(self, *, key: str | None = None, weights: str = "base") -> None:
         self.key, self.loaded, self.asked = key, dict[str, str](), list[tuple[str, Any]]()
         self.url, self.weights = "", weights
         self.refuses = self.ignores = False
+        self.admin_key: str | None = None
+        self.says: dict[str, Any] = {}
+
+    def wanted(self, path: str) -> str | None:
+        """The key that a route asks for."""
+        return self.admin_key if self.admin_key and path.endswith("load_lora_adapter") else self.key
 
     def forget(self) -> None:
         """Restart: a server starts without adapters."""
@@ -79,16 +93,19 @@ class FakeVllm(Fake):
 
 
 class FakeSglang(Fake):
-    """SGLang's routes: 200 or 400 with what is loaded; nothing in place; a request brings back what was unloaded."""
+    """SGLang's routes: nothing in place; a request brings back what was unloaded; room is made without a word."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.remembered = dict[str, str]()
+        self.remembered, self.unfinished = dict[str, str](), set[str]()
+        self.most: int | None = None
+        self.half = False
 
     def forget(self) -> None:
         """Restart."""
         super().forget()
         self.remembered.clear()
+        self.unfinished.clear()
 
     def put(self, name: str, path: str) -> None:
         """The same, remembered."""
@@ -100,33 +117,86 @@ class FakeSglang(Fake):
         if path == "/load_lora_adapter":
             return self._load(name, str(body["lora_path"]))
         if path == "/unload_lora_adapter":
-            known = self.loaded.pop(name, None)
-            return self._said("" if known else f"LoRA adapter {name} is not loaded.")
+            return self._unload(name)
         if path == "/generate":
             return self._generate(body.get("lora_path"))
         return super().answer(method, path, body)
 
     def _load(self, name: str, path: str) -> tuple[int, Any]:
+        if name in self.unfinished:
+            told = f"LoRA adapter '{name}' has an incomplete unload. Retry the unload before loading it again."
+            return _sglang(told, None)
         if name in self.loaded:
-            return self._said(f"LoRA adapter {name} is already loaded.")
+            told = f"Failed to load LoRA adapter {name} because it is already loaded"
+            return _sglang(told, self.loaded)
         if self.refuses or not (Path(path) / "adapter_config.json").is_file():
-            return self._said(f"Failed to load LoRA adapter {name} from {path}")
+            if self.half:  # one of its processes took it, another did not
+                self.unfinished.add(name)
+            return _sglang(f"rank {path}", self.loaded)
         self.put(name, path)
-        return self._said("")
+        if self.most is not None:
+            while len(self.loaded) > self.most:
+                del self.loaded[next(iter(self.loaded))]
+        return _sglang("", self.loaded)
+
+    def _unload(self, name: str) -> tuple[int, Any]:
+        if name not in self.loaded and name not in self.unfinished:
+            return _sglang(f"LoRA with name {name} does not exist. Loaded LoRAs: {self.loaded.keys()}", None)
+        self.unfinished.discard(name)
+        self.loaded.pop(name, None)
+        return _sglang("", self.loaded)
 
     def _generate(self, name: str | None) -> tuple[int, Any]:
-        if name is not None and name not in self.remembered:
-            return 400, {"error": {"message": f"Got LoRA adapter that has never been loaded: {name}"}}
-        if name is not None:
-            self.loaded[name] = self.remembered[name]
+        if name is not None and name not in self.loaded:
+            if name not in self.remembered:
+                return 400, {"error": {"message": f"Got LoRA adapter that has never been loaded: {name}"}}
+            status, said = self._load(name, self.remembered[name])
+            if status != 200:
+                told = f"Failed to implicitly load LoRA adapter {name}: {said['error_message']}"
+                return 400, {"error": {"message": told}}
         rows = self.chosen(self.loaded[name] if name else None)
         return 200, {
             "text": "",
             "meta_info": {"output_token_logprobs": [[logprob, token, None] for token, logprob in rows]},
         }
 
-    def _said(self, error: str) -> tuple[int, Any]:
-        return 400 if error else 200, {"success": not error, "error_message": error, "loaded_adapters": self.loaded}
+
+class FakeLlamaCpp(Fake):
+    """llama.cpp's routes: what it was started with is added as much as it is told, for every request."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.known = list[dict[str, Any]]()
+
+    def start(self, *paths: str) -> None:
+        """Start with these adapters, each `--lora-scaled FILE:0`."""
+        self.known = [{"id": at, "path": path, "scale": 0.0} for at, path in enumerate(paths)]
+
+    def forget(self) -> None:
+        """Restart with the same adapters."""
+        self.start(*(each["path"] for each in self.known))
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        """As llama.cpp does."""
+        if (method, path) == ("GET", "/lora-adapters"):
+            return 200, self.known
+        if (method, path) == ("POST", "/lora-adapters"):
+            asked = {each["id"]: each["scale"] for each in body}
+            if not self.refuses:
+                for each in self.known:
+                    each["scale"] = asked.get(each["id"], 0.0)
+            return 200, {"success": True}
+        if path == "/completion":
+            asked = {each["id"]: each["scale"] for each in body.get("lora", [])}
+            added = [each["path"] for each in self.known if asked.get(each["id"], each["scale"])]
+            seed = self.weights + "".join("" if self.ignores else Path(each).read_bytes().hex() for each in added)
+            rows = [(each, -each / 256) for each in hashlib.sha256(seed.encode()).digest()[:8]]
+            return 200, {"completion_probabilities": [{"id": token, "logprob": logprob} for token, logprob in rows]}
+        return 404, {"error": {"message": "File Not Found", "code": 404}}
+
+
+def _sglang(error: str, loaded: dict[str, str] | None) -> tuple[int, Any]:
+    return 400 if error else 200, {"success": not error, "error_message": error or None, "loaded_adapters": loaded}
 
 
 def _error(message: str, kind: str, code: int) -> dict[str, Any]:
@@ -146,8 +216,11 @@ def running(fake: Fake) -> Iterator[Fake]:
 
         def _respond(self, body: dict[str, Any]) -> None:
             fake.asked.append((self.path, body))
-            if fake.key and self.headers.get("Authorization") != f"Bearer {fake.key}":
+            key = fake.wanted(self.path)
+            if key and self.headers.get("Authorization") != f"Bearer {key}":
                 status, answer = 401, {"error": "Unauthorized"}
+            elif self.path in fake.says:
+                status, answer = 200, fake.says[self.path]
             else:
                 status, answer = fake.answer(self.command, self.path, body)
             data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()

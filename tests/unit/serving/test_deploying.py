@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,20 @@ from click.testing import CliRunner
 
 from adapter_cli.main import adapters
 from adapter_registry.client import Registry
-from adapter_registry.domain.errors import Conflict, IncompatibleBase, InvalidInput, StoreUnavailable, Unsupported
-from adapter_registry.serving.deploying import Deploying
+from adapter_registry.domain.errors import (
+    Conflict,
+    IncompatibleBase,
+    InvalidInput,
+    InvalidReference,
+    InvalidServing,
+    StoreUnavailable,
+    Unsupported,
+)
 from adapter_registry.serving.fingerprint import Fingerprint, difference, rounded
 from adapter_registry.serving.fleet_file import read_fleet
 from tests.unit.serving.builders import registry_of
-from tests.unit.serving.fake_servers import FakeSglang, FakeVllm, running
-
-STACKS = {"vllm": FakeVllm, "sglang": FakeSglang}
+from tests.unit.serving.fake_servers import FakeSglang, FakeVllm
+from tests.unit.serving.fleets import fleet_of
 
 
 @pytest.fixture(scope="module")
@@ -33,47 +38,10 @@ def registry(environment, tmp_path_factory, llama_folder, lora_folder):
     return registry_of(environment, tmp_path_factory.mktemp("made"), llama_folder, lora_folder)
 
 
-@dataclass
-class Fleet:
-    """Two servers of one stack, and what is deployed to them."""
-
-    one: FakeVllm | FakeSglang
-    two: FakeVllm | FakeSglang
-    registry: Registry
-    file: Path
-    root: Path
-
-    def deploying(self):
-        return Deploying(read_fleet(self.file.read_text(), "fleet.yaml"), self.registry, clock=lambda: 1.0)
-
-    def deploy(self, reference, **options):
-        lines = self.deploying().deploy(reference, "sql", **options)
-        return [line.outcome for line in lines]
-
-    def status(self):
-        return [line.outcome for line in self.deploying().status()]
-
-    def reconcile(self):
-        return [line.outcome for line in self.deploying().reconcile()]
-
-    def paths(self):
-        return [each.loaded.get("sql") for each in (self.one, self.two)]
-
-    def path(self, reference):
-        return str(self.root / ".store" / self.registry.resolve(reference).digest.replace(":", "-"))
-
-
 @pytest.fixture(params=["vllm", "sglang"])
 def fleet(request, registry, llama_folder, tmp_path):
-    stack = request.param
-    with ExitStack() as servers:
-        one, two = (servers.enter_context(running(STACKS[stack](key="secret"))) for _ in range(2))
-        (tmp_path / "key").write_text("secret\n")
-        (tmp_path / "fleet.yaml").write_text(
-            f"stack: {stack}\nroot: {tmp_path}/root\nbase: {llama_folder}\nkey_file: {tmp_path}/key\n"
-            f"replicas: [{one.url}, {two.url}]\n"
-        )
-        yield Fleet(one, two, registry, tmp_path / "fleet.yaml", tmp_path / "root")
+    with fleet_of(request.param, registry, llama_folder, tmp_path) as made:
+        yield made
 
 
 class TestDeploying:
@@ -182,6 +150,166 @@ class TestPuttingBack:
         assert fleet.deploy("team/sql@v1") == ["moved", "moved"]
 
 
+class TestAttacks:
+    """Servers that die, lie or answer nonsense, and people who deploy at once."""
+
+    @pytest.mark.parametrize("name", ["../sql", "a/b", "base:sql", "", "a b", "sql--x"])
+    def test_a_name_that_a_stack_would_read_as_something_else_is_refused(self, fleet, name):
+        with pytest.raises(InvalidReference, match="say another with --to"):
+            fleet.deploying().deploy("team/sql@v1", name)
+        assert fleet.one.asked == []
+
+    @pytest.mark.parametrize(
+        "nonsense",
+        [
+            "<html>fine</html>",
+            "[" * 100_000,
+            [],
+            {"choices": [], "meta_info": {}},
+            {
+                "choices": [{"logprobs": {"tokens": [], "token_logprobs": []}}],
+                "meta_info": {"output_token_logprobs": []},
+            },
+            {
+                "choices": [{"logprobs": {"tokens": ["token_id:1"], "token_logprobs": [float("nan")]}}],
+                "meta_info": {"output_token_logprobs": [[float("nan"), 1, None]]},
+            },
+            {
+                "choices": [{"logprobs": {"tokens": ["token_id:1"], "token_logprobs": [-0.1, -0.2]}}],
+                "meta_info": {"output_token_logprobs": [["x", 1, None]]},
+            },
+        ],
+        ids=["html", "deep", "list", "nothing", "no tokens", "no number", "uneven"],
+    )
+    def test_nonsense_for_an_answer_is_a_refusal(self, fleet, nonsense):
+        fleet.two.says = {"/v1/completions": nonsense, "/generate": nonsense}
+        lines = fleet.deploying().deploy("team/sql@v1", "sql")
+        assert [line.outcome for line in lines] == ["restored", "restored"]
+        assert "answered" in lines[1].why
+        assert fleet.paths() == [None, None]
+
+    @pytest.mark.parametrize("nonsense", ["", "null", "[" * 100_000, {"data": 7}, {"data": [7]}, {"data": [{}]}])
+    def test_nonsense_for_what_is_served_is_silence(self, fleet, nonsense):
+        fleet.two.says = {"/v1/models": nonsense}
+        with pytest.raises(StoreUnavailable, match="does not say what it serves"):
+            fleet.deploy("team/sql@v1")
+        assert fleet.one.loaded == {}
+
+    def test_an_answer_without_end_is_cut_off(self, fleet):
+        fleet.two.says = {"/v1/models": "x" * (5 << 20)}
+        with pytest.raises(StoreUnavailable, match="does not say what it serves: TimeoutError"):
+            fleet.deploy("team/sql@v1")
+
+    def test_a_load_that_only_says_it_was_done_is_a_refusal(self, fleet):
+        fleet.two.says = {"/v1/load_lora_adapter": "Success", "/load_lora_adapter": {"success": True}}
+        lines = fleet.deploying().deploy("team/sql@v1", "sql")
+        assert [line.outcome for line in lines] == ["restored", "restored"]
+        assert "took sql and serves it from None" in lines[1].why
+
+    def test_a_replica_that_only_says_it_went_back_is_told(self, fleet):
+        fleet.deploy("team/sql@v1")
+        fleet.two.ignores = True
+        answer = fleet.two.answer
+        done = iter(["load"] if isinstance(fleet.two, FakeVllm) else ["unload", "load"])
+
+        def lying(method, path, body):
+            if "load_lora" in path and next(done, None) is None:
+                return 200, {"success": True}
+            return answer(method, path, body)
+
+        fleet.two.answer = lying
+        lines = fleet.deploying().deploy("team/sql@v2", "sql")
+        assert [line.outcome for line in lines] == ["restored", "refused"]
+        assert f"it serves sql from {fleet.path('team/sql@v2')} all the same" in lines[1].why
+
+    def test_a_replica_that_dies_in_the_middle_leaves_the_others_as_they_were(self, fleet):
+        fleet.deploy("team/sql@v1")
+        answer = fleet.two.answer
+
+        def dying(method, path, body):
+            if "load_lora" in path:
+                fleet.two.key = "of another process by now"
+            return answer(method, path, body)
+
+        fleet.two.answer = dying
+        lines = fleet.deploying().deploy("team/sql@v2", "sql")
+        assert [line.outcome for line in lines] == ["restored", "refused"]
+        assert "it could not be put back" in lines[1].why
+        assert fleet.paths()[0] == fleet.path("team/sql@v1")
+
+    def test_two_who_deploy_from_one_root_do_not_meet(self, fleet):
+        answer, met = fleet.one.answer, []
+
+        def deploying_too(method, path, body):
+            if "load_lora" in path and not met:
+                met.append(path)
+                with pytest.raises(Conflict, match="is being changed by another process"):
+                    fleet.deploy("team/sql@v2")
+            return answer(method, path, body)
+
+        fleet.one.answer = deploying_too
+        assert fleet.deploy("team/sql@v1") == ["moved", "moved"]
+        assert met
+
+    def test_who_deploys_from_another_root_is_told_and_left_alone(self, fleet):
+        fleet.deploy("team/sql@v1")
+        elsewhere = fleet.file.with_name("elsewhere.yaml")
+        elsewhere.write_text(fleet.file.read_text().replace("/root\n", "/elsewhere\n"))
+        other = replace(fleet, file=elsewhere)
+        with pytest.raises(Conflict, match="was not deployed from"):
+            other.deploy("team/sql@v2")
+        assert fleet.status() == ["there", "there"]
+
+    def test_one_version_under_two_names_is_two_things(self, fleet):
+        fleet.deploy("team/sql@v1")
+        assert [line.outcome for line in fleet.deploying().deploy("team/sql@v1", "chat")] == ["moved", "moved"]
+        fleet.deploy("team/sql@v2")
+        assert fleet.one.loaded == {"sql": fleet.path("team/sql@v2"), "chat": fleet.path("team/sql@v1")}
+
+    def test_bytes_that_were_changed_in_the_store_are_not_deployed(self, fleet):
+        fleet.deploy("team/sql@v1")
+        weights = Path(fleet.path("team/sql@v1")) / "adapter_model.safetensors"
+        weights.chmod(0o644)
+        weights.write_bytes(b"another")
+        with pytest.raises(StoreUnavailable, match="is not what team/sql@v1 says it is"):
+            fleet.deploy("team/sql@v1")
+        fleet.two.forget()
+        assert fleet.reconcile() == ["there", "restored"]
+
+    def test_a_key_of_two_lines_is_none(self, fleet):
+        (fleet.file.parent / "key").write_text("one\ntwo\n")
+        with pytest.raises(InvalidInput, match="more than one line"):
+            fleet.deploying()
+
+
+class TestSglang:
+    @pytest.fixture
+    def fleet(self, registry, llama_folder, tmp_path):
+        (tmp_path / "admin").write_text("admin\n")
+        with fleet_of("sglang", registry, llama_folder, tmp_path, f"admin_key_file: {tmp_path}/admin\n") as made:
+            made.one.admin_key = made.two.admin_key = "admin"
+            yield made
+
+    def test_what_loads_takes_the_admin_key_and_what_serves_the_other(self, fleet):
+        assert fleet.deploy("team/sql@v1") == ["moved", "moved"]
+
+    def test_a_name_that_another_was_dropped_for_is_not_taken(self, fleet):
+        fleet.two.most = 1
+        fleet.deploy("team/sql@v1")
+        lines = fleet.deploying().deploy("team/sql@v2", "chat")
+        assert [line.outcome for line in lines] == ["restored", "restored"]
+        assert "took chat and dropped sql for it" in lines[1].why
+        assert fleet.reconcile() == ["there", "loaded again"]
+
+    def test_a_load_that_one_of_its_processes_refused_is_cleared_away(self, fleet):
+        fleet.deploy("team/sql@v1")
+        fleet.two.refuses = fleet.two.half = True
+        assert fleet.deploy("team/sql@v2") == ["restored", "refused"]
+        fleet.two.refuses = False
+        assert fleet.reconcile() == ["there", "loaded again"]
+        assert fleet.paths() == [fleet.path("team/sql@v1")] * 2
+
+
 class TestDrift:
     def test_a_replica_that_was_restarted_gets_it_back(self, fleet):
         fleet.deploy("team/sql@v1")
@@ -266,16 +394,23 @@ class TestCommand:
         assert ran(*arguments).exit_code == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("stack: tgi\nroot: /x\nbase: b\nreplicas: [http://a]", "vllm"),
-        ("stack: vllm\nroot: /x\nbase: b\nreplicas: []", "at least 1"),
-        ("stack: vllm\nroot: /x\nbase: b\nreplica: [http://a]", "did you mean replicas"),
-        ("[]", "a mapping"),
-    ],
-)
-def test_what_is_wrong_with_a_fleet_is_told(text, told):
-    with pytest.raises(InvalidInput, match="is not a fleet") as refused:
-        read_fleet(text, "fleet.yaml")
-    assert told.lower() in str(refused.value).lower()
+class TestDocument:
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("stack: tgi\nroot: /x\nbase: b\nreplicas: [http://a]", "1:8: stack: expected 'vllm'"),
+            ("stack: vllm\nroot: /x\nbase: b\nreplicas: []", "4:11: replicas: expected List should have at least 1"),
+            ("stack: vllm\nroot: /x\nbase: b\nreplicas:\n- http://a\n- b", "6:3: replicas.1: expected the address"),
+            ("stack: vllm\nroot: /x\nbase: b\nreplica: [http://a]", "4:10: replica: expected a known key"),
+            ("stack: vllm\nroot: /x\nbase: b", "1:1: replicas: expected a value for replicas, found nothing"),
+            ("stack: [vllm\nroot: /x", "fleet.yaml:2:5: expected YAML, found"),
+            ("stack: &a vllm\n", "line 1: expected no anchors and aliases"),
+            ("[]", "expected a mapping"),
+            ('stack = "tgi"\nroot = "/x"\nbase = "b"\nreplicas = ["http://a"]', "fleet.yaml: stack: expected 'vllm'"),
+        ],
+    )
+    def test_what_is_wrong_is_told_with_its_place(self, text, told):
+        with pytest.raises(InvalidServing, match="is not a fleet") as refused:
+            read_fleet(text, "fleet.yaml")
+        assert told in str(refused.value)
+        assert {problem.code for problem in refused.value.problems} == {"serving-invalid"}

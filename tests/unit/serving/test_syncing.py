@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from adapter_cli.main import adapters
 from adapter_registry.client import Registry
-from adapter_registry.domain.errors import Conflict, InvalidInput
+from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidServing
 from adapter_registry.serving.sync_file import read_targets, target_of
 from adapter_registry.serving.syncing import Syncing
 from tests.adapter_builders import CONFIG, WEIGHTS
@@ -241,13 +241,13 @@ class TestDocument:
         ],
     )
     def test_what_is_wrong_is_told(self, changed, told):
-        with pytest.raises(InvalidInput, match="is not a list of targets") as refused:
+        with pytest.raises(InvalidInput, match="what the options say is not a target") as refused:
             target_of({"root": "/mnt/a", "layout": "nim", "base": "llama", "serve": {"sql": "t/x@v1"}} | changed)
         assert told.lower() in str(refused.value).lower()
 
     def test_two_targets_do_not_share_a_root(self):
         one = "{root: /mnt/a, layout: nim, base: llama, serve: {sql: team/sql@prod}}"
-        with pytest.raises(InvalidInput, match="the root of two targets"):
+        with pytest.raises(InvalidServing, match="a root of its own for each, found /mnt/a twice"):
             read_targets(f"targets: [{one}, {one}]", "sync.yaml")
 
 
@@ -274,6 +274,12 @@ class TestCommand:
         told = ran("--file", file, "--once", "-q")
         assert (told.exit_code, told.output) == (0, f"{tmp_path}/root/sql-v1\n")
         assert ran("--file", file, "--once", "--root", "x").exit_code == 2
+
+    def test_a_wrong_file_ends_it_with_a_code_of_its_own(self, ran, tmp_path):
+        (tmp_path / "sync.yaml").write_text("targets: []\n")
+        told = ran("--file", tmp_path / "sync.yaml", "--once")
+        assert isinstance(told.exception, InvalidServing)
+        assert told.exception.exit_code == 8
 
     def test_what_is_missing_is_named(self, ran):
         assert "--layout, --base" in ran("sql=team/sql@v1", "--root", "x", "--once").output

@@ -14,9 +14,9 @@ import pytest
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import ServerUnreachable
 from adapter_registry.domain.stage import Stage
+from adapter_registry.serving import pointing
 from adapter_registry.serving.placing import Placing, Refused
 from adapter_registry.serving.running_base import RunningBase
-from adapter_registry.serving.vllm import following as module
 from adapter_registry.serving.vllm import names
 from adapter_registry.serving.vllm.follower import ROUTE, Follower, Misplaced, load_in_place
 from adapter_registry.serving.vllm.following import Following
@@ -123,10 +123,10 @@ class TestFollowing:
         assert followed.status()["version"] == "team/sql@v1"
         assert "max_lora_rank" in followed.status()["refused"]
         server.refuses = ""
-        followed.clock[0] = module.AGAIN_SECONDS - 1
+        followed.clock[0] = pointing.AGAIN_SECONDS - 1
         followed.step()
         assert len(server.loaded) == 1
-        followed.clock[0] = module.AGAIN_SECONDS
+        followed.clock[0] = pointing.AGAIN_SECONDS
         followed.step()
         assert (len(server.loaded), followed.status()["refused"]) == (2, "")
 
@@ -157,7 +157,7 @@ class TestFollowing:
         followed.step()
         registry.down = True
         waits = [followed.step() for _ in range(12)]
-        assert waits[0] < 1.3 < waits[3] < max(waits) <= module.LONGEST_SECONDS * 1.2
+        assert waits[0] < 1.3 < waits[3] < max(waits) <= pointing.LONGEST_SECONDS * 1.2
         assert (len(server.loaded), followed.status()["version"]) == (1, "team/sql@v1")
         assert "server-unreachable" in followed.status()["refused"]
         registry.down = False
@@ -168,7 +168,7 @@ class TestFollowing:
         [follow] = names.follows(["team/sql@staging"], namespace="default")
         placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
         made = Following(follow, registry, placing, server.load, wait_seconds=0)
-        assert made.step() == module.POLL_SECONDS
+        assert made.step() == pointing.POLL_SECONDS
         assert made.status()["refused"] == "it points to nothing"
 
     def test_a_stage_that_was_declared_is_found_out_and_then_followed_by_its_pointer(
@@ -190,7 +190,7 @@ class TestFollowing:
         [follow] = names.follows(["team/sql@best"], namespace="default")
         placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
         made = Following(follow, registry, placing, server.load, wait_seconds=0)
-        assert made.step() == module.POLL_SECONDS
+        assert made.step() == pointing.POLL_SECONDS
         registry.tag("team/sql@v2", "best")
         made.step()
         assert made.status()["version"] == "team/sql@v2"
