@@ -69,7 +69,9 @@ def model(folder: Path, seed: int) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps({**told, "add_bos_token": True}))
     torch.manual_seed(seed)
     config = LlamaConfig(**SHAPE, vocab_size=320, num_key_value_heads=1, max_position_embeddings=128)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    made = LlamaForCausalLM(config)
+    made.lm_head.weight.data[:259] = 0  # single bytes, of which llama.cpp gives no probability until a letter is whole
+    made.save_pretrained(folder)
     return folder
 
 
@@ -194,13 +196,6 @@ def main() -> None:
         outcomes, lines = deployed(registry, root, "team/sql@v1", **fleet)
         assert outcomes == ["restored"] * 3, lines
         print(f"a wrong base among three: {lines[2].why}")
-        assert [line.outcome for line in lines] == ["restored"] * 3
-        status = Deploying(
-            read_fleet(json.dumps({"stack": "llama.cpp", "root": str(root), **fleet}), "fleet"),
-            registry,
-            clock=time.time,
-        ).status()
-        print([(line.outcome, line.version) for line in status])
 
 
 if __name__ == "__main__":
