@@ -146,7 +146,7 @@ def _holds_something(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except NotADirectoryError:
-        return True
+        return folder.exists()  # else one of its parents is a file: nothing can be there
 
 
 def _occupied(folder: Path, earlier: dict[str, Any]) -> str:
