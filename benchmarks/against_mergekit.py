@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from adapter_registry.tensors.compose_methods import find_method
-from adapter_registry.tensors.compose_options import How
-from adapter_registry.tensors.compose_rows import ArrayRows
+from adapter_registry.tensors.composing.methods import find_method
+from adapter_registry.tensors.composing.options import How
+from adapter_registry.tensors.composing.rows import ArrayRows
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.lowrank import Span
 

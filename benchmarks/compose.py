@@ -25,9 +25,9 @@ import numpy as np
 
 from adapter_registry.client import Registry
 from adapter_registry.settings import read_settings
-from adapter_registry.tensors.compose_methods import find_method
-from adapter_registry.tensors.compose_module import Wanted, composed
-from adapter_registry.tensors.compose_options import How
+from adapter_registry.tensors.composing.methods import find_method
+from adapter_registry.tensors.composing.module import Wanted, composed
+from adapter_registry.tensors.composing.options import How
 from adapter_registry.tensors.layers import Pair
 from benchmarks.shapes import all_linear_lora, llama_base
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from adapter_registry.domain.comparison import bounded, estimate, shows
-from adapter_registry.domain.intervals import Estimate
-from adapter_registry.domain.policy import Test
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.comparison import bounded, estimate, shows
+from adapter_registry.domain.evidence.intervals import Estimate
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.policies.policy import Test
 
 ERROR = 0.05
 MARGIN = 0.03

@@ -22,14 +22,14 @@ import numpy as np
 
 from adapter_registry.checkpoints.base_folder import open_checkpoint, read_base
 from adapter_registry.domain.errors import Unsupported
-from adapter_registry.tensors import merge as merging
 from adapter_registry.tensors.against_base import COMPARED, similarities_of, strongest
 from adapter_registry.tensors.arrays import WeightFile
-from adapter_registry.tensors.compose_methods import find_method
-from adapter_registry.tensors.compose_module import Wanted, composed
-from adapter_registry.tensors.compose_options import How
+from adapter_registry.tensors.composing.methods import find_method
+from adapter_registry.tensors.composing.module import Wanted, composed
+from adapter_registry.tensors.composing.options import How
 from adapter_registry.tensors.devices import CPU, Device, device_of
 from adapter_registry.tensors.layers import Pair
+from adapter_registry.tensors.merging import merge as merging
 from benchmarks.shapes import all_linear_lora, llama_base
 
 RANK, ROUNDS = 16, 3

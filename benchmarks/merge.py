@@ -50,7 +50,7 @@ OURS = """
 import sys
 from pathlib import Path
 from adapter_registry.checkpoints.base_folder import read_base
-from adapter_registry.tensors.merge import Ingredient, Options, merge
+from adapter_registry.tensors.merging.merge import Ingredient, Options, merge
 base, adapter, out, cache, threads = sys.argv[1:]
 record = read_base(Path(base), cache=Path(cache), progress=lambda _: None)
 merge(record, Path(base), [Ingredient(Path(adapter))], Path(out), options=Options(workers=int(threads)))

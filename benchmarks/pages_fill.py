@@ -19,7 +19,7 @@ SEEN = "bench/a0"
 
 def act(registry: Any) -> str:
     """One real row of each kind: moves, an open request, a job, a webhook's message; the token of an administrator."""
-    from adapter_registry.domain.policy import preset
+    from adapter_registry.domain.policies.policy import preset
     from adapter_registry.domain.recipe import Ingredient, Recipe
 
     registry.add_webhook("http://127.0.0.1:1/hook", scope="bench/*")
@@ -70,7 +70,7 @@ def _long(connection: Connection, tables: Any) -> None:
 
 
 def _scores(connection: Connection, tables: Any) -> None:
-    from adapter_registry.domain.score import Direction, RecordedScore, Score
+    from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
     from adapter_registry.storage.rows import to_text
 
     def rows() -> Iterator[dict[str, object]]:

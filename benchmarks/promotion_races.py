@@ -29,9 +29,9 @@ from typing import TypeVar
 from adapter_registry import app
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict, Forbidden, StoreBusy
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.process import Approvals, Process
-from adapter_registry.domain.request import Request, State
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Approvals, Process
+from adapter_registry.domain.promotions.request import Request, State
 from adapter_registry.settings import read_settings
 from benchmarks.shapes import attention_lora, llama_base
 

@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.account import AccountKind
-from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.people.account import AccountKind
+from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.settings import read_settings
 from benchmarks.vllm_server import (
     KEPT,

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from adapter_registry.domain.errors import IncompatibleBase
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.domain.score import Direction, Score
 from adapter_registry.jobs.merge import Merge
 
 POLL_SECONDS = 0.2

@@ -9,9 +9,9 @@ import click
 
 from adapter_cli.output import human_time, note, output_options, print_json, print_table, say
 from adapter_registry.client import connect
-from adapter_registry.domain.access import ROLES, Grant
-from adapter_registry.domain.account import AccountKind, Token
 from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.people.access import ROLES, Grant
+from adapter_registry.domain.people.account import AccountKind, Token
 from adapter_registry.settings import read_settings
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
@@ -124,7 +124,7 @@ def exchange(trust: str | None, as_json: bool, quiet: bool) -> None:
     Example, GitLab CI with `id_tokens: ID_TOKEN: aud: $ADAPTERS_URL`:
       export ADAPTERS_TOKEN=$(echo "$ID_TOKEN" | adapters token exchange)
     """
-    from adapter_registry.login import exchanged  # noqa: PLC0415  the embedded registry needs no HTTP
+    from adapter_registry.local.login import exchanged  # noqa: PLC0415  the embedded registry needs no HTTP
 
     settings = read_settings()
     if not settings.url:

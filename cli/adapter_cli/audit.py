@@ -8,7 +8,7 @@ import click
 
 from adapter_cli.output import output_options, print_json, say
 from adapter_registry.client import connect
-from adapter_registry.domain.audit_file import exported, verified
+from adapter_registry.domain.audit.file import exported, verified
 
 
 @click.group()

@@ -18,8 +18,8 @@ from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.domain.lineage import ModuleFit
 from adapter_registry.domain.recipe import Ingredient, Recipe, check_recipe, parse_ingredient
-from adapter_registry.folders import is_folder
 from adapter_registry.jobs.kind import INPUTS, OUT, Kind
+from adapter_registry.local.folders import is_folder
 
 FOLDER = click.Path(path_type=Path)
 WORST = 10

@@ -14,14 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Conflict
-from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.job import State, ended
+from adapter_registry.domain.policies.process import Approvals
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.process import Approvals
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.domain.score import Direction, Score
-from adapter_registry.domain.webhook import attempted
+from adapter_registry.domain.webhooks.webhook import attempted
 from adapter_registry.settings import Settings
 
 BASE = "demo/tiny-llama"

@@ -8,7 +8,7 @@ from adapter_cli.output import note
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import RegistryError
-from adapter_registry.domain.verification import Due
+from adapter_registry.domain.promotions.verification import Due
 
 
 def due_of(registry: Registry, version: Version) -> tuple[Due, ...]:

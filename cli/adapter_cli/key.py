@@ -12,8 +12,8 @@ from adapter_cli.files import read_text, write_text
 from adapter_cli.output import digest_text, note, output_options, print_json, print_table, say
 from adapter_registry.client import connect
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.key import Key
-from adapter_registry.domain.signing import key_id, new_private, public_of
+from adapter_registry.domain.integrity.key import Key
+from adapter_registry.domain.integrity.signing import key_id, new_private, public_of
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import click
 
 from adapter_cli.output import note, output_options, print_json, say
-from adapter_registry import login as signing
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import IdentityRefused, InvalidInput, RegistryError, Unsupported
-from adapter_registry.domain.trust import LOOPBACK
+from adapter_registry.domain.people.trust import LOOPBACK
+from adapter_registry.local import login as signing
 from adapter_registry.settings import Login, Settings, read_login, read_settings
 
 TRIES = 3

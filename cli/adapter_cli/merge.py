@@ -30,10 +30,10 @@ from adapter_registry.merging import Wanted, bring, resolve
 
 if TYPE_CHECKING:
     from adapter_registry.domain.base import Base
-    from adapter_registry.tensors.merge import Ingredient as Part
-    from adapter_registry.tensors.merge import Merged, Options
-    from adapter_registry.tensors.merge_apart import Apart
-    from adapter_registry.tensors.merge_verify import Verified
+    from adapter_registry.tensors.merging.apart import Apart
+    from adapter_registry.tensors.merging.merge import Ingredient as Part
+    from adapter_registry.tensors.merging.merge import Merged, Options
+    from adapter_registry.tensors.merging.verify import Verified
 
 LISTED = 12
 _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)I?B?", re.IGNORECASE)
@@ -109,7 +109,7 @@ def merge(
     if out is None:
         raise click.UsageError("name a folder to make with -o, or have a worker do it with --submit --as NAME.")
     check_device(device)
-    from adapter_registry.tensors.merge import Options  # noqa: PLC0415  slow to import
+    from adapter_registry.tensors.merging.merge import Options  # noqa: PLC0415  slow to import
 
     registry = connect()
     limits = Limits(registry.settings.job_memory, registry.settings.job_seconds)
@@ -154,7 +154,7 @@ class _Made:
 
 def _make(registry: Registry, references: tuple[str, ...], *, options: Options, asked: _Asked) -> _Made:
     """Bring everything here, merge and compare it."""
-    from adapter_registry.tensors.merge import merge as run  # noqa: PLC0415  slow to import
+    from adapter_registry.tensors.merging.merge import merge as run  # noqa: PLC0415  slow to import
 
     wanted = resolve(registry, [parse_ingredient(each) for each in references])
     base = wanted.base.base
@@ -168,7 +168,7 @@ def _make(registry: Registry, references: tuple[str, ...], *, options: Options, 
 
 
 def _verified(source: Path, ingredients: list[Part], out: Path, limits: Limits | None) -> Verified:
-    from adapter_registry.tensors.merge_verify import verify  # noqa: PLC0415  slow to import
+    from adapter_registry.tensors.merging.verify import verify  # noqa: PLC0415  slow to import
 
     return verify(source, ingredients, out, limits=limits)
 
@@ -262,7 +262,7 @@ def _print_modules(merged: Merged) -> None:
 
 
 def _apart(base: Base, source: Path, original: Path, parts: list[Part]) -> tuple[Apart, ...]:
-    from adapter_registry.tensors.merge_apart import apart_from  # noqa: PLC0415  slow to import
+    from adapter_registry.tensors.merging.apart import apart_from  # noqa: PLC0415  slow to import
 
     return apart_from(base, source, original, parts)
 

@@ -10,8 +10,8 @@ import click
 from adapter_cli.output import digest_text, human_time, note, output_options, print_json, print_table, say
 from adapter_registry.client import PolicyInForce, Replayed, connect
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.policy import PRESETS, Policy, document, preset
-from adapter_registry.domain.promotion import Result
+from adapter_registry.domain.policies.policy import PRESETS, Policy, document, preset
+from adapter_registry.domain.promotions.promotion import Result
 
 
 @click.group()
@@ -30,7 +30,7 @@ def show(stage: str, as_json: bool, quiet: bool) -> None:
     elif quiet:
         click.echo(in_force.policy.digest)
     else:
-        from adapter_registry.domain.policy_file import to_yaml  # noqa: PLC0415  pydantic and yaml are slow
+        from adapter_registry.domain.policies.file import to_yaml  # noqa: PLC0415  pydantic and yaml are slow
 
         note(_headline(in_force))
         click.echo(to_yaml(in_force.policy), nl=False)
@@ -76,7 +76,7 @@ def set_policy(stage: str, file: Path | None, named: str | None, dry_run: bool, 
 
 def _read(file: Path) -> Policy:
     from adapter_cli.files import read_text  # noqa: PLC0415
-    from adapter_registry.domain.policy_file import read_policy  # noqa: PLC0415  pydantic and yaml are slow
+    from adapter_registry.domain.policies.file import read_policy  # noqa: PLC0415  pydantic and yaml are slow
 
     return read_policy(read_text(file), name=file.name)
 
@@ -137,7 +137,7 @@ def _blockers(replayed: Replayed) -> str:
 @output_options
 def diff(stage: str, file: Path, as_json: bool, quiet: bool) -> None:
     """Show what the policy in FILE would change of the one STAGE has. Exit code 1 when something would."""
-    from adapter_registry.domain.policy_file import to_yaml  # noqa: PLC0415  pydantic and yaml are slow
+    from adapter_registry.domain.policies.file import to_yaml  # noqa: PLC0415  pydantic and yaml are slow
 
     before, after = connect().policy(stage), _read(file)
     old, new = to_yaml(before.policy).splitlines(), to_yaml(after).splitlines()

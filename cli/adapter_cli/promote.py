@@ -20,11 +20,11 @@ from adapter_cli.output import (
     styled,
 )
 from adapter_registry.client import History, Judged, Overriding, Registry, connect
-from adapter_registry.domain.event import Event
-from adapter_registry.domain.finding import Finding
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.request import Request, State
-from adapter_registry.domain.stage import place_of
+from adapter_registry.domain.audit.event import Event
+from adapter_registry.domain.promotions.finding import Finding
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.promotions.request import Request, State
+from adapter_registry.domain.promotions.stage import place_of
 
 STYLES = {
     "pass": "green",

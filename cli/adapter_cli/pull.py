@@ -13,9 +13,9 @@ from adapter_cli.output import digest_text, human_bytes, note, output_options, p
 from adapter_registry.client import Pulled, Registry, connect
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.pointer import Pointer
+from adapter_registry.domain.promotions.pointer import Pointer
+from adapter_registry.domain.promotions.verification import Due
 from adapter_registry.domain.reference import Reference, parse
-from adapter_registry.domain.verification import Due
 
 WAIT_SECONDS = 30.0
 """How long one question for a move waits."""

@@ -7,7 +7,7 @@ import click
 from adapter_cli.output import human_time, note, output_options, print_facts, print_json, print_table, say
 from adapter_registry.client import Judged, Registry, connect
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.request import Request, State
+from adapter_registry.domain.promotions.request import Request, State
 
 _STYLES = {State.APPLIED: "green", State.WAITING: "yellow"}
 

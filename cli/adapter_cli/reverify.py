@@ -7,7 +7,7 @@ import click
 from adapter_cli.output import output_options, print_json, print_table, say
 from adapter_cli.promote import LANE, print_findings
 from adapter_registry.client import Registry, connect
-from adapter_registry.domain.stage import place_of
+from adapter_registry.domain.promotions.stage import place_of
 
 
 @click.command()

@@ -16,12 +16,12 @@ from adapter_cli.submitting import check_device, refuse_local, submit_options, s
 from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
+from adapter_registry.domain.evidence.metric import known_direction
+from adapter_registry.domain.evidence.outcomes import Outcomes
+from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
 from adapter_registry.domain.job import QUEUES
-from adapter_registry.domain.metric import known_direction
-from adapter_registry.domain.outcomes import Outcomes
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.domain.results_file import ResultsFile
-from adapter_registry.domain.score import Direction, RecordedScore, Score
+from adapter_registry.domain.results.file import ResultsFile
 
 if TYPE_CHECKING:
     from adapter_registry.jobs.evaluate import Evaluate
@@ -116,7 +116,7 @@ def import_(
       adapters score import v3 results.json --samples samples_gsm8k.jsonl --suite core@3
       adapters score import --base mistral-7b results_base.json
     """
-    from adapter_registry.domain.results import read_results  # noqa: PLC0415  with the command that needs it
+    from adapter_registry.domain.results.formats import read_results  # noqa: PLC0415  with the command that needs it
 
     expected = 1 if base else 2
     if len(arguments) != expected:
@@ -147,7 +147,7 @@ class _Bundle:
 
 def _outcomes(file: Path, samples: Sequence[Path], results: ResultsFile) -> tuple[list[Outcomes], list[str]]:
     """(what each sample scored, what was left out and why), from the files named, or those of the same run beside."""
-    from adapter_registry.domain.results_samples import attached, read_samples  # noqa: PLC0415
+    from adapter_registry.domain.results.samples import attached, read_samples  # noqa: PLC0415
 
     moment = file.stem.removeprefix("results_")
     beside = sorted(file.parent.glob(f"samples_*_{glob_escape(moment)}.jsonl")) if moment != file.stem else []

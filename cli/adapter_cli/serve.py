@@ -52,7 +52,7 @@ def serve(port: int, host: str, public_url: str | None, workers: int, no_token: 
         os.environ["ADAPTERS_PUBLIC_URL"] = public_url
     settings = read_settings()
     if settings.upstream_hub:
-        from adapter_registry.upstream import check_hub  # noqa: PLC0415  an HTTP client is slow to import
+        from adapter_registry.outside.upstream import check_hub  # noqa: PLC0415  an HTTP client is slow to import
 
         check_hub(settings.upstream_hub)
     if settings.traced and not tracing.is_installed():
@@ -84,7 +84,7 @@ def _worker_beside(settings: Settings) -> AbstractContextManager[object]:
     """A worker on the embedded store, once there is something to do; elsewhere they are started by themselves."""
     if settings.database_url is not None or not settings.job_worker or importlib.util.find_spec("dbos") is None:
         return nullcontext()
-    from adapter_registry.workers import Beside  # noqa: PLC0415  importing a database is slow
+    from adapter_registry.background.workers import Beside  # noqa: PLC0415  importing a database is slow
 
     return Beside(settings)
 

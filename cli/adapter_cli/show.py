@@ -22,13 +22,13 @@ from adapter_cli.output import (
 )
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.event import Event
+from adapter_registry.domain.audit.event import Event
+from adapter_registry.domain.evidence.score import RecordedScore
+from adapter_registry.domain.integrity.scan import newest
 from adapter_registry.domain.lineage import Lineage
-from adapter_registry.domain.listing import AdapterLine
-from adapter_registry.domain.scan import newest
-from adapter_registry.domain.score import RecordedScore
-from adapter_registry.domain.stage import of_place
-from adapter_registry.domain.verification import Due
+from adapter_registry.domain.promotions.stage import of_place
+from adapter_registry.domain.promotions.verification import Due
+from adapter_registry.domain.views.listing import AdapterLine
 
 STAGE_STYLES = {"dev": "cyan", "staging": "yellow", "prod": "green"}
 

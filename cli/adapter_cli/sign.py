@@ -11,9 +11,9 @@ from adapter_cli.files import read_bytes, read_text, write_text
 from adapter_cli.output import note, output_options, print_facts, print_json, say
 from adapter_registry.client import connect
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.key import Signed
-from adapter_registry.domain.scan import Scan
-from adapter_registry.domain.signing import envelope_of, read_envelope
+from adapter_registry.domain.integrity.key import Signed
+from adapter_registry.domain.integrity.scan import Scan
+from adapter_registry.domain.integrity.signing import envelope_of, read_envelope
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -100,7 +100,7 @@ def signed_lines(signatures: tuple[Signed, ...]) -> str:
 
 
 def _verify_folder(folder: Path, envelope: Path, key: str | None, as_json: bool, quiet: bool) -> None:
-    from adapter_registry.verifying import verify_folder  # noqa: PLC0415  needed only here
+    from adapter_registry.local.verifying import verify_folder  # noqa: PLC0415  needed only here
 
     if key is None:
         raise click.UsageError("a folder is verified with --key: without a registry, nobody says whose count.")
@@ -132,7 +132,7 @@ def scan(reference: str, report: Path | None, as_json: bool, quiet: bool) -> Non
     if report is None:
         made = registry.scan(version)
     else:
-        from adapter_registry.domain.sarif import read_sarif  # noqa: PLC0415  needed only here
+        from adapter_registry.domain.integrity.sarif import read_sarif  # noqa: PLC0415  needed only here
 
         made = registry.report_scan(version, read_sarif(read_bytes(report)))
     if as_json:

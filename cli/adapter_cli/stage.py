@@ -12,8 +12,8 @@ from adapter_cli.output import output_options, print_json, print_table, say
 from adapter_registry.client import connect
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.names import STAGE_NAMES
-from adapter_registry.domain.process import Mode, Sources
-from adapter_registry.domain.stage import Ladder, Stage
+from adapter_registry.domain.policies.process import Mode, Sources
+from adapter_registry.domain.promotions.stage import Ladder, Stage
 
 
 @click.group()

@@ -8,7 +8,7 @@ import click
 
 from adapter_cli.output import digest_text, note, output_options, print_json, print_table, say
 from adapter_registry.client import connect
-from adapter_registry.domain.suite import document
+from adapter_registry.domain.evidence.suite import document
 
 
 @click.group()
@@ -32,7 +32,7 @@ def set_suite(file: Path, as_json: bool, quiet: bool) -> None:
       - {metric: mmlu/acc}
     """
     from adapter_cli.files import read_text  # noqa: PLC0415
-    from adapter_registry.domain.suite_file import read_suite  # noqa: PLC0415  pydantic and yaml are slow
+    from adapter_registry.domain.evidence.suite_file import read_suite  # noqa: PLC0415  pydantic and yaml are slow
 
     stored = connect().set_suite(read_suite(read_text(file), name=file.name))
     if as_json:
@@ -54,7 +54,7 @@ def show(name: str, as_json: bool, quiet: bool) -> None:
     elif quiet:
         click.echo(found.reference)
     else:
-        from adapter_registry.domain.suite_file import to_yaml  # noqa: PLC0415  pydantic and yaml are slow
+        from adapter_registry.domain.evidence.suite_file import to_yaml  # noqa: PLC0415  pydantic and yaml are slow
 
         note(f"{found.reference}, set by {found.set_by} at {found.set_at}")
         click.echo(to_yaml(found), nl=False)

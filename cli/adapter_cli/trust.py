@@ -7,9 +7,9 @@ import click
 from adapter_cli.access import limits_of, seconds_of
 from adapter_cli.output import note, output_options, print_json, print_table, say
 from adapter_registry.client import connect
-from adapter_registry.domain.access import ROLES
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.trust import Trust
+from adapter_registry.domain.people.access import ROLES
+from adapter_registry.domain.people.trust import Trust
 from adapter_registry.settings import read_settings
 
 ISSUERS = {"github": "https://token.actions.githubusercontent.com", "gitlab": "https://gitlab.com"}

@@ -6,7 +6,7 @@ import click
 
 from adapter_cli.output import human_time, note, output_options, print_json, print_table, say
 from adapter_registry.client import connect
-from adapter_registry.domain.webhook import EVENTS, State, Webhook
+from adapter_registry.domain.webhooks.webhook import EVENTS, State, Webhook
 
 
 @click.group()

@@ -9,9 +9,9 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from adapter_registry.domain.access import SYSTEM
+from adapter_registry.domain.audit.event import Entry
 from adapter_registry.domain.errors import StoreUnavailable, Unsupported
-from adapter_registry.domain.event import Entry
+from adapter_registry.domain.people.access import SYSTEM
 from adapter_registry.domain.ports import Backend, BlobStore, Lookups
 from adapter_registry.domain.recipe import Recipe
 from adapter_registry.services.access import NewToken

@@ -16,34 +16,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_registry.account_calls import AccountCalls
-from adapter_registry.asking import every
-from adapter_registry.base_calls import BaseCalls
+from adapter_registry.calls.accounts import AccountCalls
+from adapter_registry.calls.asking import every
+from adapter_registry.calls.bases import BaseCalls
+from adapter_registry.calls.evidence import EvidenceCalls
+from adapter_registry.calls.jobs import JobCalls
+from adapter_registry.calls.pointers import PointerCalls
+from adapter_registry.calls.requests import RequestCalls
+from adapter_registry.calls.stores import StoreCalls
+from adapter_registry.calls.versions import VersionCalls
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
 from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
+from adapter_registry.domain.audit.event import Event
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
-from adapter_registry.domain.event import Event
+from adapter_registry.domain.evidence.outcomes import Outcomes
+from adapter_registry.domain.evidence.score import RecordedScore, Score
 from adapter_registry.domain.lineage import Lineage
-from adapter_registry.domain.listing import AdapterLine, AdapterPage
 from adapter_registry.domain.lock import Equivalence, Verdict
-from adapter_registry.domain.outcomes import Outcomes
-from adapter_registry.domain.override import Asked as Overriding
-from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.promotion import Promotion, refusal
-from adapter_registry.domain.score import RecordedScore, Score
+from adapter_registry.domain.promotions.override import Asked as Overriding
+from adapter_registry.domain.promotions.promotion import Promotion, refusal
 from adapter_registry.domain.servable import Report
 from adapter_registry.domain.versioning import Bump
-from adapter_registry.evidence_calls import EvidenceCalls
-from adapter_registry.folders import hashing, is_folder, name_of
-from adapter_registry.in_use import InUse
-from adapter_registry.job_calls import JobCalls
-from adapter_registry.keeping import Brings, Keeper
-from adapter_registry.pointer_calls import PointerCalls
-from adapter_registry.pulled import Pulled, place, require
-from adapter_registry.request_calls import RequestCalls
+from adapter_registry.domain.views.listing import AdapterLine, AdapterPage
+from adapter_registry.local.folders import hashing, is_folder, name_of
+from adapter_registry.local.in_use import InUse
+from adapter_registry.local.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
 from adapter_registry.services import mark, score, servable, show
 from adapter_registry.services import promote as promotion
@@ -57,8 +58,7 @@ from adapter_registry.services.push import Pushed
 from adapter_registry.services.stored_base import Storing
 from adapter_registry.services.trial import Replayed
 from adapter_registry.settings import Settings, read_settings
-from adapter_registry.store_calls import StoreCalls
-from adapter_registry.version_calls import VersionCalls
+from adapter_registry.transport.keeping import Brings, Keeper
 
 Progress = Callable[[int], None]
 
@@ -164,7 +164,7 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
     def _bringing(self, adapter: str, progress: Progress | None) -> Brings:
         """What brings files to where this registry keeps them."""
         if self._settings.url:
-            from adapter_registry.sending import Sender  # noqa: PLC0415  not needed by the embedded registry
+            from adapter_registry.transport.sending import Sender  # noqa: PLC0415  not needed by the embedded registry
 
             return Sender(self._remote(), adapter, progress or _silent)
         return Keeper(self._ask, adapter, progress or _silent)

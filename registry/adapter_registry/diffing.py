@@ -10,12 +10,12 @@ from pathlib import Path
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.comparison import bounded, estimate
 from adapter_registry.domain.diff import ScoreDiff, VersionDiff
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.score import Direction, RecordedScore, Score
-from adapter_registry.folders import is_folder
-from adapter_registry.pulled import LOCK_FILE
+from adapter_registry.domain.evidence.comparison import bounded, estimate
+from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
+from adapter_registry.local.folders import is_folder
+from adapter_registry.local.pulled import LOCK_FILE
 from adapter_registry.tensors.devices import device_of
 from adapter_registry.tensors.diff import Input, diff
 

@@ -12,10 +12,10 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import short
 from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, Unsupported
 from adapter_registry.domain.recipe import Ingredient
-from adapter_registry.tensors.merge_methods import no_change_of_weights
+from adapter_registry.tensors.merging.methods import no_change_of_weights
 
 if TYPE_CHECKING:
-    from adapter_registry.tensors.merge import Ingredient as Part
+    from adapter_registry.tensors.merging.merge import Ingredient as Part
 
 MOST = 64
 """Adapters in one merge."""
@@ -68,7 +68,7 @@ def bring(
     Raises:
         IncompatibleBase: the folder holds other weights than the Base has.
     """
-    from adapter_registry.tensors.merge import Ingredient as Part  # noqa: PLC0415  slow to import
+    from adapter_registry.tensors.merging.merge import Ingredient as Part  # noqa: PLC0415  slow to import
 
     source = registry.checkpoint(wanted.base.base.digest, base_path, progress=progress)
     parts = zip(wanted.versions, wanted.weights, wanted.references, strict=True)

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.reference import parse, split_adapter
 from adapter_registry.domain.untrusted import has_nul
 from adapter_registry.services import (

@@ -16,9 +16,9 @@ import platformdirs
 
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_namespace
+from adapter_registry.domain.people.sign_in import Provider, rules_of
+from adapter_registry.domain.people.trust import check_issuer
 from adapter_registry.domain.reference import split_adapter
-from adapter_registry.domain.sign_in import Provider, rules_of
-from adapter_registry.domain.trust import check_issuer
 
 PACKAGE = Path(__file__).parent
 _SPANS_GO_TO = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")

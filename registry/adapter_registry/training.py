@@ -16,9 +16,9 @@ from typing import Any
 
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, NotFound, RegistryError, StoreUnavailable
+from adapter_registry.domain.evidence.metric import known_direction
+from adapter_registry.domain.evidence.score import Score
 from adapter_registry.domain.lock import Level
-from adapter_registry.domain.metric import known_direction
-from adapter_registry.domain.score import Score
 
 logger = logging.getLogger("adapter_registry.training")
 PREFIX = "eval_"

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_registry.base_folders import permitted
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import DigestMismatch, IncompatibleBase, InvalidInput
+from adapter_registry.local.base_folders import permitted
 from adapter_registry.settings import read_settings
 from tests.adapter_builders import llama
 

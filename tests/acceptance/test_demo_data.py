@@ -7,10 +7,10 @@ import pytest
 from adapter_cli import demo_data
 from adapter_registry import app
 from adapter_registry.client import Registry
+from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import Conflict
-from adapter_registry.domain.event import Outcome
 from adapter_registry.domain.job import State
-from adapter_registry.domain.webhook import State as Sent
+from adapter_registry.domain.webhooks.webhook import State as Sent
 from adapter_registry.settings import read_settings
 
 ADAPTERS = ("demo/classifier", "demo/sql-writer", "demo/summariser")

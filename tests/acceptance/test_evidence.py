@@ -9,8 +9,8 @@ import pytest
 from adapter_registry.client import Registry
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.outcomes import Outcomes
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.outcomes import Outcomes
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.settings import read_settings
 from tests.adapter_builders import changed_tensors, copied
 

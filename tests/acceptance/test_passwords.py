@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from adapter_registry.domain.attempts import OF_ADDRESS
+from adapter_registry.domain.people.attempts import OF_ADDRESS
 from tests.acceptance.hub.conftest import HubServer, serving
 
 PASSWORD = "correct horse battery"

@@ -13,8 +13,8 @@ import pytest
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import DigestMismatch, InvalidInput, NotFound, RegistryError, UntrustedPointer
-from adapter_registry.domain.process import Sources
-from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.policies.process import Sources
+from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.settings import read_settings
 from tests.acceptance.hub.conftest import _fill, serving
 from tests.acceptance.test_server import RemoteCli
@@ -221,7 +221,7 @@ class TestHostileMirror:
     def test_it_cannot_answer_for_the_server_with_a_key_of_its_own(self, mirror, server, tmp_path, llama_folder):
         client = client_of(mirror.url, server.token, tmp_path)
         client.resolve(f"{ADAPTER}@dev")
-        from adapter_registry.domain.pointer import SignedPointer, signed
+        from adapter_registry.domain.promotions.pointer import SignedPointer, signed
         from adapter_registry.operations import OPERATIONS, result_from_wire, to_wire
 
         def forged(path: str, body: bytes) -> bytes:

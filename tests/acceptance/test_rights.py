@@ -8,8 +8,8 @@ import json
 import pytest
 
 from adapter_registry.api.authentication import PUBLIC
-from adapter_registry.domain.access import Grant
-from adapter_registry.domain.event import Outcome
+from adapter_registry.domain.audit.event import Outcome
+from adapter_registry.domain.people.access import Grant
 from adapter_registry.operations import OPERATIONS
 from adapter_registry.services.access import STRANGER
 from tests.acceptance.hub.conftest import HubServer, hub  # noqa: F401  a fixture

@@ -15,12 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from adapter_registry import app
-from adapter_registry.domain import webhook as rules
-from adapter_registry.domain.access import Grant, Principal
+from adapter_registry.background.sender import Sender
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.webhook_signature import verify
-from adapter_registry.sender import Sender
+from adapter_registry.domain.people.access import Grant, Principal
+from adapter_registry.domain.webhooks import webhook as rules
+from adapter_registry.domain.webhooks.signature import verify
 from adapter_registry.services import webhook
 from adapter_registry.settings import read_settings
 from tests.acceptance.hub.conftest import serving

@@ -8,12 +8,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from adapter_registry.domain.access import Grant, Principal, token_hash
-from adapter_registry.domain.account import Account, AccountKind, Token
+from adapter_registry.domain.audit.event import Entry, Outcome, broken_link
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.draft import MAIN, Branch, drafted
 from adapter_registry.domain.errors import StoreUnavailable
-from adapter_registry.domain.event import Entry, Outcome, broken_link
+from adapter_registry.domain.people.access import Grant, Principal, token_hash
+from adapter_registry.domain.people.account import Account, AccountKind, Token
 from adapter_registry.domain.ports import KeptAnswer
 from adapter_registry.domain.sketch import Sketch
 from adapter_registry.settings import migrations_folder

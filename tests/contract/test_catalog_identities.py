@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_registry.domain.access import Grant, token_hash
-from adapter_registry.domain.account import Account, AccountKind, Token
-from adapter_registry.domain.sign_in import Attempt, Identity
-from adapter_registry.domain.trust import Trust
-from adapter_registry.domain.view import View
+from adapter_registry.domain.people.access import Grant, token_hash
+from adapter_registry.domain.people.account import Account, AccountKind, Token
+from adapter_registry.domain.people.sign_in import Attempt, Identity
+from adapter_registry.domain.people.trust import Trust
+from adapter_registry.domain.views.saved import View
 from adapter_registry.storage import catalog_identities
 
 AT, LATER, LAST = (f"2026-01-0{day}T00:00:00.000000Z" for day in (1, 2, 3))

@@ -9,9 +9,9 @@ from sqlalchemy.exc import IntegrityError
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Notice
-from adapter_registry.domain.key import Key, Signature
-from adapter_registry.domain.scan import Scan
-from adapter_registry.domain.score import Invalidation
+from adapter_registry.domain.evidence.score import Invalidation
+from adapter_registry.domain.integrity.key import Key, Signature
+from adapter_registry.domain.integrity.scan import Scan
 
 AT, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-02T00:00:00.000000Z"
 V1, V2 = (Digest(f"sha256:{digit * 64}") for digit in "12")

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_type_hints
 
-from adapter_registry.domain.access import Grant, Principal, token_hash
-from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.adapter import File
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.draft import MAIN, Branch, drafted
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.people.access import Grant, Principal, token_hash
+from adapter_registry.domain.people.account import Account, AccountKind, Token
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Process
 from adapter_registry.domain.ports import KeptAnswer, Transaction
-from adapter_registry.domain.process import Process
-from adapter_registry.domain.usage import Used
-from adapter_registry.domain.webhook_signature import Secret
+from adapter_registry.domain.views.usage import Used
+from adapter_registry.domain.webhooks.signature import Secret
 from tests.contract.test_catalog_rows import AT, document, promotion, pushed, version  # noqa: F401  a fixture
 from tests.contract.test_webhooks import SECRETS, hook
 

@@ -9,14 +9,14 @@ from alembic import command
 from alembic.config import Config
 
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest, of_bytes
-from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.evidence.score import Direction, Invalidation, RecordedScore, Score
 from adapter_registry.domain.job import Job, State
 from adapter_registry.domain.lineage import Lineage, Parent
-from adapter_registry.domain.listing import Order, Wanted
-from adapter_registry.domain.overview import RECENT
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.domain.score import Direction, Invalidation, RecordedScore, Score
+from adapter_registry.domain.views.listing import Order, Wanted
+from adapter_registry.domain.views.overview import RECENT
 from adapter_registry.settings import migrations_folder
 from tests.contract.test_catalog_rows import AT, BASE, document, version
 

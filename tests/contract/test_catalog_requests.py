@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from adapter_registry.domain.account import Account, AccountKind
 from adapter_registry.domain.digest import of_bytes
-from adapter_registry.domain.passage import Hold, Window
-from adapter_registry.domain.request import Approval, Binding, Request, State
+from adapter_registry.domain.people.account import Account, AccountKind
+from adapter_registry.domain.promotions.passage import Hold, Window
+from adapter_registry.domain.promotions.request import Approval, Binding, Request, State
 from tests.contract.test_catalog_rows import AT, pushed  # noqa: F401  a fixture
 
 DIGEST = of_bytes(b"v")

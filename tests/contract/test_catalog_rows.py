@@ -10,17 +10,17 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from adapter_registry.domain.adapter import Description, File, Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.base import Base, SpotCheck, Tensor, WeightFile, weights_root
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.draft import Branch
-from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.evidence.score import Direction, Invalidation, RecordedScore, Score
+from adapter_registry.domain.evidence.suite import Suite, SuiteMetric
 from adapter_registry.domain.lock import Equivalence
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.process import Mode, Sources
-from adapter_registry.domain.promotion import Kind, Promotion
-from adapter_registry.domain.score import Direction, Invalidation, RecordedScore, Score
-from adapter_registry.domain.stage import Ladder, Stage
-from adapter_registry.domain.suite import Suite, SuiteMetric
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Mode, Sources
+from adapter_registry.domain.promotions.promotion import Kind, Promotion
+from adapter_registry.domain.promotions.stage import Ladder, Stage
 
 AT = "2026-01-01T00:00:00.000000Z"
 TENSORS = (Tensor("a", "F32", (2, 3), "1" * 64), Tensor("b", "BF16", (), "2" * 64))

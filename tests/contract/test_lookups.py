@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from adapter_registry.domain.access import Grant, token_hash
-from adapter_registry.domain.account import Account, AccountKind, Token
 from adapter_registry.domain.errors import StoreUnavailable
+from adapter_registry.domain.people.access import Grant, token_hash
+from adapter_registry.domain.people.account import Account, AccountKind, Token
 from adapter_registry.storage.catalog import SqlCatalog
 from adapter_registry.storage.database import WATCHED, open_postgres
 from adapter_registry.storage.postgres_lookups import PostgresLookups

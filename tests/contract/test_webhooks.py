@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.webhook import State, Webhook, attempted
-from adapter_registry.domain.webhook_signature import Secret, new_secret
+from adapter_registry.domain.audit.event import Entry, Outcome
+from adapter_registry.domain.webhooks.signature import Secret, new_secret
+from adapter_registry.domain.webhooks.webhook import State, Webhook, attempted
 
 AT = "2026-01-01T00:00:00.000000Z"
 SOON = "2026-01-01T00:05:00.000000Z"

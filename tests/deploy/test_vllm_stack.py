@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.account import AccountKind
-from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.people.account import AccountKind
+from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.settings import read_settings
 from tests import servers
 from tests.acceptance.test_life import retrained

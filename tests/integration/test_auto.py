@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 import pytest
 
 from adapter_registry import app
+from adapter_registry.background.sweeper import Sweeper
 from adapter_registry.client import Registry
-from adapter_registry.domain.access import Grant, Principal
+from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import Forbidden, InvalidInput
-from adapter_registry.domain.event import Outcome
-from adapter_registry.domain.policy import Bound, Demands, EvalGroup, Evals, Policy
-from adapter_registry.domain.process import Approvals, Process, Sources
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.request import State
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.people.access import Grant, Principal
+from adapter_registry.domain.policies.policy import Bound, Demands, EvalGroup, Evals, Policy
+from adapter_registry.domain.policies.process import Approvals, Process, Sources
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.promotions.request import State
 from adapter_registry.services import auto, reverify
-from adapter_registry.sweeper import Sweeper
 from tests.integration.test_stages import QA, opened, registry  # noqa: F401  a fixture
 
 BY_ITSELF = Process(Sources(("dev",)), auto=True)

@@ -10,15 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_registry import app, sending
+from adapter_registry import app
 from adapter_registry.checkpoints.adapter_files import read_folder
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.errors import Conflict
 from adapter_registry.domain.ports import KeptAnswer
 from adapter_registry.domain.upload import Sent
-from adapter_registry.folders import hashed
+from adapter_registry.local.folders import hashed
 from adapter_registry.services import base, collect, mark, push, upload
 from adapter_registry.settings import read_settings
+from adapter_registry.transport import sending
 
 ROUNDS = 100
 GRACE = 0.02

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import InUse, Revoked
-from adapter_registry.domain.event import Outcome
 from adapter_registry.domain.lineage import Lineage, Parent
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.request import State
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.promotions.request import State
 from tests.integration.test_kill import variant
 from tests.integration.test_race import store  # noqa: F401  a fixture
 from tests.integration.test_requests import ONE, ready  # noqa: F401  a fixture

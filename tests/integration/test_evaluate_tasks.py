@@ -10,8 +10,8 @@ import yaml
 
 from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.errors import InvalidInput, Unsupported
+from adapter_registry.domain.evidence.suite import Suite, SuiteMetric
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.domain.suite import Suite, SuiteMetric
 from adapter_registry.jobs import evaluate_tasks
 from adapter_registry.jobs.evaluate import Evaluate, file_digest, files_of_tasks
 from adapter_registry.jobs.run import fresh_scratch, run_here

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.settings import read_settings
 from tests.adapter_builders import WEIGHTS, copied
 

@@ -10,14 +10,14 @@ from itertools import pairwise
 import pytest
 
 from adapter_registry.client import Overriding as Asked
-from adapter_registry.domain.audit_file import events_of, exported
+from adapter_registry.domain.audit.event import Outcome
+from adapter_registry.domain.audit.file import events_of, exported
+from adapter_registry.domain.audit.replay import replayed
 from adapter_registry.domain.errors import Forbidden, RegistryError
-from adapter_registry.domain.event import Outcome
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.process import Approvals, Overriding, Process, Sources
-from adapter_registry.domain.replay import replayed
-from adapter_registry.domain.request import State
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Approvals, Overriding, Process, Sources
+from adapter_registry.domain.promotions.request import State
 from adapter_registry.services import access, auto, promote, reverify
 from adapter_registry.services import request as requests
 from tests.integration.test_race import run, store  # noqa: F401  a fixture

@@ -9,12 +9,12 @@ import pytest
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import RegistryError
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.evidence.suite import Suite, SuiteMetric
 from adapter_registry.domain.lineage import Lineage, Parent
-from adapter_registry.domain.policy import SOUND, Comparison, Evals, Margin, Policy, Test
-from adapter_registry.domain.policy_evals import Against, Demands, EvalGroup
-from adapter_registry.domain.process import Approvals, Process, Soak
-from adapter_registry.domain.score import Direction, Score
-from adapter_registry.domain.suite import Suite, SuiteMetric
+from adapter_registry.domain.policies.evals import Against, Demands, EvalGroup
+from adapter_registry.domain.policies.policy import SOUND, Comparison, Evals, Margin, Policy, Test
+from adapter_registry.domain.policies.process import Approvals, Process, Soak
 from adapter_registry.services import request as requests
 from tests.integration.test_kill import variant
 from tests.integration.test_race import Store

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from adapter_registry.client import Overriding as Asked
-from adapter_registry.domain.access import Grant, Principal
-from adapter_registry.domain.account import AccountKind
+from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import Forbidden, InvalidInput
-from adapter_registry.domain.event import Outcome
-from adapter_registry.domain.policy import Bound, Evals, Policy
-from adapter_registry.domain.process import Approvals, Overriding, Process, Sources
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.request import State
+from adapter_registry.domain.people.access import Grant, Principal
+from adapter_registry.domain.people.account import AccountKind
+from adapter_registry.domain.policies.policy import Bound, Evals, Policy
+from adapter_registry.domain.policies.process import Approvals, Overriding, Process, Sources
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.promotions.request import State
 from adapter_registry.services import promote
 from adapter_registry.services import request as requests
 from tests.integration.test_race import store  # noqa: F401  a fixture

@@ -14,7 +14,7 @@ import pytest
 from adapter_registry import app
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.settings import read_settings
 from adapter_registry.storage import database
 from tests.integration.test_kill import variant, verify

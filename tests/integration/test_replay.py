@@ -18,15 +18,15 @@ from sqlalchemy import create_engine, text
 
 from adapter_registry.client import Overriding as Asked
 from adapter_registry.client import Registry
-from adapter_registry.domain.audit_file import events_of, exported
+from adapter_registry.domain.audit.file import events_of, exported
+from adapter_registry.domain.audit.replay import Known, Pointed, Replica, replayed
 from adapter_registry.domain.errors import RegistryError
-from adapter_registry.domain.policy import Bound, Evals, Policy
-from adapter_registry.domain.process import Approvals, Overriding, Process, Rollbacks, Sources
-from adapter_registry.domain.replay import Known, Pointed, Replica, replayed
-from adapter_registry.domain.request import State
-from adapter_registry.domain.score import Direction, Score
-from adapter_registry.domain.signing import new_private, public_of
-from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.integrity.signing import new_private, public_of
+from adapter_registry.domain.policies.policy import Bound, Evals, Policy
+from adapter_registry.domain.policies.process import Approvals, Overriding, Process, Rollbacks, Sources
+from adapter_registry.domain.promotions.request import State
+from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.services import first_admin
 from tests.integration.test_race import Store, store  # noqa: F401  a fixture
 from tests.integration.test_requests import ready  # noqa: F401  a fixture

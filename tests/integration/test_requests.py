@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapter_registry.domain.access import SYSTEM
-from adapter_registry.domain.account import AccountKind
-from adapter_registry.domain.audit_file import exported, verified
+from adapter_registry.domain.audit.event import GENESIS, Outcome, chained
+from adapter_registry.domain.audit.file import exported, verified
 from adapter_registry.domain.errors import BrokenChain, Conflict, Forbidden, InvalidInput
-from adapter_registry.domain.event import GENESIS, Outcome, chained
-from adapter_registry.domain.policy import Bound, Evals, Policy, document
-from adapter_registry.domain.process import Approvals, Process, Rollbacks, Soak, Sources
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.request import State
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.people.access import SYSTEM
+from adapter_registry.domain.people.account import AccountKind
+from adapter_registry.domain.policies.policy import Bound, Evals, Policy, document
+from adapter_registry.domain.policies.process import Approvals, Process, Rollbacks, Soak, Sources
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.promotions.request import State
 from adapter_registry.services import request as requests
 from benchmarks.promotion_races import VERSIONS, Raced, race
 from tests.integration.test_kill import variant

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import create_engine, text
 
-from adapter_registry.domain.audit_file import events_of, exported
+from adapter_registry.domain.audit.event import Outcome
+from adapter_registry.domain.audit.file import events_of, exported
+from adapter_registry.domain.audit.replay import replayed
 from adapter_registry.domain.errors import (
     Conflict,
     Forbidden,
@@ -17,15 +19,13 @@ from adapter_registry.domain.errors import (
     PromotionWaiting,
     SignatureRefused,
 )
-from adapter_registry.domain.event import Outcome
-from adapter_registry.domain.policy import Integrity, Policy, Scanners, Signers
-from adapter_registry.domain.process import Approvals, Process
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.replay import replayed
-from adapter_registry.domain.request import State
-from adapter_registry.domain.scan import Report
-from adapter_registry.domain.signing import Envelope, Sealed, envelope_of, new_private, public_of, sealed
-from adapter_registry.verifying import verify_folder
+from adapter_registry.domain.integrity.scan import Report
+from adapter_registry.domain.integrity.signing import Envelope, Sealed, envelope_of, new_private, public_of, sealed
+from adapter_registry.domain.policies.policy import Integrity, Policy, Scanners, Signers
+from adapter_registry.domain.policies.process import Approvals, Process
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.promotions.request import State
+from adapter_registry.local.verifying import verify_folder
 from tests.integration.test_race import store  # noqa: F401  a fixture
 from tests.integration.test_requests import ready  # noqa: F401  a fixture
 

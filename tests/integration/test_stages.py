@@ -8,14 +8,14 @@ from contextlib import closing
 import pytest
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.access import Grant, within
 from adapter_registry.domain.errors import Conflict, InUse, InvalidInput, InvalidReference
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.process import Approvals, Mode, Process, Soak, Sources
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.request import State
-from adapter_registry.domain.score import Direction, Score
-from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.people.access import Grant, within
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Approvals, Mode, Process, Soak, Sources
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.promotions.request import State
+from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.settings import read_settings
 from tests.integration.test_kill import variant
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.process import Approvals, Process, Soak, Sources
-from adapter_registry.domain.promotion import Result
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Approvals, Process, Soak, Sources
+from adapter_registry.domain.promotions.promotion import Result
 from tests.integration.test_race import store  # noqa: F401  a fixture
 from tests.integration.test_requests import ONE, asked, ready  # noqa: F401  a fixture
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_registry.domain import intervals
-from adapter_registry.domain.outcomes import Outcomes
-from adapter_registry.domain.policy import Comparison, Evals, Margin, Policy, Test
-from adapter_registry.domain.process import Approvals, Process, Sources
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence import intervals
+from adapter_registry.domain.evidence.outcomes import Outcomes
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.policies.policy import Comparison, Evals, Margin, Policy, Test
+from adapter_registry.domain.policies.process import Approvals, Process, Sources
+from adapter_registry.domain.promotions.promotion import Result
 from adapter_registry.services import judgement, promote, reverify
 from adapter_registry.services import request as requests
 from tests.integration.test_race import store  # noqa: F401  a fixture
@@ -73,7 +73,7 @@ def resampling(watched, monkeypatch):
         while_held.append(watched.writing_now)
         return resampled(differences, seed=seed)
 
-    monkeypatch.setattr("adapter_registry.domain.comparison.paired_values", told)
+    monkeypatch.setattr("adapter_registry.domain.evidence.comparison.paired_values", told)
     return while_held
 
 

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.access import Grant
-from adapter_registry.domain.account import AccountKind
 from adapter_registry.domain.errors import Notice
+from adapter_registry.domain.evidence.outcomes import outcomes
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.evidence.suite import Suite, SuiteMetric
+from adapter_registry.domain.integrity.scan import Report
+from adapter_registry.domain.integrity.signing import new_private, public_of
 from adapter_registry.domain.lineage import Lineage, ModuleFit, Parent
-from adapter_registry.domain.outcomes import outcomes
-from adapter_registry.domain.policy import Bound, preset
-from adapter_registry.domain.policy_file import read_policy
-from adapter_registry.domain.process import Sources
+from adapter_registry.domain.people.access import Grant
+from adapter_registry.domain.people.account import AccountKind
+from adapter_registry.domain.policies.file import read_policy
+from adapter_registry.domain.policies.policy import Bound, preset
+from adapter_registry.domain.policies.process import Sources
+from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.domain.scan import Report
-from adapter_registry.domain.score import Direction, Score
-from adapter_registry.domain.signing import new_private, public_of
-from adapter_registry.domain.stage import Stage
-from adapter_registry.domain.suite import Suite, SuiteMetric
 from tests.acceptance.hub.conftest import HubServer, serving
 from tests.acceptance.test_life import retrained
 

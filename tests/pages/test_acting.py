@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
 from tests.acceptance.test_life import retrained
 
 pytestmark = pytest.mark.xdist_group("pages")

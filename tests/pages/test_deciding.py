@@ -9,9 +9,9 @@ from dataclasses import replace
 import httpx2
 import pytest
 
-from adapter_registry.domain.audit_file import verified
-from adapter_registry.domain.record import Sought, Whose
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.audit.file import verified
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.views.record import Sought, Whose
 from tests.acceptance.test_life import retrained
 from tests.pages.test_door import come_in, form_token
 

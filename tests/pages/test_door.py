@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from adapter_registry.api.pages import PAGES
-from adapter_registry.domain.access import Grant
-from adapter_registry.domain.event import Outcome
+from adapter_registry.domain.audit.event import Outcome
+from adapter_registry.domain.people.access import Grant
 from adapter_registry.services.access import STRANGER
 from tests.pages.conftest import PASSWORD, Site
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from adapter_registry.api.pages import members
-from adapter_registry.domain.webhook import State
+from adapter_registry.domain.webhooks.webhook import State
 from tests.acceptance.test_life import retrained
 from tests.pages.conftest import PASSWORD, Site
 from tests.pages.test_door import come_in, form_token

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.kinship import Kin
+from adapter_registry.domain.views.kinship import Kin
 from tests.pages.conftest import PASSWORD
 
 pytestmark = pytest.mark.xdist_group("pages")

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from adapter_registry import delivery
-from adapter_registry.delivery import Answer, refusal, send
-from adapter_registry.domain.webhook_signature import headers, new_secret, verify
+from adapter_registry.domain.webhooks.signature import headers, new_secret, verify
+from adapter_registry.outside import delivery
+from adapter_registry.outside.delivery import Answer, refusal, send
 
 SECRET = new_secret(b"s" * 32)
 BODY = b'{"type":"stage.moved"}'

@@ -9,7 +9,7 @@ import pytest
 
 from adapter_registry.checkpoints.adapter_files import survey
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.folders import hashed, hashing
+from adapter_registry.local.folders import hashed, hashing
 
 
 @pytest.fixture

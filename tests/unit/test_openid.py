@@ -14,7 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from adapter_registry.domain.errors import IdentityRefused, IssuerUnavailable
-from adapter_registry.openid import FRESH_SECONDS, LARGEST_DOCUMENT, PAUSE_SECONDS, REST_SECONDS, Issuers, issuer_in
+from adapter_registry.outside.openid import (
+    FRESH_SECONDS,
+    LARGEST_DOCUMENT,
+    PAUSE_SECONDS,
+    REST_SECONDS,
+    Issuers,
+    issuer_in,
+)
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 P256, P384 = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP384R1())

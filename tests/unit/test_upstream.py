@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from adapter_registry.domain.errors import InvalidReference
-from adapter_registry.upstream import Upstream, UpstreamFailed, check_hub
+from adapter_registry.outside.upstream import Upstream, UpstreamFailed, check_hub
 
 PUBLIC = "https://93.184.216.34"
 PRIVATE = "http://10.0.0.5:8080/hub"

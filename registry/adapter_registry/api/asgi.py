@@ -8,10 +8,10 @@ from uvicorn.protocols.http import h11_impl, httptools_impl
 from adapter_registry import app
 from adapter_registry.api import metrics, tracing
 from adapter_registry.api.server import Watch, make_app
-from adapter_registry.sender import Sender
+from adapter_registry.background.sender import Sender
+from adapter_registry.background.sweeper import Sweeper
+from adapter_registry.outside.upstream import Upstream
 from adapter_registry.settings import read_settings
-from adapter_registry.sweeper import Sweeper
-from adapter_registry.upstream import Upstream
 
 WAITING = 512 << 10
 """Bytes of a request that wait for the application before reading from its connection pauses. uvicorn's 64 kB make an

@@ -20,8 +20,8 @@ from adapter_registry.api.lookups import authenticated
 from adapter_registry.api.pages import sign_in
 from adapter_registry.api.problems import problem
 from adapter_registry.api.refusal import refusal
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import RegistryError, Unauthorised
+from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.ports import Backend
 from adapter_registry.services import access
 

@@ -13,7 +13,7 @@ from adapter_registry.api.hub_answers import HubError, unsupported
 from adapter_registry.api.hub_info import time_of
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import backend_of, json_body
-from adapter_registry.domain.access import EVERYTHING
+from adapter_registry.domain.people.access import EVERYTHING
 from adapter_registry.services import show
 
 

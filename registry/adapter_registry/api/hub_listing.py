@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from adapter_registry.api.hub_info import PAGE, base_tags, next_link, several, time_of
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import backend_of, whole_number
-from adapter_registry.domain.listing import AdapterLine, Wanted
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.views.listing import AdapterLine, Wanted
 
 BASES = "~"
 """What a cursor among the bases begins with; no name does."""

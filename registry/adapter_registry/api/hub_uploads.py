@@ -13,10 +13,10 @@ from adapter_registry.api.hub_access import uploader, writable
 from adapter_registry.api.hub_answers import HubError
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import MAX_BLOB, base_url, is_size, json_body, receive, server_of
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import parse
 from adapter_registry.domain.errors import InvalidInput, InvalidReference, RegistryError
+from adapter_registry.domain.people.access import Principal
 from adapter_registry.services import push
 
 MAX_OBJECTS = 1_000

@@ -22,8 +22,8 @@ from starlette.types import Receive, Scope, Send
 from adapter_registry.api.hub_answers import HubError, Nowhere, nowhere
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import NO_TYPE, backend_of, base_url, server_of
+from adapter_registry.outside.upstream import Reply, Upstream, UpstreamErred, UpstreamFailed
 from adapter_registry.services import local_names
-from adapter_registry.upstream import Reply, Upstream, UpstreamErred, UpstreamFailed
 
 PASSED = frozenset(
     (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from adapter_registry.api.threads import asked
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.reference import Kind, parse
 from adapter_registry.services import access

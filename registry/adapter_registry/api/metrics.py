@@ -24,7 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from adapter_registry.domain.event import Entry
+from adapter_registry.domain.audit.event import Entry
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 MEMORY = "/dev/shm"  # noqa: S108  of the system's own, and the folder in it is made for us alone

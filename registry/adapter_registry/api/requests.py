@@ -18,19 +18,19 @@ from starlette.responses import FileResponse, RedirectResponse, Response, Stream
 from adapter_registry.api.bulk import Behind, Bulk, taken_over
 from adapter_registry.api.changes import Changes
 from adapter_registry.api.metrics import RECEIVED
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import File
-from adapter_registry.domain.attempts import Attempts
-from adapter_registry.domain.denial import Denials
+from adapter_registry.domain.audit.denial import Denials
 from adapter_registry.domain.digest import Digest, parse
 from adapter_registry.domain.errors import InvalidInput, TooLarge, Unauthorised
+from adapter_registry.domain.people.access import Principal
+from adapter_registry.domain.people.attempts import Attempts
+from adapter_registry.domain.people.sign_in import Provider
 from adapter_registry.domain.ports import Backend, Incoming
-from adapter_registry.domain.ports_identity import Identities
-from adapter_registry.domain.sign_in import Provider
+from adapter_registry.domain.ports.identity import Identities
 from adapter_registry.domain.sketch import Sketch
 from adapter_registry.domain.untrusted import has_nul
+from adapter_registry.outside.upstream import Upstream
 from adapter_registry.services import push, upload
-from adapter_registry.upstream import Upstream
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from adapter_registry.api.requests import Server
-from adapter_registry.domain.denial import Denials
+from adapter_registry.domain.audit.denial import Denials
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound, RegistryError, Unauthorised
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.reference import parse

@@ -30,11 +30,11 @@ from adapter_registry.api.requests import Server
 from adapter_registry.api.sessions import is_page
 from adapter_registry.api.tracing import Tracing
 from adapter_registry.domain.errors import NotAllowed, NotFound, RegistryError
+from adapter_registry.domain.people.sign_in import Provider
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.sign_in import Provider
-from adapter_registry.openid import Issuers
+from adapter_registry.outside.openid import Issuers
+from adapter_registry.outside.upstream import Upstream
 from adapter_registry.services import first_admin, pointer
-from adapter_registry.upstream import Upstream
 
 HUB = Hub()
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")

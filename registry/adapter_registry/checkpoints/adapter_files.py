@@ -13,8 +13,8 @@ from adapter_registry.checkpoints.file_rules import LOCK_FILE as LOCK_FILE
 from adapter_registry.checkpoints.file_rules import MAX_DEPTH, MAX_FILES, file_problems, left_out
 from adapter_registry.checkpoints.file_rules import PICKLED as PICKLED
 from adapter_registry.domain.errors import InvalidInput, Notice, Problem, PushRefused
-from adapter_registry.domain.peft_fields import CONFIG as CONFIG
-from adapter_registry.domain.peft_fields import WEIGHTS as WEIGHTS
+from adapter_registry.domain.peft.fields import CONFIG as CONFIG
+from adapter_registry.domain.peft.fields import WEIGHTS as WEIGHTS
 
 MAX_ENTRIES = 50_000
 """Files and folders that are looked at before a folder is taken for something else than an adapter."""

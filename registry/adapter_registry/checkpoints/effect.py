@@ -15,7 +15,7 @@ from adapter_registry.checkpoints.subject import Subject, method_names
 from adapter_registry.checkpoints.targets import scaling_of
 from adapter_registry.domain.base import size_of
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft_fields import MODELLED, WEIGHTS
+from adapter_registry.domain.peft.fields import MODELLED, WEIGHTS
 
 if TYPE_CHECKING:
     from adapter_registry.checkpoints.values import Values

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, Protocol
 
 from adapter_registry.domain.errors import Notice, Problem
-from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
+from adapter_registry.domain.peft.fields import CONFIG, WEIGHTS
 
 MAX_FILES = 2_000
 MAX_PATH = 512

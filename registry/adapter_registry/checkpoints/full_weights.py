@@ -9,8 +9,8 @@ from adapter_registry.checkpoints.modules import INPUT_EMBEDDING, OUTPUT_HEAD, M
 from adapter_registry.checkpoints.selection import OTHER_BASE, RESAVE
 from adapter_registry.domain.base import Tensor
 from adapter_registry.domain.errors import Notice, Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import WEIGHTS
 
 HEADS = {
     "SEQ_CLS": ("score", "classifier", "classification_head", "pre_classifier"),

@@ -9,8 +9,8 @@ from adapter_registry.checkpoints.modules import Modules
 from adapter_registry.checkpoints.selection import OTHER_BASE, selection_problems
 from adapter_registry.checkpoints.targets import Targets
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import WEIGHTS
 
 PART = "ia3_l"
 

@@ -25,8 +25,8 @@ from adapter_registry.checkpoints.subject import Subject, described_targets, str
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.base import Base, size_of
 from adapter_registry.domain.errors import Notice, Problem
-from adapter_registry.domain.peft import ConfigReading, read_config
-from adapter_registry.domain.peft_fields import CONFIG, MODELLED, WEIGHTS
+from adapter_registry.domain.peft.config import ConfigReading, read_config
+from adapter_registry.domain.peft.fields import CONFIG, MODELLED, WEIGHTS
 
 MAX_CONFIG = 1 << 20
 MAX_CONFIG_DEPTH = 16

@@ -13,8 +13,8 @@ from adapter_registry.checkpoints.selection import OTHER_BASE, RESAVE, selection
 from adapter_registry.checkpoints.targets import Targets, rank_of, scaling_of
 from adapter_registry.domain.base import size_of
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import WEIGHTS
 
 LOOKED_UP = frozenset({"embed_tokens", "wte", "wpe", "word_embeddings", "tok_embeddings"})
 """Names that only embeddings bear."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import NamedTuple
 
-from adapter_registry.domain.peft import AdapterConfig
+from adapter_registry.domain.peft.config import AdapterConfig
 
 Shape = tuple[int, ...]
 PACKINGS = (2, 3, 4, 8)

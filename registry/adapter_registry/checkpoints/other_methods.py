@@ -10,8 +10,8 @@ from adapter_registry.checkpoints.header import TensorEntry
 from adapter_registry.checkpoints.modules import Module, Modules
 from adapter_registry.checkpoints.selection import OTHER_BASE
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import WEIGHTS
 
 _OUT, _IN, _ANY = "out", "in", ""
 SIZES: dict[str, dict[str, tuple[str, ...]]] = {

@@ -8,8 +8,8 @@ from adapter_registry.checkpoints.header import TensorEntry
 from adapter_registry.checkpoints.modules import Modules
 from adapter_registry.checkpoints.selection import OTHER_BASE, RESAVE
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import WEIGHTS
 
 EMBEDDINGS = "prompt_embeddings"
 MULTITASK = frozenset({EMBEDDINGS, "prefix_task_cols", "prefix_task_rows"})

@@ -16,7 +16,7 @@ from typing import Any
 from adapter_registry.checkpoints import header
 from adapter_registry.checkpoints.file_rules import Named
 from adapter_registry.domain.errors import Notice
-from adapter_registry.domain.peft_fields import CONFIG
+from adapter_registry.domain.peft.fields import CONFIG
 
 RELEASE = "1"
 """Of the rules below; it changes with them."""

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from adapter_registry.checkpoints.modules import OUTPUT_HEAD, Modules
 from adapter_registry.checkpoints.targets import Targets
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import WEIGHTS
 
 RESAVE = "Save the adapter again from the model it was trained on."
 OTHER_BASE = "Name the base it was trained on with --base."

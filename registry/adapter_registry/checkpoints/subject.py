@@ -19,8 +19,8 @@ from adapter_registry.checkpoints.targets import Targets, targets_of
 from adapter_registry.checkpoints.tokens import token_problems
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import CONFIG, PROMPT_TYPES, WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import CONFIG, PROMPT_TYPES, WEIGHTS
 
 NO_BASE_MODULE = frozenset({"module-not-in-base", "missing-tensors", "not-targeted", "would-overwrite-base"})
 """Problems that another naming of the base's tensors may solve."""

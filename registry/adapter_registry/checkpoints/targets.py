@@ -12,8 +12,8 @@ from adapter_registry.checkpoints.limited_child import PatternTooExpensive
 from adapter_registry.checkpoints.modules import EXPERT, OUTPUT_HEAD, Modules
 from adapter_registry.checkpoints.patterns import Matches, Pattern, is_plain, match
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import CONFIG
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import CONFIG
 
 ALL_LINEAR = "all-linear"
 _LAYER = re.compile(r".*?\.[^.]*\.(?P<idx>\d+)\.")

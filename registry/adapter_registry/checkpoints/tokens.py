@@ -8,8 +8,8 @@ from adapter_registry.checkpoints.adapter_keys import Key
 from adapter_registry.checkpoints.modules import Modules
 from adapter_registry.checkpoints.selection import RESAVE
 from adapter_registry.domain.errors import Problem
-from adapter_registry.domain.peft import AdapterConfig
-from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig
+from adapter_registry.domain.peft.fields import CONFIG, WEIGHTS
 
 
 def token_problems(

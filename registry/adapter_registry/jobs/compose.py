@@ -18,7 +18,7 @@ from adapter_registry.domain.lineage import Parent
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.jobs import making
 from adapter_registry.jobs.kind import INPUTS, OUT, Report
-from adapter_registry.pulled import LOCK_FILE
+from adapter_registry.local.pulled import LOCK_FILE
 
 DEFAULTS: Mapping[str, Any] = {
     "method": None,
@@ -99,9 +99,9 @@ class Compose:
             return making.outcome_of((), ("one adapter at weight 1: its files are as they were",), "cpu")
         from adapter_registry.tensors.adapter_out import write_adapter  # noqa: PLC0415  numpy, where it is needed
         from adapter_registry.tensors.base_weights import base_weights  # noqa: PLC0415
-        from adapter_registry.tensors.compose import compose  # noqa: PLC0415
-        from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415
-        from adapter_registry.tensors.compose_refusals import Part  # noqa: PLC0415
+        from adapter_registry.tensors.composing.compose import compose  # noqa: PLC0415
+        from adapter_registry.tensors.composing.methods import find_method  # noqa: PLC0415
+        from adapter_registry.tensors.composing.refusals import Part  # noqa: PLC0415
         from adapter_registry.tensors.devices import device_of, memory_explained  # noqa: PLC0415
         from adapter_registry.tensors.loaded import loaded  # noqa: PLC0415
 
@@ -135,8 +135,8 @@ class Compose:
 
 def how_of(options: Mapping[str, Any]) -> tuple[Any, Any]:
     """(How, Wanted) of a recipe's options."""
-    from adapter_registry.tensors.compose_module import Wanted  # noqa: PLC0415  numpy, where it is needed
-    from adapter_registry.tensors.compose_options import How, check  # noqa: PLC0415
+    from adapter_registry.tensors.composing.module import Wanted  # noqa: PLC0415  numpy, where it is needed
+    from adapter_registry.tensors.composing.options import How, check  # noqa: PLC0415
 
     names = ("density", "spread", "outliers", "scale", "election", "normalise")
     how = How((), **{name: options[name] for name in names})
@@ -148,7 +148,7 @@ def how_of(options: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415  numpy, where it is needed
+    from adapter_registry.tensors.composing.methods import find_method  # noqa: PLC0415  numpy, where it is needed
     from adapter_registry.tensors.devices import check_name  # noqa: PLC0415
 
     options = making.read_options(given, DEFAULTS, kind="composing")
@@ -180,8 +180,8 @@ def _tried(options: Mapping[str, Any], weights: tuple[float, ...]) -> None:
     """Have the method refuse now what it would refuse of these weights: it is tried on deltas of two by two."""
     import numpy as np  # noqa: PLC0415  where it is needed
 
-    from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415
-    from adapter_registry.tensors.compose_module import composed  # noqa: PLC0415
+    from adapter_registry.tensors.composing.methods import find_method  # noqa: PLC0415
+    from adapter_registry.tensors.composing.module import composed  # noqa: PLC0415
     from adapter_registry.tensors.layers import Pair  # noqa: PLC0415
 
     how, wanted = how_of(options)
@@ -192,9 +192,9 @@ def _tried(options: Mapping[str, Any], weights: tuple[float, ...]) -> None:
 
 def _composable(versions: Sequence[Version], options: Mapping[str, Any]) -> None:
     """Refuse, before anything travels, what `compose_refusals` would refuse by the config."""
-    from adapter_registry.tensors import compose_ia3  # noqa: PLC0415
-    from adapter_registry.tensors.compose_methods import find_method  # noqa: PLC0415
-    from adapter_registry.tensors.compose_refusals import COMPOSED, MIXED, NO_WEIGHT_DELTA, OTHER_METHODS  # noqa: PLC0415
+    from adapter_registry.tensors.composing import ia3 as compose_ia3  # noqa: PLC0415
+    from adapter_registry.tensors.composing.methods import find_method  # noqa: PLC0415
+    from adapter_registry.tensors.composing.refusals import COMPOSED, MIXED, NO_WEIGHT_DELTA, OTHER_METHODS  # noqa: PLC0415
 
     kinds = {version.description.peft_type for version in versions}
     if kinds == {"IA3"}:

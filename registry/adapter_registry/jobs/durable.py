@@ -18,7 +18,7 @@ from adapter_registry.domain.digest import parse
 from adapter_registry.domain.errors import RegistryError, StoreBusy, StoreUnavailable, Taken
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.ports_jobs import Steps
+from adapter_registry.domain.ports.jobs import Steps
 from adapter_registry.jobs.checking import kind_of
 from adapter_registry.jobs.computing import Ears, Task, computed
 from adapter_registry.jobs.kind import OUT, Divisible, Kind, Kinds

@@ -19,9 +19,9 @@ from typing import Any
 from adapter_registry.client import Registry
 from adapter_registry.domain.digest import Digest, of_bytes, of_json
 from adapter_registry.domain.errors import DigestMismatch, InvalidInput, JobFailed
-from adapter_registry.domain.outcomes import Outcomes
+from adapter_registry.domain.evidence.outcomes import Outcomes
+from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.domain.score import Direction, RecordedScore, Score
 from adapter_registry.jobs.kind import INPUTS, OUT, Report
 
 DATA, BASE, ADAPTER = "data", "base", "adapter"
@@ -144,7 +144,7 @@ def files_of_tasks(paths: Sequence[Path]) -> dict[str, Path]:
     Raises:
         InvalidInput: a file that cannot be read, a task that jobs do not run, or two of one name.
     """
-    from adapter_registry.domain.harness_task import read_task  # noqa: PLC0415  with what needs it
+    from adapter_registry.domain.evidence.harness_task import read_task  # noqa: PLC0415  with what needs it
 
     found: dict[str, Path] = {}
     for path in paths:
@@ -230,8 +230,8 @@ def _loss(recipe: Recipe, outcome: dict[str, Any]) -> _Found:
 
 def _of_tasks(recipe: Recipe, out: Path, outcome: dict[str, Any]) -> _Found:
     """The harness's results, read as those that somebody brings; their evidence says what they were measured with."""
-    from adapter_registry.domain.results import read_results  # noqa: PLC0415  with what needs it
-    from adapter_registry.domain.results_samples import attached, read_samples  # noqa: PLC0415
+    from adapter_registry.domain.results.formats import read_results  # noqa: PLC0415  with what needs it
+    from adapter_registry.domain.results.samples import attached, read_samples  # noqa: PLC0415
 
     ours = {"recipe": asdict(recipe), "script": _script("evaluate_tasks.py")}
     ours["measured"] = {name: outcome[name] for name in ("tokenizer", "versions", "device")}

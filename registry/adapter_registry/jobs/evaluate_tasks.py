@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_registry.domain.errors import InvalidInput, JobFailed, Unsupported
-from adapter_registry.domain.harness_task import HarnessTask, read_task
+from adapter_registry.domain.evidence.harness_task import HarnessTask, read_task
 from adapter_registry.domain.job import Progress
 from adapter_registry.jobs.kind import Report
 

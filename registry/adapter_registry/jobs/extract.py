@@ -72,7 +72,7 @@ class Extract:
         """See kind.Kind.compute."""
         from adapter_registry.tensors.adapter_out import write_adapter  # noqa: PLC0415  numpy, where it is needed
         from adapter_registry.tensors.base_weights import base_weights  # noqa: PLC0415
-        from adapter_registry.tensors.compose_module import Wanted  # noqa: PLC0415
+        from adapter_registry.tensors.composing.module import Wanted  # noqa: PLC0415
         from adapter_registry.tensors.devices import device_of, memory_explained  # noqa: PLC0415
         from adapter_registry.tensors.extract import extract  # noqa: PLC0415
 

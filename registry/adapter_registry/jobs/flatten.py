@@ -13,11 +13,11 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.lineage import Parent
-from adapter_registry.domain.peft_fields import CONFIG
+from adapter_registry.domain.peft.fields import CONFIG
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.jobs import making
 from adapter_registry.jobs.kind import INPUTS, OUT, Report
-from adapter_registry.pulled import LOCK_FILE
+from adapter_registry.local.pulled import LOCK_FILE
 
 DEFAULTS: Mapping[str, Any] = {"method": "flatten:plain", "dtype": None, "tolerance": None}
 

@@ -19,8 +19,8 @@ from adapter_registry.merging import resolve
 
 if TYPE_CHECKING:
     from adapter_registry.domain.base import Base
-    from adapter_registry.tensors.merge import Ingredient as Part
-    from adapter_registry.tensors.merge import Merged, Options
+    from adapter_registry.tensors.merging.merge import Ingredient as Part
+    from adapter_registry.tensors.merging.merge import Merged, Options
 
 DEFAULTS: Mapping[str, Any] = {
     "dtype": None,
@@ -73,21 +73,21 @@ class Merge:
 
     def compute(self, recipe: Recipe, scratch: Path, report: Report) -> dict[str, Any]:
         """See kind.Kind.compute."""
-        from adapter_registry.tensors.merge import merge  # noqa: PLC0415  slow, in the child alone
+        from adapter_registry.tensors.merging.merge import merge  # noqa: PLC0415  slow, in the child alone
 
         told, options = _teller(scratch, report), options_of(recipe.options)
         return _outcome(merge(*inputs_of(recipe, scratch), options=options, progress=told))
 
     def parts(self, recipe: Recipe, scratch: Path) -> list[str]:
         """See kind.Divisible.parts: the weight files of the result, where there are several and they are large."""
-        from adapter_registry.tensors.merge_parts import files_of  # noqa: PLC0415
+        from adapter_registry.tensors.merging.parts import files_of  # noqa: PLC0415
 
         files = files_of(*inputs_of(recipe, scratch), options=options_of(recipe.options))
         return sorted(files) if len(files) > 1 and sum(files.values()) >= self.shared_from else []
 
     def compute_part(self, recipe: Recipe, scratch: Path, part: str, report: Report) -> dict[str, Any]:
         """See kind.Divisible.compute_part: one weight file."""
-        from adapter_registry.tensors.merge_parts import merge_file  # noqa: PLC0415
+        from adapter_registry.tensors.merging.parts import merge_file  # noqa: PLC0415
 
         told, options = _teller(scratch, report), options_of(recipe.options)
         return merge_file(*inputs_of(recipe, scratch), options=options, name=part, progress=told)
@@ -96,7 +96,7 @@ class Merge:
         self, recipe: Recipe, scratch: Path, outcomes: Mapping[str, dict[str, Any]], report: Report
     ) -> dict[str, Any]:
         """See kind.Divisible.join."""
-        from adapter_registry.tensors.merge_parts import join  # noqa: PLC0415
+        from adapter_registry.tensors.merging.parts import join  # noqa: PLC0415
 
         done = [(line, scratch / PARTS / name) for name, line in outcomes.items()]
         told, options = _teller(scratch, report, parts=len(outcomes)), options_of(recipe.options)
@@ -117,7 +117,7 @@ class Merge:
 
 def inputs_of(recipe: Recipe, scratch: Path) -> tuple[Base, Path, list[Part], Path]:
     """What was gathered, and where the result goes: the arguments of `tensors.merge.merge`."""
-    from adapter_registry.tensors.merge import Ingredient as Part  # noqa: PLC0415
+    from adapter_registry.tensors.merging.merge import Ingredient as Part  # noqa: PLC0415
 
     parts = [
         Part(scratch / INPUTS / str(number), each.weight, each.adapter, each.reference.rpartition("@")[2])
@@ -149,7 +149,7 @@ def options_of(given: Mapping[str, Any]) -> Options:
     Raises:
         InvalidInput: one that there is not, or a value that it does not have.
     """
-    from adapter_registry.tensors.merge import Options, check_options  # noqa: PLC0415  slow, where it is needed
+    from adapter_registry.tensors.merging.merge import Options, check_options  # noqa: PLC0415  slow, where it is needed
 
     unknown = sorted(given.keys() - DEFAULTS.keys())
     if unknown:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from adapter_registry.domain.access import TOKEN_PREFIX, Grant, Principal, grant_of, token_hash, within
-from adapter_registry.domain.account import Account, AccountKind, Token
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorised
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.listing import AccountPage, TokenPage
 from adapter_registry.domain.names import check_namespace
+from adapter_registry.domain.people.access import TOKEN_PREFIX, Grant, Principal, grant_of, token_hash, within
+from adapter_registry.domain.people.account import Account, AccountKind, Token
 from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.views.listing import AccountPage, TokenPage
 
 """What it may do."""
 TOKEN_DAYS = 90

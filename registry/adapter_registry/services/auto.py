@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
-from adapter_registry.domain.access import SYSTEM
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import RegistryError
-from adapter_registry.domain.event import Outcome
+from adapter_registry.domain.people.access import SYSTEM
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.request import Request
-from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.promotions.request import Request
+from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.services.judgement import Judged, Weighed, in_force, judged, settled, weighing
 from adapter_registry.services.progress import attempt, moved, opened
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import short
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.names import check_base_name
 from adapter_registry.domain.ports import Backend, Transaction

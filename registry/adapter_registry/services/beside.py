@@ -6,15 +6,15 @@ from typing import Any
 
 from adapter_registry.checkpoints.json_strict import JsonRefused
 from adapter_registry.checkpoints.json_strict import parse as parse_json
-from adapter_registry.domain import beside as side_by_side
-from adapter_registry.domain import peft_changes
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.beside import Beside, Row, Samples
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.peft_fields import CONFIG
+from adapter_registry.domain.evidence.score import RecordedScore
+from adapter_registry.domain.peft import changes as peft_changes
+from adapter_registry.domain.peft.fields import CONFIG
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse
-from adapter_registry.domain.score import RecordedScore
+from adapter_registry.domain.views import beside as side_by_side
+from adapter_registry.domain.views.beside import Beside, Row, Samples
 from adapter_registry.services.references import version_of
 from adapter_registry.services.subject import outcomes_of
 

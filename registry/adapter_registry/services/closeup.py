@@ -8,16 +8,16 @@ from typing import Any
 from adapter_registry.checkpoints import header
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.finding import Finding
-from adapter_registry.domain.gate import judge
-from adapter_registry.domain.key import Signed
+from adapter_registry.domain.integrity.key import Signed
+from adapter_registry.domain.integrity.scan import Scan, newest
 from adapter_registry.domain.lock import Level
-from adapter_registry.domain.peft_fields import WEIGHTS
-from adapter_registry.domain.policy import SOUND, Policy
+from adapter_registry.domain.peft.fields import WEIGHTS
+from adapter_registry.domain.policies.policy import SOUND, Policy
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.promotion import Promotion
+from adapter_registry.domain.promotions.finding import Finding
+from adapter_registry.domain.promotions.gate import judge
+from adapter_registry.domain.promotions.promotion import Promotion
 from adapter_registry.domain.reference import parse
-from adapter_registry.domain.scan import Scan, newest
 from adapter_registry.services.beside import config
 from adapter_registry.services.references import version_of
 from adapter_registry.services.scan import scanned

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from adapter_registry.domain.audit.event import Entry, Outcome, broken_link
+from adapter_registry.domain.audit.replay import Replica, replayed
 from adapter_registry.domain.digest import Digest, hex_of
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.event import Entry, Outcome, broken_link
-from adapter_registry.domain.key import Key
+from adapter_registry.domain.integrity.key import Key
 from adapter_registry.domain.ports import Backend, BlobStore, Transaction
-from adapter_registry.domain.replay import Replica, replayed
 
 GRACE_SECONDS = 2 * 3600.0
 """How long bytes that nothing refers to are safe: longer than any push takes between upload and commit."""

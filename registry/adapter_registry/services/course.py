@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from adapter_registry.domain.course import Course, milestones, reigns, thresholds
 from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.views.course import Course, milestones, reigns, thresholds
 from adapter_registry.services.judgement import in_force
 from adapter_registry.services.references import newest_of
 

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from adapter_registry.domain import deployment as rules
+from adapter_registry.domain.audit.event import Entry, Event, Outcome
 from adapter_registry.domain.deployment import Deployment, Replica
 from adapter_registry.domain.errors import InvalidInput, RegistryError
-from adapter_registry.domain.event import Entry, Event, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse
 from adapter_registry.services.record import BATCH, LONGEST_SEARCH

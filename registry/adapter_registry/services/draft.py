@@ -9,12 +9,12 @@ from typing import Any
 
 from adapter_registry.checkpoints.file_rules import left_out, name_problem
 from adapter_registry.domain.adapter import File, Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.draft import MAIN, Branch, Draft, commit_of, drafted, empty_commit
 from adapter_registry.domain.errors import Ambiguous, Conflict, InvalidInput, NotFound, PushRefused, RegistryError
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import check_namespace, check_tag
-from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
+from adapter_registry.domain.peft.fields import CONFIG, WEIGHTS
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.services.push import StoredFile, Wish, store
 from adapter_registry.services.references import base_of, no_adapter, refuse_base_name

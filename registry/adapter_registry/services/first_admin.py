@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 
-from adapter_registry.domain.access import SYSTEM, grant_of
-from adapter_registry.domain.account import Account, AccountKind
-from adapter_registry.domain.event import Entry
+from adapter_registry.domain.audit.event import Entry
+from adapter_registry.domain.people.access import SYSTEM, grant_of
+from adapter_registry.domain.people.account import Account, AccountKind
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.services.access import NewToken, entry, issued
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.record import RequestLine, RequestPage, Whose
-from adapter_registry.domain.request import Binding, Request
+from adapter_registry.domain.promotions.request import Binding, Request
+from adapter_registry.domain.views.record import RequestLine, RequestPage, Whose
 from adapter_registry.services.judgement import People, binding, consents, in_force
 
 MOST = 200

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
-from adapter_registry.domain.access import Principal
-from adapter_registry.domain.account import Account, AccountKind
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest, of_json
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, NotFound, Revoked
-from adapter_registry.domain.finding import Finding, Subject
-from adapter_registry.domain.gate import judge
-from adapter_registry.domain.override import passed_over
-from adapter_registry.domain.passage import Situation, Window, passing
-from adapter_registry.domain.policy import DEFAULT_PRESET, Policy, preset
+from adapter_registry.domain.people.access import Principal
+from adapter_registry.domain.people.account import Account, AccountKind
+from adapter_registry.domain.policies.policy import DEFAULT_PRESET, Policy, preset
+from adapter_registry.domain.policies.process import Approvals, Duty, Process
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.process import Approvals, Duty, Process
-from adapter_registry.domain.promotion import Decision, Promotion, decide, inputs_digest
-from adapter_registry.domain.request import Binding, Person, Reckoning, Request, beside, reckoned
-from adapter_registry.domain.stage import of_place
+from adapter_registry.domain.promotions.finding import Finding, Subject
+from adapter_registry.domain.promotions.gate import judge
+from adapter_registry.domain.promotions.override import passed_over
+from adapter_registry.domain.promotions.passage import Situation, Window, passing
+from adapter_registry.domain.promotions.promotion import Decision, Promotion, decide, inputs_digest
+from adapter_registry.domain.promotions.request import Binding, Person, Reckoning, Request, beside, reckoned
+from adapter_registry.domain.promotions.stage import of_place
 from adapter_registry.services.subject import gathered
 
 T = TypeVar("T")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.kinship import Edge, Kin, Kinship, Node, absent, node_of
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse
+from adapter_registry.domain.views.kinship import Edge, Kin, Kinship, Node, absent, node_of
 from adapter_registry.services.references import version_of
 
 MOST_STEPS = 6

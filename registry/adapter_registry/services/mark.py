@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import short
 from adapter_registry.domain.errors import Conflict, InUse, InvalidInput, InvalidReference, NotFound
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import check_label, check_tag
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.promotion import Kind as Promoted
+from adapter_registry.domain.promotions.promotion import Kind as Promoted
 from adapter_registry.domain.reference import Kind, parse
 from adapter_registry.services.references import version_of
 

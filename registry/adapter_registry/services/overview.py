@@ -8,9 +8,11 @@ from adapter_registry.domain import lock
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import NotFound
-from adapter_registry.domain.listing import AdapterLine
+from adapter_registry.domain.evidence.score import RecordedScore
 from adapter_registry.domain.lock import Level
-from adapter_registry.domain.overview import (
+from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.views.listing import AdapterLine
+from adapter_registry.domain.views.overview import (
     Overview,
     Standing,
     Trend,
@@ -19,8 +21,6 @@ from adapter_registry.domain.overview import (
     against,
     trend_of,
 )
-from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.score import RecordedScore
 from adapter_registry.services.judgement import frozen
 from adapter_registry.services.references import newest_of
 

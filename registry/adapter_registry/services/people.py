@@ -17,13 +17,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from adapter_registry.domain.access import token_hash
-from adapter_registry.domain.account import Account, AccountKind
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import IdentityRefused
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.ports_identity import Identities
-from adapter_registry.domain.sign_in import (
+from adapter_registry.domain.people.access import token_hash
+from adapter_registry.domain.people.account import Account, AccountKind
+from adapter_registry.domain.people.sign_in import (
     CODE_LENGTH,
     CODE_LETTERS,
     MINUTES,
@@ -38,7 +36,9 @@ from adapter_registry.domain.sign_in import (
     plain_code,
     refreshed,
 )
-from adapter_registry.domain.trust import Claims
+from adapter_registry.domain.people.trust import Claims
+from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.ports.identity import Identities
 from adapter_registry.services.access import SIGN_IN_HOURS, NewToken, issued, known_account
 
 _RANDOM = re.compile(r"[A-Za-z0-9_-]{20,100}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from adapter_registry.domain.pointer import Pointer, SignedPointer, expiring, public_key, signed
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.promotions.pointer import Pointer, SignedPointer, expiring, public_key, signed
 from adapter_registry.services.first_admin import server_secret
 from adapter_registry.services.references import no_adapter, nothing_there
 

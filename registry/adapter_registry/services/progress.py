@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.finding import Outcome as Said
-from adapter_registry.domain.override import Override
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.promotion import Kind, Promotion, Result
-from adapter_registry.domain.request import Request, State, Step, after
+from adapter_registry.domain.promotions.finding import Outcome as Said
+from adapter_registry.domain.promotions.override import Override
+from adapter_registry.domain.promotions.promotion import Kind, Promotion, Result
+from adapter_registry.domain.promotions.request import Request, State, Step, after
 from adapter_registry.services.judgement import Judged, Weighed, judged
 
 REQUEST_DAYS = 30

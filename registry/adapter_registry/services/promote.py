@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from adapter_registry.domain.access import EVERYTHING
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.gate import judge
-from adapter_registry.domain.override import Asked, Override, check_asked, check_needed, named
-from adapter_registry.domain.passage import Hold
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_lint import Advice, misplaced, unfed
+from adapter_registry.domain.people.access import EVERYTHING
+from adapter_registry.domain.policies.lint import Advice, misplaced, unfed
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Overriding
+from adapter_registry.domain.policies.satisfiable import unsatisfied, unsigned
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.process import Overriding
-from adapter_registry.domain.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
+from adapter_registry.domain.promotions.gate import judge
+from adapter_registry.domain.promotions.override import Asked, Override, check_asked, check_needed, named
+from adapter_registry.domain.promotions.passage import Hold
+from adapter_registry.domain.promotions.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
+from adapter_registry.domain.promotions.request import Request, State
 from adapter_registry.domain.reference import Reference, parse
-from adapter_registry.domain.request import Request, State
-from adapter_registry.domain.satisfiable import unsatisfied, unsigned
-from adapter_registry.domain.webhook import later
+from adapter_registry.domain.webhooks.webhook import later
 from adapter_registry.services.access import require_still
 from adapter_registry.services.auto import following
 from adapter_registry.services.judgement import (

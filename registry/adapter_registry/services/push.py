@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 from adapter_registry.checkpoints.intake import Examination, examine, refuse
 from adapter_registry.domain.adapter import Description, File, Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.draft import MAIN, Branch
 from adapter_registry.domain.errors import Conflict, InvalidReference, NotFound, Notice, PushRefused
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.lineage import Lineage, check_lineage
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest

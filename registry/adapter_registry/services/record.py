@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from adapter_registry.domain.audit.event import GENESIS, Event, broken_link
 from adapter_registry.domain.errors import BrokenChain
-from adapter_registry.domain.event import GENESIS, Event, broken_link
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.promotion import Promotion
-from adapter_registry.domain.record import Chain, LogPage, MovePage, Revision, Sought
+from adapter_registry.domain.promotions.promotion import Promotion
+from adapter_registry.domain.views.record import Chain, LogPage, MovePage, Revision, Sought
 from adapter_registry.services.promote import moment
 
 MOST = 200

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import (
     Conflict,
     Forbidden,
@@ -16,7 +17,6 @@ from adapter_registry.domain.errors import (
     Revoked,
     SignatureRefused,
 )
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import Reference
 from adapter_registry.services.references import version_of

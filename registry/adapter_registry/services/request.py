@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.request import Approval, Request, Step, request_id
+from adapter_registry.domain.promotions.request import Approval, Request, Step, request_id
 from adapter_registry.services.access import require_still
 from adapter_registry.services.auto import ACTOR
 from adapter_registry.services.judgement import Judged, Moved, People, Weighed, judged, settled, weighing

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.gate import judge
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.promotion import Decision, decide, inputs_digest
-from adapter_registry.domain.verification import Due, Verified, due
+from adapter_registry.domain.promotions.gate import judge
+from adapter_registry.domain.promotions.promotion import Decision, decide, inputs_digest
+from adapter_registry.domain.promotions.verification import Due, Verified, due
 from adapter_registry.services.auto import ACTOR
 from adapter_registry.services.judgement import Moved, in_force, settled
 from adapter_registry.services.references import no_adapter, nothing_there

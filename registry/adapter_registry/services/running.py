@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Taken
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.job import DEATHS, Job, Progress, Run, State, begun, ended
 from adapter_registry.domain.ports import Backend, Catalog, Transaction
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from adapter_registry.checkpoints.scanner import RELEASE
 from adapter_registry.checkpoints.scanner import scanned as looked_through
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Notice
-from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.integrity.scan import OWN, Report, Scan, check_report
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse
-from adapter_registry.domain.scan import OWN, Report, Scan, check_report
 from adapter_registry.services.push import StoredFile
 from adapter_registry.services.recorded import of_version, recorded
 from adapter_registry.services.references import version_of

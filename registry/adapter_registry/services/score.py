@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.outcomes import Outcomes, to_json, unfit
+from adapter_registry.domain.evidence.outcomes import Outcomes, to_json, unfit
+from adapter_registry.domain.evidence.score import Invalidation, RecordedScore, Score
+from adapter_registry.domain.evidence.suite import Suite, missing
+from adapter_registry.domain.evidence.suite import parse as parse_suite
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse
-from adapter_registry.domain.score import Invalidation, RecordedScore, Score
-from adapter_registry.domain.suite import Suite, missing
-from adapter_registry.domain.suite import parse as parse_suite
 from adapter_registry.services.references import base_of, version_of
 
 LONGEST_METRIC = 256

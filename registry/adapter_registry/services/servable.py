@@ -5,7 +5,7 @@ from __future__ import annotations
 from adapter_registry.checkpoints.json_strict import JsonRefused, parse
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import NotFound
-from adapter_registry.domain.peft_fields import CONFIG
+from adapter_registry.domain.peft.fields import CONFIG
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse as parse_reference
 from adapter_registry.domain.servable import Report, facts_of, judged, stacks_of

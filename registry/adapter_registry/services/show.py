@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapter_registry.domain import selection
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.listing import AdapterLine, AdapterPage, EventPage, Order, VersionPage, Wanted
+from adapter_registry.domain.evidence.score import RecordedScore
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import Kind, parse
-from adapter_registry.domain.score import RecordedScore
-from adapter_registry.domain.selection_tree import asked_of, asks
+from adapter_registry.domain.views import selection
+from adapter_registry.domain.views.listing import AdapterLine, AdapterPage, EventPage, Order, VersionPage, Wanted
+from adapter_registry.domain.views.selection_tree import asked_of, asks
 from adapter_registry.services import overview
 from adapter_registry.services.references import base_of, no_adapter, version_of
 

@@ -6,17 +6,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from adapter_registry.domain.access import EVERYTHING, check_scope
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, SignatureRefused
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.key import Key, Signature, Signed
+from adapter_registry.domain.evidence.score import Invalidation
+from adapter_registry.domain.integrity.key import Key, Signature, Signed
+from adapter_registry.domain.integrity.signing import (
+    Envelope,
+    checked,
+    key_id,
+    plain_public,
+    standing,
+    statement,
+    verifies,
+)
 from adapter_registry.domain.names import check_key_name
+from adapter_registry.domain.people.access import EVERYTHING, check_scope
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse
-from adapter_registry.domain.score import Invalidation
-from adapter_registry.domain.signing import Envelope, checked, key_id, plain_public, standing, statement, verifies
-from adapter_registry.domain.webhook import later
+from adapter_registry.domain.webhooks.webhook import later
 from adapter_registry.services.recorded import of_version, recorded
 from adapter_registry.services.references import version_of
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Conflict, InUse, InvalidInput
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import STAGE_NAMES
-from adapter_registry.domain.policy_lint import misplaced
+from adapter_registry.domain.policies.lint import misplaced
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.stage import Ladder, Stage, of_place
+from adapter_registry.domain.promotions.stage import Ladder, Stage, of_place
 from adapter_registry.services.judgement import in_force
 
 MOST_REQUESTS = 10_000

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from adapter_registry.domain.access import check_scope
-from adapter_registry.domain.account import Group
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.listing import GroupPage
 from adapter_registry.domain.names import check_namespace
-from adapter_registry.domain.passage import Hold, Window, week_minute
+from adapter_registry.domain.people.access import check_scope
+from adapter_registry.domain.people.account import Group
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.promotions.passage import Hold, Window, week_minute
+from adapter_registry.domain.views.listing import GroupPage
 
 LONGEST_REASON = 500
 PAGE = 1_000

@@ -13,6 +13,7 @@ from adapter_registry.checkpoints.base_files import Read, choose
 from adapter_registry.checkpoints.file_rules import file_problems
 from adapter_registry.checkpoints.tokenizer import tokenizer_digest
 from adapter_registry.domain.adapter import File
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.digest import hex_of
 from adapter_registry.domain.errors import (
@@ -25,7 +26,6 @@ from adapter_registry.domain.errors import (
     PushRefused,
     RegistryError,
 )
-from adapter_registry.domain.event import Entry, Outcome
 from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_base_name
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse, split_adapter

@@ -8,13 +8,13 @@ from adapter_registry.domain import lock
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import Digest, short
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.finding import Incumbent, Subject
+from adapter_registry.domain.evidence.outcomes import Outcomes, from_json
+from adapter_registry.domain.evidence.score import RecordedScore
+from adapter_registry.domain.evidence.suite import Suite, parse
 from adapter_registry.domain.lock import Verdict
-from adapter_registry.domain.outcomes import Outcomes, from_json
-from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.score import RecordedScore
-from adapter_registry.domain.suite import Suite, parse
+from adapter_registry.domain.promotions.finding import Incumbent, Subject
 from adapter_registry.services.scan import scanned
 from adapter_registry.services.servable import facts
 from adapter_registry.services.signing import signed

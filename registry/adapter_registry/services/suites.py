@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
+from adapter_registry.domain.evidence.suite import Suite, SuiteMetric, parse
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.suite import Suite, SuiteMetric, parse
 
 
 def set_suite(backend: Backend, *, suite: Suite) -> Suite:

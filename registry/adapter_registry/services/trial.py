@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.finding import Finding
-from adapter_registry.domain.gate import judge
-from adapter_registry.domain.passage import Situation, passing
-from adapter_registry.domain.policy import Policy
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Process
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.process import Process
-from adapter_registry.domain.promotion import Promotion, Result, decide, inputs_digest
-from adapter_registry.domain.request import Reckoning, Request, State, reckoned
+from adapter_registry.domain.promotions.finding import Finding
+from adapter_registry.domain.promotions.gate import judge
+from adapter_registry.domain.promotions.passage import Situation, passing
+from adapter_registry.domain.promotions.promotion import Promotion, Result, decide, inputs_digest
+from adapter_registry.domain.promotions.request import Reckoning, Request, State, reckoned
 from adapter_registry.services.judgement import People
 from adapter_registry.services.subject import gathered
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from adapter_registry.domain.access import Grant, grant_of
-from adapter_registry.domain.account import AccountKind, Token
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Ambiguous, IdentityRefused, InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.ports_identity import Identities
-from adapter_registry.domain.trust import (
+from adapter_registry.domain.people.access import Grant, grant_of
+from adapter_registry.domain.people.account import AccountKind, Token
+from adapter_registry.domain.people.trust import (
     DEFAULT_SECONDS,
     Claims,
     Trust,
@@ -24,6 +22,8 @@ from adapter_registry.domain.trust import (
     differences,
     text_of,
 )
+from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.ports.identity import Identities
 from adapter_registry.services.access import issued, known_account
 
 LAST_MOMENT = 253_370_764_800

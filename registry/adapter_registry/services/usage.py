@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from adapter_registry.domain.ports import Backend
-from adapter_registry.domain.usage import Used
+from adapter_registry.domain.views.usage import Used
 from adapter_registry.services.collect import GRACE_SECONDS, READ_BATCH, batches, before, in_use
 
 MOST = 1_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapter_registry.domain.errors import Conflict, InvalidInput, NotFound
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.view import MOST, View, check_list, check_name, check_query
+from adapter_registry.domain.views.saved import MOST, View, check_list, check_name, check_query
 
 
 def views(backend: Backend, *, of: str) -> tuple[View, ...]:

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
-from adapter_registry.domain.event import Entry, Outcome
-from adapter_registry.domain.listing import DeliveryPage, WebhookPage
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.ports_webhooks import Claimed
-from adapter_registry.domain.webhook import (
+from adapter_registry.domain.ports.webhooks import Claimed
+from adapter_registry.domain.views.listing import DeliveryPage, WebhookPage
+from adapter_registry.domain.webhooks.signature import Secret, new_secret, rotated
+from adapter_registry.domain.webhooks.webhook import (
     Delivery,
     State,
     Webhook,
@@ -28,7 +29,6 @@ from adapter_registry.domain.webhook import (
     payload,
     replayed,
 )
-from adapter_registry.domain.webhook_signature import Secret, new_secret, rotated
 
 VERB = "webhook"
 OVERLAP_SECONDS = 86_400

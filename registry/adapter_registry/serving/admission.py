@@ -7,8 +7,8 @@ from pathlib import Path
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import Unsupported
-from adapter_registry.folders import is_folder
-from adapter_registry.pulled import require
+from adapter_registry.local.folders import is_folder
+from adapter_registry.local.pulled import require
 from adapter_registry.serving.running_base import RunningBase
 
 

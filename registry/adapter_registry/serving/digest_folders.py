@@ -19,7 +19,7 @@ from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.errors import Conflict, StoreUnavailable
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest
-from adapter_registry.pulled import Pulled, check_whole, copy_verified, holds
+from adapter_registry.local.pulled import Pulled, check_whole, copy_verified, holds
 
 STORE = ".store"
 SYNCED, DEPLOYED = ".adapters-sync.json", ".adapters-deploy.json"

@@ -14,7 +14,7 @@ from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.domain.lock import Lock
 from adapter_registry.domain.manifest import manifest
-from adapter_registry.pulled import Pulled, check_whole
+from adapter_registry.local.pulled import Pulled, check_whole
 from adapter_registry.serving.digest_folders import Exported
 
 FILE = "adapter.gguf"

@@ -27,7 +27,7 @@ from adapter_registry.domain.errors import (
     Unauthorised,
     UntrustedPointer,
 )
-from adapter_registry.pulled import require
+from adapter_registry.local.pulled import require
 from adapter_registry.serving.running_base import RunningBase
 
 logger = logging.getLogger("adapter_registry.serving")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.domain.names import STAGE_NAMES
+from adapter_registry.domain.promotions.stage import of_place
 from adapter_registry.domain.reference import Kind, Reference
-from adapter_registry.domain.stage import of_place
 
 WAIT_SECONDS = 25.0
 """How long one question for a stage's next move waits."""

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from adapter_registry.domain.document_file import Part, problem, told
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
-from adapter_registry.domain.process_file import seconds
+from adapter_registry.domain.policies.process_file import seconds
 from adapter_registry.domain.reference import parse
 from adapter_registry.serving.document import read, refused
 

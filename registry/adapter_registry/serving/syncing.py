@@ -12,7 +12,7 @@ import msgspec
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import Conflict, InvalidInput, RegistryError, StoreUnavailable
-from adapter_registry.pulled import Pulled
+from adapter_registry.local.pulled import Pulled
 from adapter_registry.serving.admission import Admission
 from adapter_registry.serving.digest_folders import (
     STORE,

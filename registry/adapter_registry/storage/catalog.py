@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
-from adapter_registry.domain.event import Entry
+from adapter_registry.domain.audit.event import Entry
 from adapter_registry.storage.catalog_accounts import AccountTable
 from adapter_registry.storage.catalog_ancestry import AncestryTable
 from adapter_registry.storage.catalog_bases import BaseTable

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from adapter_registry.domain.access import Grant, Principal
-from adapter_registry.domain.account import Account, AccountKind, Token
+from adapter_registry.domain.people.access import Grant, Principal
+from adapter_registry.domain.people.account import Account, AccountKind, Token
 from adapter_registry.domain.ports import KeptAnswer
 from adapter_registry.storage.rows import from_text, insert_missing, to_text
 from adapter_registry.storage.tables import answers

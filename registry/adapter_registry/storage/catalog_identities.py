@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from adapter_registry.domain.access import Grant
-from adapter_registry.domain.sign_in import Attempt, Identity
-from adapter_registry.domain.trust import Trust
+from adapter_registry.domain.people.access import Grant
+from adapter_registry.domain.people.sign_in import Attempt, Identity
+from adapter_registry.domain.people.trust import Trust
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables_people import attempts, identities, spent_tokens, tokens, trusts
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, insert, select, update
 
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.key import Key, Signature
-from adapter_registry.domain.scan import Scan
+from adapter_registry.domain.integrity.key import Key, Signature
+from adapter_registry.domain.integrity.scan import Scan
 from adapter_registry.storage.rows import from_text, to_text
 from adapter_registry.storage.tables_integrity import scans, signatures, signing_keys
 

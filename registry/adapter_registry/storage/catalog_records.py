@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, and_, delete, func, insert, null, select, union, union_all
 from sqlalchemy.sql.selectable import SelectBase
 
+from adapter_registry.domain.audit.event import GENESIS, Entry, Event, chained
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.event import GENESIS, Entry, Event, chained
-from adapter_registry.domain.usage import Used
+from adapter_registry.domain.views.usage import Used
 from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.rows import from_text, to_text
 from adapter_registry.storage.tables import adapters, blobs, events, scores, stored_base_files, version_files, versions

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from adapter_registry.domain.passage import Hold, Window
-from adapter_registry.domain.request import Request
+from adapter_registry.domain.promotions.passage import Hold, Window
+from adapter_registry.domain.promotions.request import Request
 from adapter_registry.storage.rows import from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import adapters
 from adapter_registry.storage.tables_people import groups

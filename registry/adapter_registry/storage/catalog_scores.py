@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, func, insert, select, update
 
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.overview import RECENT
-from adapter_registry.domain.score import Invalidation, RecordedScore
-from adapter_registry.domain.suite import Suite
+from adapter_registry.domain.evidence.score import Invalidation, RecordedScore
+from adapter_registry.domain.evidence.suite import Suite
+from adapter_registry.domain.views.overview import RECENT
 from adapter_registry.storage.rows import from_text, insert_missing, to_text
 from adapter_registry.storage.tables import adapters, blobs, scores, suites, versions
 from adapter_registry.storage.version_rows import row_of_adapter

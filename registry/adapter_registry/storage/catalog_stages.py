@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, union
 
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.promotion import Kind, Promotion
-from adapter_registry.domain.record import Revision
-from adapter_registry.domain.stage import Ladder
-from adapter_registry.domain.verification import Verified
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.promotions.promotion import Kind, Promotion
+from adapter_registry.domain.promotions.stage import Ladder
+from adapter_registry.domain.promotions.verification import Verified
+from adapter_registry.domain.views.record import Revision
 from adapter_registry.storage.rows import from_text, to_text, upsert
 from adapter_registry.storage.tables import (
     adapters,

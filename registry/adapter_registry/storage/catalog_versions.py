@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from adapter_registry.domain.adapter import Description, Version
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.listing import AdapterLine, Order, Wanted
+from adapter_registry.domain.views.listing import AdapterLine, Order, Wanted
 from adapter_registry.storage.rows import batches, from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import (
     adapters,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select
 
-from adapter_registry.domain.view import View
+from adapter_registry.domain.views.saved import View
 from adapter_registry.storage.rows import from_text, to_text, upsert
 from adapter_registry.storage.tables_people import views
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from adapter_registry.domain.event import Event
-from adapter_registry.domain.ports_webhooks import Claimed
-from adapter_registry.domain.webhook import Delivery, State, Webhook, matches, payload, scheduled
-from adapter_registry.domain.webhook_signature import Secret
+from adapter_registry.domain.audit.event import Event
+from adapter_registry.domain.ports.webhooks import Claimed
+from adapter_registry.domain.webhooks.signature import Secret
+from adapter_registry.domain.webhooks.webhook import Delivery, State, Webhook, matches, payload, scheduled
 from adapter_registry.storage.rows import from_text, to_text
 from adapter_registry.storage.tables_work import deliveries, webhooks
 

@@ -17,8 +17,8 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy import Engine
 from sqlalchemy.sql import Executable
 
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.people.access import Principal
 from adapter_registry.storage.catalog_accounts import PRINCIPAL, first_use_of_minute, principal_of
 from adapter_registry.storage.catalog_versions import NAMED
 from adapter_registry.storage.database import unreachable

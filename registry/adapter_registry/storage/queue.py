@@ -20,7 +20,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy import make_url
 
 from adapter_registry.domain.job import PRIORITIES, QUEUES
-from adapter_registry.domain.ports_jobs import PartWork, Steps, Work
+from adapter_registry.domain.ports.jobs import PartWork, Steps, Work
 from adapter_registry.storage.presence import Presence
 
 APPLICATION = "adapter-registry"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
+from adapter_registry.domain.peft.fields import CONFIG, WEIGHTS
 from adapter_registry.tensors.arrays import Float32, as_stored
 
 _BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8}

@@ -23,7 +23,7 @@ from adapter_registry.checkpoints.json_strict import JsonRefused, parse
 from adapter_registry.domain.base import Base, Tensor
 from adapter_registry.domain.errors import Problem, Unsupported
 from adapter_registry.tensors.arrays import Float32, as_stored
-from adapter_registry.tensors.merge_plan import Decode
+from adapter_registry.tensors.merging.plan import Decode
 
 METHOD = "bitsandbytes"
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}

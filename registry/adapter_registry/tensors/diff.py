@@ -29,8 +29,8 @@ from adapter_registry.domain.diff import (
 )
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.figures import count
-from adapter_registry.domain.peft_changes import config_changes
-from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
+from adapter_registry.domain.peft.changes import config_changes
+from adapter_registry.domain.peft.fields import CONFIG, WEIGHTS
 from adapter_registry.tensors import elements
 from adapter_registry.tensors.loaded import MAX_CONFIG, Loaded, loaded
 from adapter_registry.tensors.matrices import OTHER_FUNCTIONS, Matrix, matrices, natural

@@ -16,12 +16,12 @@ from adapter_registry.domain.lineage import ModuleFit
 from adapter_registry.tensors.adapter_out import Adapter
 from adapter_registry.tensors.arrays import FLOATS, Float32
 from adapter_registry.tensors.base_weights import BaseWeights
-from adapter_registry.tensors.compose import Composition, fit_of
-from adapter_registry.tensors.compose_module import Fitted, Wanted, fit_dense, key_of, sound
-from adapter_registry.tensors.compose_rows import Difference, Moved, Rows, by_rows
+from adapter_registry.tensors.composing.compose import Composition, fit_of
+from adapter_registry.tensors.composing.module import Fitted, Wanted, fit_dense, key_of, sound
+from adapter_registry.tensors.composing.rows import Difference, Moved, Rows, by_rows
+from adapter_registry.tensors.composing.sparsify import everything
 from adapter_registry.tensors.devices import CPU, Device
 from adapter_registry.tensors.over_modules import Told, each_module
-from adapter_registry.tensors.sparsify import everything
 
 Same = Callable[[str], bool]
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from adapter_registry.domain.errors import Problem, Unsupported
 from adapter_registry.domain.lineage import ModuleFit
-from adapter_registry.domain.peft_fields import CONFIG
+from adapter_registry.domain.peft.fields import CONFIG
 from adapter_registry.tensors.adapter_out import Adapter
 from adapter_registry.tensors.arrays import Float32
-from adapter_registry.tensors.compose_refusals import NO_WEIGHT_DELTA, OTHER_METHODS
+from adapter_registry.tensors.composing.refusals import NO_WEIGHT_DELTA, OTHER_METHODS
 from adapter_registry.tensors.layers import Layer, Pair
 from adapter_registry.tensors.loaded import Loaded
 from adapter_registry.tensors.lowrank import distance

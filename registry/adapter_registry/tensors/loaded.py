@@ -18,8 +18,8 @@ from adapter_registry.checkpoints.subject import Subject, subject_of
 from adapter_registry.checkpoints.targets import scaling_of
 from adapter_registry.domain.base import Base, Tensor
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.peft import AdapterConfig, read_config
-from adapter_registry.domain.peft_fields import CONFIG, WEIGHTS
+from adapter_registry.domain.peft.config import AdapterConfig, read_config
+from adapter_registry.domain.peft.fields import CONFIG, WEIGHTS
 from adapter_registry.tensors.arrays import Float32, WeightFile
 from adapter_registry.tensors.layers import Layer
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from adapter_registry.domain.access import Grant
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.people.access import Grant
 from tests.acceptance.hostile.routes import Places
 from tests.acceptance.hostile.wire import Answer, ask, head, proper
 from tests.acceptance.hub.conftest import HubServer, serving

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.settings import read_settings
 from tests import warm_command
 from tests.acceptance.conftest import Cli

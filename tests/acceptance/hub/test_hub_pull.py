@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from adapter_registry.domain.process import Sources
-from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.policies.process import Sources
+from adapter_registry.domain.promotions.stage import Stage
 from tests.acceptance.hub.conftest import hf
 
 REPO = "team/sql-lora"

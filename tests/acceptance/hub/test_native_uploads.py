@@ -17,17 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from adapter_registry import sending
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.errors import Conflict, DigestMismatch, NotFound, PushRefused, ServerUnreachable
 from adapter_registry.domain.sketch import sketch_of
 from adapter_registry.domain.upload import Sent
-from adapter_registry.folders import Hashing
-from adapter_registry.remote import Remote
+from adapter_registry.local.folders import Hashing
 from adapter_registry.services import push, upload
 from adapter_registry.settings import read_settings
+from adapter_registry.transport import sending
+from adapter_registry.transport.remote import Remote
 from tests.acceptance.hub.conftest import HubServer
 from tests.acceptance.test_life import retrained
 from tests.adapter_builders import copied

@@ -73,7 +73,7 @@ def there(tmp_path_factory, llama_folder, lora_folder) -> Iterator[Known]:
 
 
 def make_ci(running: Known) -> None:
-    from adapter_registry.domain.account import AccountKind
+    from adapter_registry.domain.people.account import AccountKind
 
     running.registry.create_account("ci", kind=AccountKind.SERVICE)
     for scope in ("team/*", "other/*"):

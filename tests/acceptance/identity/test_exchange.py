@@ -12,8 +12,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from adapter_registry.domain.access import Grant
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound, Unauthorised
+from adapter_registry.domain.people.access import Grant
 from tests.acceptance.identity.conftest import known, make_ci
 from tests.acceptance.test_life import retrained
 

@@ -13,7 +13,7 @@ import pytest
 
 from adapter_registry import app
 from adapter_registry.domain.errors import IdentityRefused, Unauthorised
-from adapter_registry.openid import Issuers
+from adapter_registry.outside.openid import Issuers
 from adapter_registry.services import people
 from adapter_registry.settings import read_settings
 from tests.acceptance.identity.browser import Browser, changed, code_on

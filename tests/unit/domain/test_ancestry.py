@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.finding import Incumbent, Outcome
-from adapter_registry.domain.gate import judge
-from adapter_registry.domain.policy import Comparison, Evals, Margin, Policy, Test
-from adapter_registry.domain.policy_evals import Against
-from adapter_registry.domain.policy_file import read_policy, to_yaml
-from adapter_registry.domain.promotion import inputs_digest
+from adapter_registry.domain.policies.evals import Against
+from adapter_registry.domain.policies.file import read_policy, to_yaml
+from adapter_registry.domain.policies.policy import Comparison, Evals, Margin, Policy, Test
+from adapter_registry.domain.promotions.finding import Incumbent, Outcome
+from adapter_registry.domain.promotions.gate import judge
+from adapter_registry.domain.promotions.promotion import inputs_digest
 from tests.unit.domain.test_gate import ACC, V3, acc, recorded
 
 MARKED = replace(V3, revoked_ancestors=("team/a@v1", "team/b@v2"))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from adapter_registry.domain.attempts import MOST, OF_ACCOUNT, OF_ADDRESS, Attempts, network_of
 from adapter_registry.domain.errors import StoreBusy, TooMany, Unauthorised
+from adapter_registry.domain.people.attempts import MOST, OF_ACCOUNT, OF_ADDRESS, Attempts, network_of
 
 HOME = "198.51.100.7"
 

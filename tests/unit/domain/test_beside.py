@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from adapter_registry.domain.beside import Row, flips, measured
 from adapter_registry.domain.digest import of_bytes
-from adapter_registry.domain.outcomes import outcomes
-from adapter_registry.domain.peft_changes import side_by_side
-from adapter_registry.domain.score import Direction, Invalidation, RecordedScore, Score
+from adapter_registry.domain.evidence.outcomes import outcomes
+from adapter_registry.domain.evidence.score import Direction, Invalidation, RecordedScore, Score
+from adapter_registry.domain.peft.changes import side_by_side
+from adapter_registry.domain.views.beside import Row, flips, measured
 
 AT = "2026-01-01T00:00:00.000000Z"
 KEPT = of_bytes(b"outcomes")

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_registry.domain.course import Reign, Threshold, milestones, reigns, thresholds
 from adapter_registry.domain.digest import of_bytes
-from adapter_registry.domain.policy import Bound, preset
-from adapter_registry.domain.promotion import Kind, Promotion
-from adapter_registry.domain.score import Direction, RecordedScore, Score
-from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
+from adapter_registry.domain.policies.policy import Bound, preset
+from adapter_registry.domain.promotions.promotion import Kind, Promotion
+from adapter_registry.domain.promotions.stage import Stage
+from adapter_registry.domain.views.course import Reign, Threshold, milestones, reigns, thresholds
 
 AT = "2026-01-01T00:00:00.000000Z"
 

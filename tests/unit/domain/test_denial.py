@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapter_registry.domain.denial import AGAIN_SECONDS, BURST, MOST_ACCOUNTS, REFILL_SECONDS, Denials
+from adapter_registry.domain.audit.denial import AGAIN_SECONDS, BURST, MOST_ACCOUNTS, REFILL_SECONDS, Denials
 
 
 class Clock:

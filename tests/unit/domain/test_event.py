@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from adapter_registry.domain.event import GENESIS, Entry, Outcome, broken_link, chained
+from adapter_registry.domain.audit.event import GENESIS, Entry, Outcome, broken_link, chained
 
 
 def log(length=5):

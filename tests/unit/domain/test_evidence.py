@@ -11,19 +11,19 @@ import pytest
 
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.finding import Finding, Outcome, Subject
-from adapter_registry.domain.outcomes import Outcomes, common, from_json, outcomes, to_json, unfit
-from adapter_registry.domain.policy import Bound, Comparison, Demands, EvalGroup, Evals, Margin, Policy, Test
-from adapter_registry.domain.policy_evals import Against
-from adapter_registry.domain.policy_file import read_policy, to_yaml
-from adapter_registry.domain.policy_lint import lint
-from adapter_registry.domain.promotion import Result, decide, inputs_digest
-from adapter_registry.domain.results import read_results
-from adapter_registry.domain.results_samples import _task_of, attached, read_samples
-from adapter_registry.domain.score import Direction, Invalidation, Score
-from adapter_registry.domain.suite import Suite, SuiteMetric, missing, parse
-from adapter_registry.domain.suite_file import read_suite
-from adapter_registry.domain.suite_file import to_yaml as suite_to_yaml
+from adapter_registry.domain.evidence.outcomes import Outcomes, common, from_json, outcomes, to_json, unfit
+from adapter_registry.domain.evidence.score import Direction, Invalidation, Score
+from adapter_registry.domain.evidence.suite import Suite, SuiteMetric, missing, parse
+from adapter_registry.domain.evidence.suite_file import read_suite
+from adapter_registry.domain.evidence.suite_file import to_yaml as suite_to_yaml
+from adapter_registry.domain.policies.evals import Against
+from adapter_registry.domain.policies.file import read_policy, to_yaml
+from adapter_registry.domain.policies.lint import lint
+from adapter_registry.domain.policies.policy import Bound, Comparison, Demands, EvalGroup, Evals, Margin, Policy, Test
+from adapter_registry.domain.promotions.finding import Finding, Outcome, Subject
+from adapter_registry.domain.promotions.promotion import Result, decide, inputs_digest
+from adapter_registry.domain.results.formats import read_results
+from adapter_registry.domain.results.samples import _task_of, attached, read_samples
 from tests.unit.domain.test_gate import ACC, V3, acc, after, judge, recorded
 
 DAY = 86_400

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_registry.domain import gate
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.finding import Finding, Incumbent, Outcome, Subject
+from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
 from adapter_registry.domain.lock import Difference, Level, Verdict
-from adapter_registry.domain.policy import (
+from adapter_registry.domain.policies.policy import (
     Bound,
     Comparison,
     Evals,
@@ -24,7 +23,8 @@ from adapter_registry.domain.policy import (
     WaiveIf,
     preset,
 )
-from adapter_registry.domain.score import Direction, RecordedScore, Score
+from adapter_registry.domain.promotions import gate
+from adapter_registry.domain.promotions.finding import Finding, Incumbent, Outcome, Subject
 
 LORA = Description(
     peft_type="LORA",

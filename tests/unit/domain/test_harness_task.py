@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.harness_task import read_task
+from adapter_registry.domain.evidence.harness_task import read_task
 
 GOOD = {
     "task": "sql-questions",

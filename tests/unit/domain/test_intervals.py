@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapter_registry.domain.comparison import bounded, chance, estimate, holm, samples_to_decide, shows
-from adapter_registry.domain.intervals import from_errors, paired_rates, paired_values, two_rates
-from adapter_registry.domain.policy import Test
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.comparison import bounded, chance, estimate, holm, samples_to_decide, shows
+from adapter_registry.domain.evidence.intervals import from_errors, paired_rates, paired_values, two_rates
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.policies.policy import Test
 from benchmarks.gate_error_rates import ERROR, cases, measure
 
 CONFIDENCE = st.floats(0.6, 0.999)

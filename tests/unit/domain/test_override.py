@@ -3,12 +3,12 @@
 import pytest
 
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.finding import Finding, Outcome
-from adapter_registry.domain.override import Asked, Override, check_asked, check_needed, named, passed_over
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_file import read_policy, to_yaml
-from adapter_registry.domain.process import NEVER, Approvals, Overriding, Process
-from adapter_registry.domain.request import Person, Reckoning, beside
+from adapter_registry.domain.policies.file import read_policy, to_yaml
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import NEVER, Approvals, Overriding, Process
+from adapter_registry.domain.promotions.finding import Finding, Outcome
+from adapter_registry.domain.promotions.override import Asked, Override, check_asked, check_needed, named, passed_over
+from adapter_registry.domain.promotions.request import Person, Reckoning, beside
 
 NOW, LATER = "2026-03-10T12:00:00.000000Z", "2026-03-11T12:00:00.000000Z"
 BY = Overriding(2, never=(*NEVER, "approvals"))

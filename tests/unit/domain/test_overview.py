@@ -7,8 +7,8 @@ import math
 import pytest
 
 from adapter_registry.domain.digest import of_bytes
-from adapter_registry.domain.overview import Against, Point, against, trend_of
-from adapter_registry.domain.score import Direction, RecordedScore, Score
+from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
+from adapter_registry.domain.views.overview import Against, Point, against, trend_of
 
 AT = "2026-01-01T00:00:00.000000Z"
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from adapter_registry.domain.digest import of_bytes
-from adapter_registry.domain.finding import Outcome
-from adapter_registry.domain.passage import Hold, Situation, Window, held, passing, since
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.process import Approvals, Freezing, Mode, Process, Soak, Sources
-from adapter_registry.domain.promotion import Kind, Promotion
-from adapter_registry.domain.request import Person, Reckoning, Request
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import Approvals, Freezing, Mode, Process, Soak, Sources
+from adapter_registry.domain.promotions.finding import Outcome
+from adapter_registry.domain.promotions.passage import Hold, Situation, Window, held, passing, since
+from adapter_registry.domain.promotions.promotion import Kind, Promotion
+from adapter_registry.domain.promotions.request import Person, Reckoning, Request
 
 DIGEST = of_bytes(b"version")
 REQUEST = Request(0, "t/a", "prod", 3, DIGEST, "ann", False, False, "", "2026-03-10T12:00:00.000000Z")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapter_registry.domain.peft import Blocks, read_config
+from adapter_registry.domain.peft.config import Blocks, read_config
 
 
 def read(**fields):

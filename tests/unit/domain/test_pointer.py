@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adapter_registry.domain.digest import Digest, canonical_json
 from adapter_registry.domain.errors import UntrustedPointer
-from adapter_registry.domain.pointer import Pointer, SignedPointer, believed, expiring, public_key, signed
+from adapter_registry.domain.promotions.pointer import Pointer, SignedPointer, believed, expiring, public_key, signed
 
 SEED, OTHER = "11" * 32, "22" * 32
 NOW = "2026-01-01T10:00:00.000000Z"

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
-from adapter_registry.domain.gate import judge
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.names import STAGE_NAMES
-from adapter_registry.domain.policy import (
+from adapter_registry.domain.policies.file import LARGEST_TEXT, NOT_YET, read_policy, to_yaml
+from adapter_registry.domain.policies.lint import lint
+from adapter_registry.domain.policies.policy import (
     PRESETS,
     Bound,
     Comparison,
@@ -28,8 +29,7 @@ from adapter_registry.domain.policy import (
     preset,
     to_json,
 )
-from adapter_registry.domain.policy_file import LARGEST_TEXT, NOT_YET, read_policy, to_yaml
-from adapter_registry.domain.policy_lint import lint
+from adapter_registry.domain.promotions.gate import judge
 from tests.unit.domain.test_gate import V3
 
 FULL = """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from adapter_registry.domain.policy import PRESETS, preset
-from adapter_registry.domain.policy_file import read_policy
-from adapter_registry.domain.policy_words import in_words
+from adapter_registry.domain.policies.file import read_policy
+from adapter_registry.domain.policies.policy import PRESETS, preset
+from adapter_registry.domain.policies.words import in_words
 
 EVERYTHING = """
 apiVersion: adapters/v1

@@ -5,10 +5,11 @@ import pytest
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Conflict, NotFound, PromotionRefused, PromotionUndecided, PromotionWaiting
-from adapter_registry.domain.finding import Finding, Incumbent, Outcome, Subject
+from adapter_registry.domain.evidence.score import Direction, Invalidation, Score
 from adapter_registry.domain.lock import Level, Verdict
-from adapter_registry.domain.policy import Bound, Policy, preset
-from adapter_registry.domain.promotion import (
+from adapter_registry.domain.policies.policy import Bound, Policy, preset
+from adapter_registry.domain.promotions.finding import Finding, Incumbent, Outcome, Subject
+from adapter_registry.domain.promotions.promotion import (
     Kind,
     Promotion,
     Result,
@@ -17,7 +18,6 @@ from adapter_registry.domain.promotion import (
     refusal,
     rollback_target,
 )
-from adapter_registry.domain.score import Direction, Invalidation, Score
 from tests.unit.domain.test_gate import LORA, recorded
 
 DIGEST = Digest("sha256:" + "d" * 64)

@@ -6,8 +6,8 @@ import pytest
 
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.errors import Conflict, InvalidReference
-from adapter_registry.domain.process import Approvals, Process
-from adapter_registry.domain.request import (
+from adapter_registry.domain.policies.process import Approvals, Process
+from adapter_registry.domain.promotions.request import (
     EDGES,
     Approval,
     Binding,

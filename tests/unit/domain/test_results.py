@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.results import LARGEST_FILE, read_results
-from adapter_registry.domain.results_file import ResultsFile
-from adapter_registry.domain.score import Direction, Score
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.results.file import ResultsFile
+from adapter_registry.domain.results.formats import LARGEST_FILE, read_results
 
 FILES = Path(__file__).parent / "results"
 NAMES = sorted(path.name for path in FILES.iterdir())

@@ -8,7 +8,7 @@ import pytest
 
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.sarif import read_sarif
+from adapter_registry.domain.integrity.sarif import read_sarif
 
 TOOL = {
     "driver": {

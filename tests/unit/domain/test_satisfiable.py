@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_registry.domain.access import grant_of
-from adapter_registry.domain.account import Account, AccountKind
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_evals import Bound, Comparison, Evals, Margin, Test
-from adapter_registry.domain.policy_lint import lint
-from adapter_registry.domain.process import NEVER, Approvals, Overriding, Process
-from adapter_registry.domain.satisfiable import unsatisfied
+from adapter_registry.domain.people.access import grant_of
+from adapter_registry.domain.people.account import Account, AccountKind
+from adapter_registry.domain.policies.evals import Bound, Comparison, Evals, Margin, Test
+from adapter_registry.domain.policies.lint import lint
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.process import NEVER, Approvals, Overriding, Process
+from adapter_registry.domain.policies.satisfiable import unsatisfied
 
 AT = "2026-01-01T00:00:00.000000Z"
 

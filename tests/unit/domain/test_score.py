@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_registry.domain.comparison import spread
+from adapter_registry.domain.evidence.comparison import spread
+from adapter_registry.domain.evidence.metric import is_rate, known_direction, last_name
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.figures import apart, shown, signed
-from adapter_registry.domain.metric import is_rate, known_direction, last_name
-from adapter_registry.domain.score import Direction, Score
 
 
 class TestComparability:

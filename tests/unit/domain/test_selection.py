@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from adapter_registry.domain.adapter import Description, File, Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.score import RecordedScore, Score
-from adapter_registry.domain.selection import (
+from adapter_registry.domain.evidence.score import RecordedScore, Score
+from adapter_registry.domain.views.selection import (
     FIELDS,
     KEYED,
     LONGEST,
@@ -24,7 +24,7 @@ from adapter_registry.domain.selection import (
     parse,
     subject_of,
 )
-from adapter_registry.domain.selection_tree import FLAG, NUMBER, SIZE, STAGE, asks
+from adapter_registry.domain.views.selection_tree import FLAG, NUMBER, SIZE, STAGE, asks
 
 DIGEST = Digest("sha256:" + "3" * 64)
 LORA = Description(

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from adapter_registry.domain import gate
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.finding import Outcome
-from adapter_registry.domain.policy import Policy, document
-from adapter_registry.domain.policy_file import read_policy, to_yaml
-from adapter_registry.domain.policy_lint import lint
+from adapter_registry.domain.policies.file import read_policy, to_yaml
+from adapter_registry.domain.policies.lint import lint
+from adapter_registry.domain.policies.policy import Policy, document
+from adapter_registry.domain.promotions import gate
+from adapter_registry.domain.promotions.finding import Outcome
 from adapter_registry.domain.servable import Servable, facts_of, judged, report, stacks_of
 from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, Facts, parse, vllm_rank
 from tests.unit.domain.test_gate import LORA, V3

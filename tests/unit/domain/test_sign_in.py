@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from adapter_registry.domain.access import Grant, grant_of
 from adapter_registry.domain.errors import IdentityRefused, InvalidInput, InvalidReference
 from adapter_registry.domain.names import check_namespace
-from adapter_registry.domain.sign_in import (
+from adapter_registry.domain.people.access import Grant, grant_of
+from adapter_registry.domain.people.sign_in import (
     Provider,
     check_identity,
     grants_for,

@@ -21,13 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.key import Key
-from adapter_registry.domain.lock import Lock
-from adapter_registry.domain.manifest import manifest
-from adapter_registry.domain.policy import Integrity, Policy, Signers
-from adapter_registry.domain.satisfiable import unsigned
-from adapter_registry.domain.score import Invalidation
-from adapter_registry.domain.signing import (
+from adapter_registry.domain.evidence.score import Invalidation
+from adapter_registry.domain.integrity.key import Key
+from adapter_registry.domain.integrity.signing import (
     encoded,
     key_id,
     new_private,
@@ -39,6 +35,10 @@ from adapter_registry.domain.signing import (
     statement,
     verifies,
 )
+from adapter_registry.domain.lock import Lock
+from adapter_registry.domain.manifest import manifest
+from adapter_registry.domain.policies.policy import Integrity, Policy, Signers
+from adapter_registry.domain.policies.satisfiable import unsigned
 from tests.unit.domain.test_gate import LORA
 
 BASE = Digest("sha256:" + "b" * 64)

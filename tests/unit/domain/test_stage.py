@@ -4,11 +4,11 @@ import pytest
 
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference
 from adapter_registry.domain.names import STAGE_NAMES, check_tag
-from adapter_registry.domain.policy import preset
-from adapter_registry.domain.policy_file import read_policy
-from adapter_registry.domain.policy_lint import misplaced
-from adapter_registry.domain.process import Mode, Soak, Sources
-from adapter_registry.domain.stage import Ladder, Stage, place_of
+from adapter_registry.domain.policies.file import read_policy
+from adapter_registry.domain.policies.lint import misplaced
+from adapter_registry.domain.policies.policy import preset
+from adapter_registry.domain.policies.process import Mode, Soak, Sources
+from adapter_registry.domain.promotions.stage import Ladder, Stage, place_of
 
 QA = (
     Ladder()

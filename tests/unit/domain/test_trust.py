@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.trust import Trust, check_claims, check_issuer, check_seconds, differences
+from adapter_registry.domain.people.trust import Trust, check_claims, check_issuer, check_seconds, differences
 
 AT = "2026-01-01T00:00:00.000000Z"
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter_registry.domain.audit.event import GENESIS, Entry, Outcome, chained
 from adapter_registry.domain.errors import InvalidInput, Unauthorised
-from adapter_registry.domain.event import GENESIS, Entry, Outcome, chained
-from adapter_registry.domain.webhook import (
+from adapter_registry.domain.webhooks.signature import headers, new_secret, signature, verify
+from adapter_registry.domain.webhooks.webhook import (
     EVENTS,
     TYPES,
     Delivery,
@@ -27,7 +28,6 @@ from adapter_registry.domain.webhook import (
     scheduled,
     type_of,
 )
-from adapter_registry.domain.webhook_signature import headers, new_secret, signature, verify
 
 AT = "2026-01-01T10:00:00.000000Z"
 NOW = 1_767_261_600

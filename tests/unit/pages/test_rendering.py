@@ -7,7 +7,7 @@ from jinja2 import UndefinedError
 
 from adapter_registry.api.pages import rendering
 from adapter_registry.api.pages.page import of_adapter, of_version, with_query
-from adapter_registry.domain.overview import Against
+from adapter_registry.domain.views.overview import Against
 
 NOW = "2026-03-01T12:00:00.000000Z"
 

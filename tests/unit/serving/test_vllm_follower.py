@@ -13,7 +13,7 @@ import pytest
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import ServerUnreachable
-from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.serving import pointing
 from adapter_registry.serving.placing import Placing, Refused
 from adapter_registry.serving.running_base import RunningBase

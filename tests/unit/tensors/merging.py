@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_registry.checkpoints.base_folder import read_base
-from adapter_registry.tensors.merge import Ingredient, Merged, Options, merge
+from adapter_registry.tensors.merging.merge import Ingredient, Merged, Options, merge
 from tests.adapter_builders import llama
 
 CAUSAL = "AutoModelForCausalLM"

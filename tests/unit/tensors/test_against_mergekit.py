@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapter_registry.tensors.compose_methods import METHODS
+from adapter_registry.tensors.composing.methods import METHODS
 from benchmarks.against_mergekit import CASES, SIZES, apart, delta_of, recorded
 
 RECORD = list(recorded(Path(__file__).with_name("mergekit.safetensors")))

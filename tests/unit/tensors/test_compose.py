@@ -13,11 +13,11 @@ from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.domain.lineage import total_error
 from adapter_registry.tensors.adapter_out import write_adapter
 from adapter_registry.tensors.base_weights import base_weights
-from adapter_registry.tensors.compose import compose
-from adapter_registry.tensors.compose_methods import find_method
-from adapter_registry.tensors.compose_module import Wanted
-from adapter_registry.tensors.compose_options import How
-from adapter_registry.tensors.compose_refusals import Part
+from adapter_registry.tensors.composing.compose import compose
+from adapter_registry.tensors.composing.methods import find_method
+from adapter_registry.tensors.composing.module import Wanted
+from adapter_registry.tensors.composing.options import How
+from adapter_registry.tensors.composing.refusals import Part
 from adapter_registry.tensors.loaded import loaded
 from tests.adapter_builders import adapter, changed_tensors, llama
 from tests.unit.checkpoints.test_intake_honest import LORAS

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.tensors import compose_dense as dense
-from adapter_registry.tensors.compose_methods import METHODS, find_method
-from adapter_registry.tensors.compose_module import Wanted, composed, sound
-from adapter_registry.tensors.compose_options import How
-from adapter_registry.tensors.compose_rows import ArrayRows
+from adapter_registry.tensors.composing import dense
+from adapter_registry.tensors.composing.methods import METHODS, find_method
+from adapter_registry.tensors.composing.module import Wanted, composed, sound
+from adapter_registry.tensors.composing.options import How
+from adapter_registry.tensors.composing.rows import ArrayRows
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.lowrank import Span
 
@@ -186,7 +186,7 @@ class TestRandomMasks:
         pairs = pairs_of()
         how = how_of(pairs, density=0.5)
         first = whole(text, pairs, how)
-        monkeypatch.setattr("adapter_registry.tensors.compose_rows.BLOCK", 7 * SHAPE[1])
+        monkeypatch.setattr("adapter_registry.tensors.composing.rows.BLOCK", 7 * SHAPE[1])
         assert np.allclose(first, whole(text, pairs, how), rtol=1e-5, atol=1e-7)
         other = How(how.weights, keys=(7, 8, 9), density=0.5)
         assert not np.allclose(first, whole(text, pairs, other), rtol=1e-2)

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from adapter_registry.checkpoints.base_folder import open_checkpoint, read_base
 from adapter_registry.domain.errors import IncompatibleBase, Unsupported
 from adapter_registry.tensors.dequantized import dequantized
-from adapter_registry.tensors.merge import Ingredient
-from adapter_registry.tensors.merge_apart import apart_from
+from adapter_registry.tensors.merging.apart import apart_from
+from adapter_registry.tensors.merging.merge import Ingredient
 from tests.unit.tensors.merging import base_of, by_peft, by_us, different, loaded
 from tests.unit.tensors.quantising import THEIRS, folder_with, in_nf4, state
 

@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 
 from adapter_registry.domain.errors import InvalidInput, Unsupported
-from adapter_registry.tensors import merge
 from adapter_registry.tensors.against_base import COMPARED, THRESHOLD, similarities_of, strongest
 from adapter_registry.tensors.arrays import as_float32, as_stored
 from adapter_registry.tensors.base_weights import base_weights
-from adapter_registry.tensors.compose_methods import METHODS, find_method
-from adapter_registry.tensors.compose_module import Wanted, composed, composed_rows
-from adapter_registry.tensors.compose_options import How
-from adapter_registry.tensors.compose_rows import ArrayRows, DoraRows, Moved, PairRows
+from adapter_registry.tensors.composing.methods import METHODS, find_method
+from adapter_registry.tensors.composing.module import Wanted, composed, composed_rows
+from adapter_registry.tensors.composing.options import How
+from adapter_registry.tensors.composing.rows import ArrayRows, DoraRows, Moved, PairRows
+from adapter_registry.tensors.composing.sparsify import at_random
 from adapter_registry.tensors.devices import CPU, Device, check_name, device_of, host, memory_explained
 from adapter_registry.tensors.extract import extract
 from adapter_registry.tensors.layers import Pair
 from adapter_registry.tensors.lowrank import subspace_svd
-from adapter_registry.tensors.merge_blocks import Tally, Work
-from adapter_registry.tensors.merge_device import Lanes
-from adapter_registry.tensors.merge_edits import Edit, Part
-from adapter_registry.tensors.sparsify import at_random
+from adapter_registry.tensors.merging import merge
+from adapter_registry.tensors.merging.blocks import Tally, Work
+from adapter_registry.tensors.merging.device import Lanes
+from adapter_registry.tensors.merging.edits import Edit, Part
 from benchmarks import gpu
 from tests.adapter_builders import adapter
 from tests.unit.tensors.merging import base_of, by_us

@@ -13,7 +13,7 @@ import pytest
 from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.domain.diff import State
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.peft_changes import config_changes
+from adapter_registry.domain.peft.changes import config_changes
 from adapter_registry.tensors.against_base import COMPARED, against, similarities_of
 from adapter_registry.tensors.diff import Input, diff
 from adapter_registry.tensors.layers import Pair

@@ -9,7 +9,7 @@ from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.tensors.adapter_out import write_adapter
 from adapter_registry.tensors.base_weights import base_weights
-from adapter_registry.tensors.compose_module import Wanted
+from adapter_registry.tensors.composing.module import Wanted
 from adapter_registry.tensors.extract import extract
 from tests.adapter_builders import llama
 from tests.unit.tensors.test_compose import logits

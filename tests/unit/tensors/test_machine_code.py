@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from adapter_registry.tensors import machine_code
-from adapter_registry.tensors.machine_code import loaded
-from adapter_registry.tensors.merge_kernel import load
+from adapter_registry.tensors.merging import machine_code
+from adapter_registry.tensors.merging.kernel import load
+from adapter_registry.tensors.merging.machine_code import loaded
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def test_loops_that_were_compiled_before_are_loaded_without_numba():
     load()
     program = """
 import sys
-from adapter_registry.tensors import merge, merge_kernel
+from adapter_registry.tensors.merging import merge
+from adapter_registry.tensors.merging import kernel as merge_kernel
 merge_kernel.load()
 print('numba' in sys.modules)
 """

@@ -17,8 +17,8 @@ from safetensors import safe_open
 
 from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.domain.errors import Conflict, InvalidInput, StoreFull, Unsupported
-from adapter_registry.tensors import merge_write
-from adapter_registry.tensors.merge import Ingredient, merge
+from adapter_registry.tensors.merging import write as merge_write
+from adapter_registry.tensors.merging.merge import Ingredient, merge
 from tests.adapter_builders import adapter, llama
 from tests.unit.tensors.merging import adapted, base_of, by_us, different, loaded, logits
 
@@ -234,8 +234,8 @@ MERGE = """
 import sys
 from pathlib import Path
 from adapter_registry.checkpoints.base_folder import read_base
-from adapter_registry.tensors import merge_write
-from adapter_registry.tensors.merge import Ingredient, Options, merge
+from adapter_registry.tensors.merging import write as merge_write
+from adapter_registry.tensors.merging.merge import Ingredient, Options, merge
 base, adapter, out = map(Path, sys.argv[1:])
 def slowly(*told, begin=merge_write.Pieces):
     print("begins", flush=True)
@@ -252,7 +252,7 @@ def recipe_of(base, plain, out, monkeypatch):
     found = []
     with monkeypatch.context() as patch:
         aside = merge_write.aside
-        patch.setattr("adapter_registry.tensors.merge.aside", lambda o, r: found.append(r) or aside(o, r))
+        patch.setattr("adapter_registry.tensors.merging.merge.aside", lambda o, r: found.append(r) or aside(o, r))
         by_us(base, out, plain)
     return found[0]
 
@@ -335,7 +335,7 @@ ANONYMOUS = """
 import sys
 from pathlib import Path
 from adapter_registry.checkpoints.base_folder import read_base
-from adapter_registry.tensors.merge import Ingredient, Options, merge
+from adapter_registry.tensors.merging.merge import Ingredient, Options, merge
 base, adapter, out = map(Path, sys.argv[1:])
 record = read_base(base, cache=None, progress=lambda _: None)
 def anonymous():

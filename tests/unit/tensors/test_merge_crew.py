@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from adapter_registry.tensors.merge_crew import Crew
-from adapter_registry.tensors.merge_layout import OutFile
+from adapter_registry.tensors.merging.crew import Crew
+from adapter_registry.tensors.merging.layout import OutFile
 
 
 class Made:

@@ -14,8 +14,8 @@ from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.checkpoints.intake import examine
 from adapter_registry.domain.errors import Unsupported
 from adapter_registry.tensors import torch_child
-from adapter_registry.tensors.merge import Ingredient, Options
-from adapter_registry.tensors.merge_methods import NATIVE, NOT_A_WEIGHT, check_mergeable
+from adapter_registry.tensors.merging.merge import Ingredient, Options
+from adapter_registry.tensors.merging.methods import NATIVE, NOT_A_WEIGHT, check_mergeable
 from tests.adapter_builders import adapter
 from tests.unit.tensors.merging import adapted, base_of, by_us, different, loaded, logits
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_registry.tensors import sha256
-from adapter_registry.tensors.sha256 import Sha256, update_both
+from adapter_registry.tensors.merging import sha256
+from adapter_registry.tensors.merging.sha256 import Sha256, update_both
 
 streams = st.lists(st.binary(max_size=200), max_size=5)
 

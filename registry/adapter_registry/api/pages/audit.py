@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from adapter_registry.api.pages import views
 from adapter_registry.api.pages.page import Answer, Ask, File, Page, Shown
-from adapter_registry.domain.audit_file import exported
+from adapter_registry.domain.audit.event import Event
+from adapter_registry.domain.audit.file import exported
 from adapter_registry.domain.errors import RegistryError
-from adapter_registry.domain.event import Event
-from adapter_registry.domain.record import LogPage, Sought
+from adapter_registry.domain.views.record import LogPage, Sought
 from adapter_registry.services import record, show
 
 LINES = 50

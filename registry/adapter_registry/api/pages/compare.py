@@ -6,10 +6,10 @@ from typing import Any
 
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
 from adapter_registry.api.pages.weights import Weights, weights
-from adapter_registry.domain.beside import Beside, Samples
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.job import Job, State
 from adapter_registry.domain.recipe import Ingredient, Recipe
+from adapter_registry.domain.views.beside import Beside, Samples
 from adapter_registry.services import beside, submit
 
 HOME = "/ui/compare"

@@ -6,10 +6,10 @@ from typing import Any
 
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_version
 from adapter_registry.domain.errors import InvalidInput, RegistryError
-from adapter_registry.domain.results import read_results
-from adapter_registry.domain.results_samples import attached, read_samples
-from adapter_registry.domain.score import Direction, Score
-from adapter_registry.domain.suite_file import read_suite, to_yaml
+from adapter_registry.domain.evidence.score import Direction, Score
+from adapter_registry.domain.evidence.suite_file import read_suite, to_yaml
+from adapter_registry.domain.results.formats import read_results
+from adapter_registry.domain.results.samples import attached, read_samples
 from adapter_registry.services import score, show, suites
 
 SUITES = "/ui/suites"

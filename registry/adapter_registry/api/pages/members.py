@@ -7,9 +7,9 @@ from typing import Any
 
 from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
-from adapter_registry.domain.access import ROLES, VERBS, Grant
-from adapter_registry.domain.account import AccountKind
 from adapter_registry.domain.errors import InvalidInput, RegistryError
+from adapter_registry.domain.people.access import ROLES, VERBS, Grant
+from adapter_registry.domain.people.account import AccountKind
 from adapter_registry.services import access
 
 ADDRESS, ACCOUNTS = "/ui/access", "/ui/access/accounts"

@@ -12,9 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote, urlencode
 
 from adapter_registry.api import rights
-from adapter_registry.domain.access import Principal
-from adapter_registry.domain.denial import Denials
+from adapter_registry.domain.audit.denial import Denials
 from adapter_registry.domain.errors import Forbidden, InvalidInput
+from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.ports import Backend
 from adapter_registry.operations import BY_FUNCTION
 

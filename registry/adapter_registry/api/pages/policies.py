@@ -7,12 +7,12 @@ from difflib import unified_diff
 from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
 from adapter_registry.domain.errors import NotFound, RegistryError
-from adapter_registry.domain.policy import Policy
-from adapter_registry.domain.policy_file import read_policy, to_yaml
-from adapter_registry.domain.policy_lint import Advice, lint
-from adapter_registry.domain.policy_words import in_words
-from adapter_registry.domain.promotion import Result
-from adapter_registry.domain.record import Revision
+from adapter_registry.domain.policies.file import read_policy, to_yaml
+from adapter_registry.domain.policies.lint import Advice, lint
+from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.domain.policies.words import in_words
+from adapter_registry.domain.promotions.promotion import Result
+from adapter_registry.domain.views.record import Revision
 from adapter_registry.services import promote, record, stages, standstill, suites, trial
 from adapter_registry.services.judgement import PolicyInForce
 

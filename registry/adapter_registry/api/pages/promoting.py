@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_adapter
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.override import Asked, may_pass
-from adapter_registry.domain.promotion import refusal
+from adapter_registry.domain.promotions.override import Asked, may_pass
+from adapter_registry.domain.promotions.promotion import refusal
 from adapter_registry.services import promote
 from adapter_registry.services.judgement import Judged
 

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from adapter_registry.api.pages import page
 from adapter_registry.api.pages.card import rendered
 from adapter_registry.domain.digest import hex_of, short
-from adapter_registry.domain.overview import Against
+from adapter_registry.domain.views.overview import Against
 from adapter_registry.settings import web_folder
 
 _STEPS = ((31_557_600, "y"), (2_629_800, "mo"), (604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "min"))

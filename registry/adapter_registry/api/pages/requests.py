@@ -6,9 +6,9 @@ from adapter_registry.api.pages import views
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, of_adapter, with_query
 from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.errors import InvalidInput, RegistryError, Revoked
-from adapter_registry.domain.promotion import Promotion
-from adapter_registry.domain.record import Whose
-from adapter_registry.domain.request import Request, State
+from adapter_registry.domain.promotions.promotion import Promotion
+from adapter_registry.domain.promotions.request import Request, State
+from adapter_registry.domain.views.record import Whose
 from adapter_registry.operations import to_wire
 from adapter_registry.services import inbox, promote, record, request
 from adapter_registry.services.judgement import Judged

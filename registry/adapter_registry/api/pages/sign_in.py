@@ -19,8 +19,8 @@ from adapter_registry.api.passwords import signed_in
 from adapter_registry.api.problems import again_after
 from adapter_registry.api.requests import base_url, on_behalf, server_of
 from adapter_registry.api.rights import not_let_in
-from adapter_registry.domain.access import Principal
 from adapter_registry.domain.errors import NotFound, RegistryError, Unauthorised
+from adapter_registry.domain.people.access import Principal
 from adapter_registry.services import access, people
 
 SIGN_IN, SIGN_OUT, BY_PROVIDER = "/ui/sign-in", "/ui/sign-out", "/ui/sign-in/provider"

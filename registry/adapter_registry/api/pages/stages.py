@@ -8,11 +8,11 @@ from typing import Any
 from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.members import words
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
-from adapter_registry.domain.access import EVERYTHING
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.names import STAGE_NAMES
-from adapter_registry.domain.process import Mode, Sources
-from adapter_registry.domain.stage import Stage
+from adapter_registry.domain.people.access import EVERYTHING
+from adapter_registry.domain.policies.process import Mode, Sources
+from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.services import stages
 
 ADDRESS = "/ui/stages"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_adapter
 from adapter_registry.domain.errors import RegistryError
-from adapter_registry.domain.overview import Standing
-from adapter_registry.domain.promotion import rollback_target
-from adapter_registry.domain.record import MovePage
+from adapter_registry.domain.promotions.promotion import rollback_target
+from adapter_registry.domain.views.overview import Standing
+from adapter_registry.domain.views.record import MovePage
 from adapter_registry.services import overview, promote, record, reverify, stages, standstill
 
 LINES = 50

@@ -8,7 +8,7 @@ from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.members import limits_of
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
 from adapter_registry.domain.errors import InvalidInput, NotFound, RegistryError
-from adapter_registry.domain.trust import DEFAULT_SECONDS
+from adapter_registry.domain.people.trust import DEFAULT_SECONDS
 from adapter_registry.services import trust
 
 ADDRESS = "/ui/access/trusts"

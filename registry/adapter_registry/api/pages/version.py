@@ -5,8 +5,8 @@ from __future__ import annotations
 from adapter_registry.api.pages.adapter import snippets
 from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import NotFound
-from adapter_registry.domain.event import Outcome
 from adapter_registry.domain.job import Job
 from adapter_registry.domain.servable import Report
 from adapter_registry.services import closeup, promote, servable, show, submit

@@ -7,7 +7,7 @@ from typing import Any
 
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
 from adapter_registry.domain.errors import InvalidInput, RegistryError
-from adapter_registry.domain.view import LISTS, View
+from adapter_registry.domain.views.saved import LISTS, View
 from adapter_registry.services import views
 
 KEPT = "kept."

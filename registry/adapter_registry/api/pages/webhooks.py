@@ -8,8 +8,8 @@ from typing import Any
 from adapter_registry.api.pages.confirming import Question, asked, confirming
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
 from adapter_registry.domain.errors import InvalidInput, RegistryError
-from adapter_registry.domain.listing import DeliveryPage
-from adapter_registry.domain.webhook import EVENTS, State, Webhook
+from adapter_registry.domain.views.listing import DeliveryPage
+from adapter_registry.domain.webhooks.webhook import EVENTS, State, Webhook
 from adapter_registry.services import webhook
 
 LIST = "/ui/webhooks"

@@ -1,0 +1,54 @@
+"""How a question is carried out: on the embedded registry in this process, or by the server that ADAPTERS_URL names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+
+from adapter_registry.domain.ports import Backend
+from adapter_registry.settings import Settings
+
+if TYPE_CHECKING:
+    from adapter_registry.transport.remote import Remote
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Asking:
+    """What can ask: it has settings, and opens or reaches a registry when it first has to; `backend` is one opened."""
+
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+        self._settings = replace(settings, url=None) if backend is not None else settings
+        self._opened = backend
+
+    @property
+    def settings(self) -> Settings:
+        """Where things are, and who asks."""
+        return self._settings
+
+    def _ask(self, operation: Callable[Concatenate[Backend, P], T], *args: P.args, **given: P.kwargs) -> T:
+        if self._settings.url:
+            return cast("T", self._remote().call(operation, given))
+        if self._opened is None:
+            from adapter_registry import app  # noqa: PLC0415  importing a database takes half of a command's time
+
+            self._opened = app.embedded(self._settings)
+        return operation(self._opened, *args, **given)
+
+    def _remote(self) -> Remote:
+        from adapter_registry.transport.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
+
+        return Remote(self._settings.url or "", self._settings.token)
+
+
+def every(page_after: Callable[[Any], Any], first: Any) -> Iterator[Any]:
+    """The items of every page, from the one that begins at `first`."""
+    start = first
+    while True:
+        page = page_after(start)
+        yield from page.items
+        if page.next is None:
+            return
+        start = page.next
