@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from adapter_registry.api.rights import require
 from adapter_registry.api.requests import backend_of
+from adapter_registry.api.rights import require
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.ports import Backend
 from adapter_registry.operations import OPERATIONS
