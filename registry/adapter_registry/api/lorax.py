@@ -5,6 +5,8 @@ Source: lorax `server/lorax_server/utils/sources`, read at a7394ba: `GET {endpoi
 
 from __future__ import annotations
 
+import re
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +19,7 @@ from adapter_registry.domain.ports import Backend
 from adapter_registry.operations import OPERATIONS
 from adapter_registry.services import pull, show
 
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 PLACE = "/api/v1/lorax/{adapter_namespace}/v2/repos/{adapter_name}/version/{selector}"
 
 
@@ -29,7 +32,7 @@ async def _version(request: Request) -> Response:
     """The folder of a version below the bucket and folder that LoRAX was started with, as `adapters sync` names it."""
     place = request.path_params
     # LoRAX's own versions are numbers.
-    selector = f"v{place['selector']}" if place["selector"].isdecimal() else place["selector"]
+    selector = f"v{place['selector']}" if _NUMBER.fullmatch(place["selector"]) else place["selector"]
     reference = f"{place['adapter_namespace']}/{place['adapter_name']}@{selector}"
     backend = backend_of(request)
     require(OPERATIONS["show.resolve"], backend, {"reference": reference})
