@@ -15,6 +15,7 @@ from pathlib import Path
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.audit.event import Entry, Outcome
+from adapter_registry.domain.deployment import Replica
 from adapter_registry.domain.errors import Conflict
 from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.job import State, ended
@@ -102,6 +103,7 @@ def fill(settings: Settings, backend: Backend) -> str:
                 folder = _adapter(Path(scratch) / f"{number}-{version}", line, seed=100 * number + version)
                 _version(as_, clock, line, version, value, folder)
     hook = as_("admin").add_webhook(RECEIVER, scope="demo/*").webhook
+    _deployed(as_("admin"))
     _open_request(as_, clock)
     _told(backend, clock, hook.id)
     as_("admin").change_webhook(hook.id, active=False)
@@ -109,7 +111,7 @@ def fill(settings: Settings, backend: Backend) -> str:
     _failed(backend, clock, as_("ann"))
     as_("ann").save_view("adapters", "in prod", {"stage": "prod", "sort": "name"})
     versions = sum(len(line.values) for line in LINES)
-    more = "an open request, a webhook and jobs"
+    more = "an open request, a fleet, a webhook and jobs"
     return f"{len(LINES)} adapters with {versions} versions, {more}, all in the namespace demo"
 
 
@@ -205,6 +207,22 @@ def _way(line: Line, number: int) -> Iterator[str]:
         yield "staging"
     if number <= line.promoted or worse:
         yield "prod"
+
+
+def _deployed(registry: Registry) -> None:
+    """A fleet that is said to serve what prod was one version ago, of which one replica was restarted."""
+    first = LINES[0]
+    replicas = (
+        Replica("http://replica-1.invalid:8000", "there", "/srv/adapters/demo"),
+        Replica("http://replica-2.invalid:8000", "missing", "", "demo data: it was restarted and serves it no more"),
+    )
+    registry.report_deployment(
+        f"{first.name}@v{first.promoted - 1}",
+        fleet="demo",
+        name=first.name.partition("/")[2],
+        follows=f"{first.name}@prod",
+        replicas=replicas,
+    )
 
 
 def _open_request(as_: Callable[[str], Registry], clock: Passing) -> None:

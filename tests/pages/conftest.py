@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.deployment import Replica
 from adapter_registry.domain.errors import Notice
 from adapter_registry.domain.evidence.outcomes import outcomes
 from adapter_registry.domain.evidence.score import Direction, Score
@@ -121,6 +122,7 @@ def _fill(running: HubServer, llama_folder: Path, lora_folder: Path) -> None:
     registry.push(retrained(lora_folder, running.folder / "fresh", 0.5), base="org/llama", name="team/fresh")
     _relatives(running, lora_folder)
     _signed(registry)
+    _deployed(registry)
     two = (Ingredient("team/sql-lora@v3"), Ingredient("team/sql-lora@v4"))
     registry.submit(Recipe("diff", two, into="team/sql-lora"))
     solo = preset("solo", stage="prod")
@@ -228,6 +230,17 @@ def _relatives(running: HubServer, lora_folder: Path) -> None:
     push("mix", 0.8, ("team/sql-lora@v3", 0.7), ("team/fresh@v1", 0.3))
     push("grandchild", 0.9, ("team/mix@v1", 0.5), ("team/leaky@v1", -0.25))
     registry.revoke("team/leaky@v1", because="trained on the test split.")
+
+
+def _deployed(registry: Registry) -> None:
+    """v2 was deployed, one replica lost it again, and prod is v3 by now."""
+    good = Replica("http://gpu-1:8000", "moved", "/srv/adapters/sha256-1")
+    gone = Replica("http://gpu-2:8000", "missing", "", "it was restarted and serves sql-lora no more")
+    registry.report_deployment(
+        "team/sql-lora@v2", fleet="production", name="sql-lora", follows="team/sql-lora@prod", replicas=(good, gone)
+    )
+    exact = "team/sql-lora@v1"
+    registry.report_deployment(exact, fleet="spare", name="sql-old", follows=exact, because="no replica answers")
 
 
 def _hostile(running: HubServer, lora_folder: Path) -> None:

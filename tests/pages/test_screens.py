@@ -18,6 +18,8 @@ SCREENS_OF = {
     "adapters-none": ("/ui/adapters?q=nothing-like-it", "ann"),
     "adapters-refused": ("/ui/adapters?where=rank%3C%3Cx", "ann"),
     "adapter": ("/ui/adapters/team/sql-lora", "ann"),
+    "fleets": ("/ui/adapters/team/sql-lora/fleets", "ann"),
+    "fleets-none": ("/ui/adapters/team/fresh/fleets", "ann"),
     "adapter-fresh": ("/ui/adapters/team/fresh", "ann"),
     "adapter-hostile": ("/ui/adapters/mallory/xss", "eve"),
     "promote": ("/ui/adapters/team/sql-lora/versions/4/promote/prod", "ann"),

@@ -45,7 +45,14 @@ class VersionCalls(Asking):
         return self._ask(deployment.deployments, adapter=adapter)
 
     def report_deployment(
-        self, reference: str, *, fleet: str, name: str, follows: str, replicas: tuple[Replica, ...], because: str = ""
+        self,
+        reference: str,
+        *,
+        fleet: str,
+        name: str,
+        follows: str,
+        replicas: tuple[Replica, ...] = (),
+        because: str = "",
     ) -> None:
         """Keep what came of deploying a version to a fleet."""
         self._ask(

@@ -1,4 +1,4 @@
-"""The page of one adapter: stages, card, how to get it, its versions."""
+"""The pages of one adapter: stages, card, how to get it, its versions; and which servers serve it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from adapter_registry.api.pages.page import Answer, Ask, Page, Shown, Unchanged
 from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.views.overview import Standing
 from adapter_registry.operations import to_wire
-from adapter_registry.services import overview
+from adapter_registry.services import deployment, overview
 
 LINES = 50
 
@@ -42,6 +42,12 @@ def strip(ask: Ask) -> Answer:
     return Shown("parts/stage-strip.html", values)
 
 
+def fleets(ask: Ask) -> Answer:
+    """What servers were told to serve of an adapter, replica by replica, beside what they should serve now."""
+    found = ask.call(deployment.deployments, adapter=ask.adapter)
+    return Shown("fleets.html", {"adapter": ask.adapter, "found": found})
+
+
 def _strip(ask: Ask, standings: tuple[Standing, ...]) -> dict[str, object]:
     mark = of_json(to_wire(standings).decode()).partition(":")[2][:16]
     promotable = [each.stage for each in standings if ask.may(f"promote:{each.stage}", ask.adapter)]
@@ -53,7 +59,7 @@ def snippets(adapter: str, selector: str, *, at: str, stage: bool = False) -> tu
     """(tool, what to type) that get an adapter: what a stage points to, `v3`, or by `main` its newest version."""
     reference = adapter if selector == "main" else f"{adapter}@{selector}"
     folder = adapter.partition("/")[2]
-    pull = f"adapters pull {reference} ./{folder}"
+    pull = f"adapters pull {reference} -o ./{folder}"
     channel = f"/~{selector}" if stage else ""
     serve = f"vllm serve BASE --enable-lora --lora-modules {folder}="
     pinned = f"export ADAPTERS_URL={at}\n{pull}\n{serve}./{folder}"
@@ -76,4 +82,5 @@ def snippets(adapter: str, selector: str, *, at: str, stage: bool = False) -> tu
 PAGES = (
     Page("/adapters/{adapter_namespace}/{adapter_name}", show),
     Page("/adapters/{adapter_namespace}/{adapter_name}/stages", strip),
+    Page("/adapters/{adapter_namespace}/{adapter_name}/fleets", fleets),
 )
