@@ -185,7 +185,7 @@ class TestTheAdministratorsToken:
             for token in (first, second):
                 assert json.loads(server.ask("GET", "/api/v1/whoami", token=token)[1])["name"] == "admin"
             events = [e["entry"]["action"] for e in json.loads(server.ask("GET", "/api/v1/events")[1])["items"]]
-        assert events == ["account.create", "token.create"]
+        assert events == ["account.create", "account.grant", "token.create"]
 
     def test_it_lets_in_again_an_administrator_who_was_shut_out(self, tmp_path):
         cli = Cli(tmp_path / "home", tmp_path)

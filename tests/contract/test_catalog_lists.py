@@ -103,8 +103,8 @@ class TestEvents:
             assert tx.events.newest() == 4
             assert [each.sequence for each in tx.events.backwards(before=4, limit=2)] == [3, 2]
             assert [each.sequence for each in tx.events.backwards(subject="t/x", before=9, limit=9)] == [3, 1]
-            assert [each.sequence for each in tx.events.backwards(actor="ann", before=9, limit=9)] == [4, 1]
-            assert [each.sequence for each in tx.events.backwards(actor='a"n%n', before=9, limit=9)] == [3]
+            assert [each.sequence for each in tx.events.backwards(words=("ann",), before=9, limit=9)] == [4, 1]
+            assert [each.sequence for each in tx.events.backwards(words=('a"n%n',), before=9, limit=9)] == [3]
 
 
 class TestBlobs:

@@ -102,7 +102,7 @@ class TestScores:
         page = visit(f"/ui/adapters/{name}/versions/v1/scores")
         page.get_by_role("link", name="Add scores").click()
         page.locator("input[name=results]").set_input_files(file)
-        page.get_by_role("button", name="Import").click()
+        page.get_by_role("button", name="Import", exact=True).click()
         page.get_by_text("1 scores recorded").wait_for()
         [score] = site.hub.registry.scores(f"{name}@v1")
         assert (score.score.metric, score.score.value) == ("gsm8k/exact_match@strict-match", 0.5)

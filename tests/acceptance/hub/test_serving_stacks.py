@@ -61,6 +61,7 @@ def run(hub, tmp_path):
             "HF_ENDPOINT": hub.url + channel,
             "HF_TOKEN": hub.token if token is None else token,
             "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_OFFLINE": "0",
         }
         command = [sys.executable, "-c", script, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)

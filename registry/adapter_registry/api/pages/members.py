@@ -130,9 +130,17 @@ def changed(ask: Ask) -> Answer:
     try:
         if what is None:
             raise InvalidInput("the form did not say what is to be done; nothing was.")
-        return Moved(ACCOUNTS, what(ask))
+        told = what(ask)
+        return Moved(_page_of(ask, ask.form.get("account") or ask.form.get("name", "").strip()), told)
     except RegistryError as error:
         return Shown("accounts.html", {**_accounts(ask), "error": error, "given": ask.form}, status=error.status)
+
+
+def _page_of(ask: Ask, name: str) -> str:
+    """The list where somebody is in it: its beginning, or what begins with them."""
+    first = ask.call(access.accounts, limit=LINES)
+    beyond = first.next and name not in {each.name for each in first.items}
+    return with_query(ACCOUNTS, page=name[:-1] if beyond else None)
 
 
 def _accounts(ask: Ask) -> dict[str, Any]:
