@@ -119,6 +119,12 @@ class TestOnTheRecord:
         ]
         assert (denied.action, denied.subject, denied.outcome) == ("promote", "team/sql-lora@v4", Outcome.REFUSED)
         assert "takes the verb 'promote:staging'" in denied.detail["because"]
+        stranger.post("/ui/sign-out", data={"csrf": form_token(stranger)})
+        come_in(stranger, name="ann", password=PASSWORD)
+        assert (
+            "takes the verb"
+            in stranger.get("/ui/adapters/team/sql-lora/versions/4/gates").text.partition("Refused before")[2]
+        )
 
     def test_who_could_not_come_in_is_on_the_record_without_what_is_no_name(self, stranger, site):
         before = len(site.hub.registry.events())
