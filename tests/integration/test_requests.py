@@ -142,6 +142,16 @@ def test_a_request_that_is_open_for_a_month_expires(ready):
     assert ended.state is State.EXPIRED
 
 
+def test_every_open_request_moves_on_however_many_there_are(ready, lora_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(requests, "MOST", 1)
+    ready.registry("ann").push(lora_folder, base="llama", name="b")
+    rob = ready.registry("rob")
+    for version in ("a@v1", "b@v1"):
+        rob.attempt(version, "prod")
+    ended = requests.sweep(replace(rob._opened, clock=lambda: in_seconds(31 * 86_400)))
+    assert {each.adapter.partition("/")[2] for each in ended} == {"a", "b"}
+
+
 def test_a_rollback_follows_the_stages_rules_and_holds_machines(ready):
     process = Process(rollbacks=Rollbacks(window=1, reason_required=True))
     ready.registry().set_policy("prod", Policy("prod", process=process))

@@ -191,7 +191,7 @@ def _tried(options: Mapping[str, Any], weights: tuple[float, ...]) -> None:
 
 
 def _composable(versions: Sequence[Version], options: Mapping[str, Any]) -> None:
-    """Refuse, before anything travels, what `compose_refusals` would refuse by the config."""
+    """Refuse, before anything travels, what `composing.refusals` would refuse by the config."""
     from adapter_registry.tensors.composing import ia3 as compose_ia3  # noqa: PLC0415
     from adapter_registry.tensors.composing.methods import find_method  # noqa: PLC0415
     from adapter_registry.tensors.composing.refusals import COMPOSED, MIXED, NO_WEIGHT_DELTA, OTHER_METHODS  # noqa: PLC0415

@@ -58,7 +58,7 @@ class _Known:
 
 
 class Issuers:
-    """See ports_identity.Identities. Keys are kept in this process; every process asks for its own."""
+    """See ports.identity.Identities. Keys are kept in this process; every process asks for its own."""
 
     def __init__(self, *, loopback: bool, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._loopback, self._monotonic = loopback, monotonic
@@ -66,7 +66,7 @@ class Issuers:
         self._lock = threading.Lock()
 
     def claims(self, issuer: str, token: str) -> Claims:
-        """See ports_identity.Identities.claims."""
+        """See ports.identity.Identities.claims."""
         header = _header(token)
         key = self._key(issuer, header)
         try:
@@ -82,11 +82,11 @@ class Issuers:
             raise IdentityRefused(f"{_why(error, token)} Nothing was given out.") from error
 
     def authorization_endpoint(self, issuer: str) -> str:
-        """See ports_identity.Identities.authorization_endpoint."""
+        """See ports.identity.Identities.authorization_endpoint."""
         return self._address(self._document(issuer), "authorization_endpoint")
 
     def redeemed(self, provider: Provider, *, code: str, verifier: str, redirect_uri: str) -> Claims:
-        """See ports_identity.Identities.redeemed."""
+        """See ports.identity.Identities.redeemed."""
         document = self._document(provider.issuer)
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         form |= {"code_verifier": verifier, "client_id": provider.client_id}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from adapter_registry.domain.audit.event import Entry, Outcome
@@ -162,9 +162,19 @@ def cancel(backend: Backend, *, adapter: str, stage: str, request: str) -> Reque
 
 def sweep(backend: Backend) -> tuple[Request, ...]:
     """Move every open request on as far as it can; those that changed."""
-    with backend.catalog.reading() as tx:
-        waiting = tx.requests.listed(still_open=True, limit=MOST)
-    return tuple(after for each in waiting if (after := _moved_on(backend, each)))
+    return tuple(after for each in _waiting(backend) if (after := _moved_on(backend, each)))
+
+
+def _waiting(backend: Backend) -> Iterator[Request]:
+    """Every open request, newest first, a page in memory at a time."""
+    before: int | None = None
+    while True:
+        with backend.catalog.reading() as tx:
+            page = tx.requests.listed(still_open=True, before=before, limit=MOST)
+        yield from page
+        if len(page) < MOST:
+            return
+        before = page[-1].id
 
 
 def _moved_on(backend: Backend, request: Request) -> Request | None:

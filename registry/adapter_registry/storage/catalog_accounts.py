@@ -34,13 +34,13 @@ _STANDING = _GOOD.where(tokens.c.id == bindparam("wanted_token"))
 
 
 class AccountTable:
-    """See ports_accounts.AccountRows."""
+    """See ports.accounts.AccountRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def add(self, account: Account, *, password: str | None) -> bool:
-        """See ports_accounts.AccountRows.add."""
+        """See ports.accounts.AccountRows.add."""
         row = {
             "name": account.name,
             "kind": str(account.kind),
@@ -59,14 +59,14 @@ class AccountTable:
         return _account(row) if row else None
 
     def all(self, *, after: str = "", limit: int | None = None) -> tuple[Account, ...]:
-        """See ports_accounts.AccountRows.all."""
+        """See ports.accounts.AccountRows.all."""
         query = select(accounts).where(accounts.c.name > after).order_by(accounts.c.name).limit(limit)
         return tuple(_account(row) for row in self._connection.execute(query))
 
     def change(
         self, name: str, *, grants: tuple[Grant, ...] | None = None, password: str | None = None, disabled_at: str = "-"
     ) -> None:
-        """See ports_accounts.AccountRows.change."""
+        """See ports.accounts.AccountRows.change."""
         values: dict[str, Any] = {}
         if grants is not None:
             values["grants"] = to_text(grants)
@@ -78,12 +78,12 @@ class AccountTable:
             self._connection.execute(update(accounts).where(accounts.c.name == name).values(values))
 
     def password(self, name: str) -> str | None:
-        """See ports_accounts.AccountRows.password."""
+        """See ports.accounts.AccountRows.password."""
         query = select(accounts.c.password).where(accounts.c.name == name, accounts.c.disabled_at.is_(None))
         return self._connection.execute(query).scalar()
 
     def add_token(self, token: Token, *, hashed: str) -> None:
-        """See ports_accounts.AccountRows.add_token."""
+        """See ports.accounts.AccountRows.add_token."""
         row = {
             "id": token.id,
             "hash": hashed,
@@ -105,7 +105,7 @@ class AccountTable:
     def tokens(
         self, account: str | None = None, *, good_at: str = "", before: str = "", limit: int | None = None
     ) -> tuple[Token, ...]:
-        """See ports_accounts.AccountRows.tokens."""
+        """See ports.accounts.AccountRows.tokens."""
         query = select(tokens).order_by(tokens.c.created_at.desc(), tokens.c.id.desc()).limit(limit)
         if account is not None:
             query = query.where(tokens.c.account == account)
@@ -118,40 +118,40 @@ class AccountTable:
         return tuple(_token(row) for row in self._connection.execute(query))
 
     def revoke_token(self, token: str, *, at: str) -> None:
-        """See ports_accounts.AccountRows.revoke_token."""
+        """See ports.accounts.AccountRows.revoke_token."""
         statement = update(tokens).where(tokens.c.id == token, tokens.c.revoked_at.is_(None))
         self._connection.execute(statement.values(revoked_at=at))
 
     def principal(self, hashed: str, *, now: str) -> tuple[Principal, bool] | None:
-        """See ports_accounts.AccountRows.principal."""
+        """See ports.accounts.AccountRows.principal."""
         row = self._connection.execute(PRINCIPAL, {"wanted_hash": hashed, "now": now}).one_or_none()
         return (principal_of(row), first_use_of_minute(row, now)) if row else None
 
     def standing(self, token: str, *, now: str) -> Principal | None:
-        """See ports_accounts.AccountRows.standing."""
+        """See ports.accounts.AccountRows.standing."""
         row = self._connection.execute(_STANDING, {"wanted_token": token, "now": now}).one_or_none()
         return principal_of(row) if row else None
 
     def used_token(self, token: str, *, at: str) -> None:
-        """See ports_accounts.AccountRows.used_token."""
+        """See ports.accounts.AccountRows.used_token."""
         self._connection.execute(update(tokens).where(tokens.c.id == token).values(last_used_at=at))
 
     def secret(self, name: str) -> str | None:
-        """See ports_accounts.AccountRows.secret."""
+        """See ports.accounts.AccountRows.secret."""
         return self._connection.execute(select(secrets.c.value).where(secrets.c.name == name)).scalar()
 
     def keep_secret(self, name: str, value: str) -> None:
-        """See ports_accounts.AccountRows.keep_secret."""
+        """See ports.accounts.AccountRows.keep_secret."""
         insert_missing(self._connection, secrets, [{"name": name, "value": value}])
 
     def answer(self, account: str, key: str) -> KeptAnswer | None:
-        """See ports_accounts.AccountRows.answer."""
+        """See ports.accounts.AccountRows.answer."""
         query = select(answers).where(answers.c.account == account, answers.c.key == key)
         row = self._connection.execute(query).one_or_none()
         return KeptAnswer(row.request, row.status, row.body) if row else None
 
     def keep_answer(self, account: str, key: str, answer: KeptAnswer, *, at: str, forget_before: str) -> bool:
-        """See ports_accounts.AccountRows.keep_answer."""
+        """See ports.accounts.AccountRows.keep_answer."""
         self.forget_answers(before=forget_before)
         before = self.answer(account, key)
         here = (answers.c.account == account) & (answers.c.key == key)
@@ -163,12 +163,12 @@ class AccountTable:
         return before is None
 
     def drop_answer(self, account: str, key: str) -> None:
-        """See ports_accounts.AccountRows.drop_answer."""
+        """See ports.accounts.AccountRows.drop_answer."""
         here = (answers.c.account == account) & (answers.c.key == key) & answers.c.status.is_(None)
         self._connection.execute(delete(answers).where(here))
 
     def forget_answers(self, *, before: str) -> None:
-        """See ports_accounts.AccountRows.forget_answers."""
+        """See ports.accounts.AccountRows.forget_answers."""
         self._connection.execute(delete(answers).where(answers.c.at < before))
 
 

@@ -12,13 +12,13 @@ from adapter_registry.storage.version_rows import id_of
 
 
 class AncestryTable:
-    """See ports_ancestry.AncestryRows."""
+    """See ports.ancestry.AncestryRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def made(self, version: Version) -> None:
-        """See ports_ancestry.AncestryRows.made."""
+        """See ports.ancestry.AncestryRows.made."""
         parents = sorted({(p.adapter, p.number) for p in version.lineage.parents}) if version.lineage else []
         if not parents:
             return
@@ -32,7 +32,7 @@ class AncestryTable:
         self._marked([me], {mark for each in ids for mark in self._marks(each)})
 
     def descendants(self, version: Version) -> tuple[Version, ...]:
-        """See ports_ancestry.AncestryRows.descendants."""
+        """See ports.ancestry.AncestryRows.descendants."""
         table = VersionTable(self._connection)
         query = (
             select(adapters.c.name, versions.c.number)
@@ -44,7 +44,7 @@ class AncestryTable:
         return tuple(each for each in found if each is not None)
 
     def mark(self, version: Version) -> tuple[Version, ...]:
-        """See ports_ancestry.AncestryRows.mark."""
+        """See ports.ancestry.AncestryRows.mark."""
         below = [row.id for row in self._connection.execute(self._below(version))]
         self._marked(below, {version.reference})
         return self.descendants(version)

@@ -17,7 +17,7 @@ MOST_ATTEMPTS = 50_000
 
 
 class IdentityTable:
-    """See ports_identity.IdentityRows."""
+    """See ports.identity.IdentityRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -28,20 +28,20 @@ class IdentityTable:
         self._connection.execute(insert(trusts), [{**row, "document": to_text(trust)}])
 
     def trusts(self, issuer: str | None = None) -> tuple[Trust, ...]:
-        """See ports_identity.IdentityRows.trusts."""
+        """See ports.identity.IdentityRows.trusts."""
         query = select(trusts.c.document).order_by(trusts.c.created_at, trusts.c.id)
         if issuer is not None:
             query = query.where(trusts.c.issuer == issuer)
         return tuple(from_text(text, Trust) for text in self._connection.execute(query).scalars())
 
     def remove_trust(self, trust: str, *, at: str) -> bool:
-        """See ports_identity.IdentityRows.remove_trust."""
+        """See ports.identity.IdentityRows.remove_trust."""
         given = update(tokens).where(tokens.c.trust == trust, tokens.c.revoked_at.is_(None))
         self._connection.execute(given.values(revoked_at=at))
         return self._connection.execute(delete(trusts).where(trusts.c.id == trust)).rowcount > 0
 
     def spend(self, token: str, *, until: str, at: str) -> bool:
-        """See ports_identity.IdentityRows.spend."""
+        """See ports.identity.IdentityRows.spend."""
         self._connection.execute(delete(spent_tokens).where(spent_tokens.c.until < at))
         query = select(spent_tokens.c.hash).where(spent_tokens.c.hash == token)
         before = self._connection.execute(query).scalar()
@@ -49,7 +49,7 @@ class IdentityTable:
         return before is None
 
     def forget_exchanged(self, *, before: str) -> None:
-        """See ports_identity.IdentityRows.forget_exchanged."""
+        """See ports.identity.IdentityRows.forget_exchanged."""
         self._connection.execute(delete(tokens).where(tokens.c.trust.is_not(None), tokens.c.expires_at < before))
 
     def identity(self, issuer: str, subject: str) -> Identity | None:
@@ -59,13 +59,13 @@ class IdentityTable:
         return Identity(row.issuer, row.subject, row.account, from_text(row.grants, tuple[Grant, ...])) if row else None
 
     def put_identity(self, identity: Identity, *, at: str) -> None:
-        """See ports_identity.IdentityRows.put_identity."""
+        """See ports.identity.IdentityRows.put_identity."""
         key = {"issuer": identity.issuer, "subject": identity.subject}
         values = {"account": identity.account, "grants": to_text(identity.grants), "seen_at": at}
         upsert(self._connection, identities, {**key, **values})
 
     def add_attempt(self, attempt: Attempt, *, at: str) -> None:
-        """See ports_identity.IdentityRows.add_attempt."""
+        """See ports.identity.IdentityRows.add_attempt."""
         self._connection.execute(delete(attempts).where(attempts.c.expires_at < at))
         under_way = self._connection.execute(select(func.count()).select_from(attempts)).scalar_one()
         if under_way >= MOST_ATTEMPTS:
@@ -77,7 +77,7 @@ class IdentityTable:
     def attempt(
         self, *, link: str | None = None, state: str | None = None, secret: str | None = None
     ) -> Attempt | None:
-        """See ports_identity.IdentityRows.attempt."""
+        """See ports.identity.IdentityRows.attempt."""
         named: dict[str, Any] = {"link": link, "state": state, "secret": secret}
         query = select(attempts.c.document)
         for name, value in named.items():

@@ -12,13 +12,13 @@ from adapter_registry.storage.tables_integrity import scans, signatures, signing
 
 
 class IntegrityTable:
-    """See ports_integrity.IntegrityRows."""
+    """See ports.integrity.IntegrityRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def all_keys(self) -> tuple[Key, ...]:
-        """See ports_integrity.IntegrityRows.all_keys."""
+        """See ports.integrity.IntegrityRows.all_keys."""
         query = select(signing_keys.c.document).order_by(signing_keys.c.added_at, signing_keys.c.name)
         return tuple(from_text(text, Key) for text in self._connection.execute(query).scalars())
 
@@ -39,7 +39,7 @@ class IntegrityTable:
         self._connection.execute(insert(signatures), [{**row, **given}])
 
     def signatures(self, adapter: str, version: Digest) -> tuple[tuple[Signature, Key], ...]:
-        """See ports_integrity.IntegrityRows.signatures."""
+        """See ports.integrity.IntegrityRows.signatures."""
         query = (
             select(signatures, signing_keys.c.document)
             .join(signing_keys, signing_keys.c.id == signatures.c.key)
@@ -57,6 +57,6 @@ class IntegrityTable:
         self._connection.execute(insert(scans), [row])
 
     def scans(self, adapter: str, version: Digest) -> tuple[Scan, ...]:
-        """See ports_integrity.IntegrityRows.scans."""
+        """See ports.integrity.IntegrityRows.scans."""
         query = select(scans.c.document).where(scans.c.adapter == adapter, scans.c.version == version)
         return tuple(from_text(text, Scan) for text in self._connection.execute(query.order_by(scans.c.id)).scalars())

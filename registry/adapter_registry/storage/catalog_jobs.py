@@ -16,13 +16,13 @@ _OPEN = jobs.c.state.in_([str(state) for state in State if not state.ended])
 
 
 class JobTable:
-    """See ports_jobs.JobRows."""
+    """See ports.jobs.JobRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def put(self, job: Job, *, sent: bool | None = None) -> None:
-        """See ports_jobs.JobRows.put."""
+        """See ports.jobs.JobRows.put."""
         row: dict[str, Any] = {
             "state": str(job.state),
             "queue": job.queue,
@@ -46,7 +46,7 @@ class JobTable:
     def all(
         self, *, state: State | None = None, before: str | None = None, limit: int | None = None
     ) -> tuple[Job, ...]:
-        """See ports_jobs.JobRows.all."""
+        """See ports.jobs.JobRows.all."""
         query = select(jobs.c.document).order_by(jobs.c.place.desc()).limit(limit)
         if state is not None:
             query = query.where(jobs.c.state == str(state))
@@ -55,20 +55,20 @@ class JobTable:
         return self._with_progress([from_text(text, Job) for text in self._connection.execute(query).scalars()])
 
     def about(self, digests: Sequence[Digest], *, limit: int) -> tuple[Job, ...]:
-        """See ports_jobs.JobRows.about."""
+        """See ports.jobs.JobRows.about."""
         query = select(jobs.c.document).order_by(jobs.c.place.desc()).limit(limit)
         for digest in digests:
             query = query.where(jobs.c.id.in_(select(job_subjects.c.job).where(job_subjects.c.digest == digest)))
         return self._with_progress([from_text(text, Job) for text in self._connection.execute(query).scalars()])
 
     def unsent(self, queues: Iterable[str]) -> tuple[Job, ...]:
-        """See ports_jobs.JobRows.unsent."""
+        """See ports.jobs.JobRows.unsent."""
         query = select(jobs.c.document).where(_OPEN, jobs.c.sent == 0, jobs.c.queue.in_(list(queues)))
         rows = self._connection.execute(query.order_by(jobs.c.place)).scalars()
         return tuple(from_text(text, Job) for text in rows)
 
     def open(self) -> tuple[Job, ...]:
-        """See ports_jobs.JobRows.open."""
+        """See ports.jobs.JobRows.open."""
         query = select(jobs.c.document).where(_OPEN).order_by(jobs.c.place)
         return tuple(from_text(text, Job) for text in self._connection.execute(query).scalars())
 
@@ -83,16 +83,16 @@ class JobTable:
         return tuple(progressed(job, runs) if job.run in running else job for job in found)
 
     def run(self, id: str) -> Run | None:
-        """See ports_jobs.JobRows.run."""
+        """See ports.jobs.JobRows.run."""
         text = self._connection.execute(select(job_runs.c.document).where(job_runs.c.id == id)).scalar()
         return from_text(text, Run) if text else None
 
     def put_run(self, run: Run) -> None:
-        """See ports_jobs.JobRows.put_run."""
+        """See ports.jobs.JobRows.put_run."""
         upsert(self._connection, job_runs, {"id": run.id, "job": run.job, "document": to_text(run)})
 
     def say(self, job: str, texts: Sequence[str], *, at: str) -> None:
-        """See ports_jobs.JobRows.say."""
+        """See ports.jobs.JobRows.say."""
         if not texts:
             return
         query = select(func.max(job_lines.c.number)).where(job_lines.c.job == job)
@@ -106,22 +106,22 @@ class JobTable:
         self._connection.execute(delete(job_lines).where(job_lines.c.job == job, old))
 
     def log(self, job: str, *, after: int = 0, limit: int | None = None) -> tuple[LogLine, ...]:
-        """See ports_jobs.JobRows.log."""
+        """See ports.jobs.JobRows.log."""
         query = select(job_lines).where(job_lines.c.job == job, job_lines.c.number > after)
         rows = self._connection.execute(query.order_by(job_lines.c.number).limit(limit))
         return tuple(LogLine(row.number, row.at, row.text) for row in rows)
 
     def keep(self, job: str, digests: Iterable[Digest]) -> None:
-        """See ports_jobs.JobRows.keep."""
+        """See ports.jobs.JobRows.keep."""
         insert_missing(self._connection, job_files, [{"job": job, "digest": digest} for digest in set(digests)])
 
     def kept(self, digests: Iterable[Digest]) -> frozenset[Digest]:
-        """See ports_jobs.JobRows.kept."""
+        """See ports.jobs.JobRows.kept."""
         query = select(job_files.c.digest).where(job_files.c.digest.in_(list(digests)))
         return frozenset(self._connection.execute(query).scalars())
 
     def forget(self, *, before: str) -> int:
-        """See ports_jobs.JobRows.forget."""
+        """See ports.jobs.JobRows.forget."""
         old = select(jobs.c.id).where(jobs.c.ended_at < before)
         for table in (job_files, job_lines, job_runs, job_subjects):
             self._connection.execute(delete(table).where(table.c.job.in_(old)))

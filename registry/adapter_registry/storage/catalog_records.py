@@ -20,7 +20,7 @@ BATCH = 10_000
 
 
 class EventTable:
-    """See ports_events.EventRows; `appended` is what this transaction added."""
+    """See ports.events.EventRows; `appended` is what this transaction added."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -52,11 +52,11 @@ class EventTable:
         return union_all(exact, select(events.c.sequence).where(within if sqlite else begins))
 
     def newest(self) -> int:
-        """See ports_events.EventRows.newest."""
+        """See ports.events.EventRows.newest."""
         return self._connection.execute(select(func.max(events.c.sequence))).scalar() or 0
 
     def all(self, *, subject: str | None = None, after: int = 0, limit: int | None = None) -> tuple[Event, ...]:
-        """See ports_events.EventRows.all."""
+        """See ports.events.EventRows.all."""
         query = select(events).where(events.c.sequence > after).order_by(events.c.sequence).limit(limit)
         if subject is not None:
             query = query.where(events.c.sequence.in_(self._about(subject)))
@@ -68,7 +68,7 @@ class EventTable:
     def backwards(
         self, *, subject: str = "", words: Iterable[str] = (), before: int, after: int = 0, limit: int
     ) -> tuple[Event, ...]:
-        """See ports_events.EventRows.backwards."""
+        """See ports.events.EventRows.backwards."""
         within = (events.c.sequence < before, events.c.sequence > after)
         query = select(events).where(*within).order_by(events.c.sequence.desc()).limit(limit)
         if subject:

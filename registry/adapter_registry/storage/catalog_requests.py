@@ -15,13 +15,13 @@ from adapter_registry.storage.tables_work import freezes, holds, requests
 
 
 class RequestTable:
-    """See ports_requests.RequestRows."""
+    """See ports.requests.RequestRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def add(self, request: Request) -> Request:
-        """See ports_requests.RequestRows.add."""
+        """See ports.requests.RequestRows.add."""
         newest = self._connection.execute(select(func.max(requests.c.id))).scalar() or 0
         stored = replace(request, id=newest + 1)
         row = {"id": stored.id, "adapter_id": self._adapter(stored.adapter), "stage": stored.stage}
@@ -29,7 +29,7 @@ class RequestTable:
         return stored
 
     def put(self, request: Request) -> None:
-        """See ports_requests.RequestRows.put."""
+        """See ports.requests.RequestRows.put."""
         self._connection.execute(update(requests).where(requests.c.id == request.id).values(_changing(request)))
 
     def get(self, request: int) -> Request | None:
@@ -50,7 +50,7 @@ class RequestTable:
     def listed(
         self, *, adapter: str | None = None, still_open: bool = False, before: int | None = None, limit: int
     ) -> tuple[Request, ...]:
-        """See ports_requests.RequestRows.listed."""
+        """See ports.requests.RequestRows.listed."""
         query = select(requests.c.document).order_by(requests.c.id.desc()).limit(limit)
         if adapter is not None:
             query = query.join(adapters, adapters.c.id == requests.c.adapter_id).where(adapters.c.name == adapter)
@@ -61,7 +61,7 @@ class RequestTable:
         return tuple(from_text(text, Request) for text in self._connection.execute(query).scalars())
 
     def groups(self, *, after: str = "", limit: int | None = None) -> dict[str, tuple[str, ...]]:
-        """See ports_requests.RequestRows.groups."""
+        """See ports.requests.RequestRows.groups."""
         found: dict[str, tuple[str, ...]] = {}
         names = select(groups.c.name).where(groups.c.name > after).distinct().order_by(groups.c.name).limit(limit)
         wanted = select(groups).where(groups.c.name.in_(names.subquery().select()))
@@ -94,19 +94,19 @@ class RequestTable:
         self._connection.execute(delete(holds).where(here))
 
     def freezes(self) -> tuple[Window, ...]:
-        """See ports_requests.RequestRows.freezes."""
+        """See ports.requests.RequestRows.freezes."""
         query = select(freezes.c.document).order_by(freezes.c.id)
         return tuple(from_text(text, Window) for text in self._connection.execute(query).scalars())
 
     def add_freeze(self, window: Window) -> Window:
-        """See ports_requests.RequestRows.add_freeze."""
+        """See ports.requests.RequestRows.add_freeze."""
         newest = self._connection.execute(select(func.max(freezes.c.id))).scalar() or 0
         stored = replace(window, id=newest + 1)
         self._connection.execute(insert(freezes), [{"id": stored.id, "document": to_text(stored)}])
         return stored
 
     def remove_freeze(self, window: int) -> bool:
-        """See ports_requests.RequestRows.remove_freeze."""
+        """See ports.requests.RequestRows.remove_freeze."""
         return self._connection.execute(delete(freezes).where(freezes.c.id == window)).rowcount > 0
 
     def _adapter(self, name: str) -> int | None:

@@ -10,18 +10,18 @@ from adapter_registry.storage.tables_people import views
 
 
 class ViewTable:
-    """See ports_accounts.ViewRows."""
+    """See ports.accounts.ViewRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def of(self, account: str, of: str) -> tuple[View, ...]:
-        """See ports_accounts.ViewRows.of."""
+        """See ports.accounts.ViewRows.of."""
         query = select(views.c.document).where(views.c.account == account, views.c.of == of).order_by(views.c.name)
         return tuple(from_text(text, View) for text in self._connection.execute(query).scalars())
 
     def put(self, account: str, view: View) -> None:
-        """See ports_accounts.ViewRows.put."""
+        """See ports.accounts.ViewRows.put."""
         row = {"account": account, "of": view.of, "name": view.name, "document": to_text(view)}
         upsert(self._connection, views, row)
 

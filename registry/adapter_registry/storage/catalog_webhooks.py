@@ -18,7 +18,7 @@ _PENDING = deliveries.c.state == str(State.PENDING)
 
 
 class WebhookTable:
-    """See ports_webhooks.WebhookRows."""
+    """See ports.webhooks.WebhookRows."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -29,7 +29,7 @@ class WebhookTable:
         self._connection.execute(insert(webhooks), [row])
 
     def all(self) -> tuple[Webhook, ...]:
-        """See ports_webhooks.WebhookRows.all."""
+        """See ports.webhooks.WebhookRows.all."""
         found = (from_text(text, Webhook) for text in self._connection.execute(select(webhooks.c.document)).scalars())
         return tuple(sorted(found, key=lambda webhook: webhook.key))
 
@@ -43,12 +43,12 @@ class WebhookTable:
         self._connection.execute(update(webhooks).where(webhooks.c.id == webhook.id).values(**_columns(webhook)))
 
     def remove(self, id: str) -> None:
-        """See ports_webhooks.WebhookRows.remove."""
+        """See ports.webhooks.WebhookRows.remove."""
         self._connection.execute(delete(deliveries).where(deliveries.c.webhook == id))
         self._connection.execute(delete(webhooks).where(webhooks.c.id == id))
 
     def secrets(self, id: str) -> tuple[Secret, ...]:
-        """See ports_webhooks.WebhookRows.secrets."""
+        """See ports.webhooks.WebhookRows.secrets."""
         text = self._connection.execute(select(webhooks.c.secrets).where(webhooks.c.id == id)).scalar()
         return from_text(text, _SECRETS) if text else ()
 
@@ -66,13 +66,13 @@ class WebhookTable:
             self._connection.execute(insert(deliveries), rows)
 
     def due(self, *, now: str) -> bool:
-        """See ports_webhooks.WebhookRows.due."""
+        """See ports.webhooks.WebhookRows.due."""
         active = select(webhooks.c.id).where(webhooks.c.active == 1)
         query = select(deliveries.c.id).where(_PENDING, deliveries.c.due_at <= now, deliveries.c.webhook.in_(active))
         return self._connection.execute(query.limit(1)).scalar() is not None
 
     def claim(self, *, now: str, until: str, limit: int) -> tuple[Claimed, ...]:
-        """See ports_webhooks.WebhookRows.claim; at most `limit` of each webhook."""
+        """See ports.webhooks.WebhookRows.claim; at most `limit` of each webhook."""
         found: list[Claimed] = []
         waiting = select(deliveries.c.webhook).where(_PENDING, deliveries.c.due_at <= now).distinct()
         for row in self._connection.execute(select(webhooks).where(webhooks.c.id.in_(waiting))).all():
@@ -108,7 +108,7 @@ class WebhookTable:
         return [(row.document, row.body) for row in self._connection.execute(query)]
 
     def record(self, delivery: Delivery, *, release: tuple[str, ...] = ()) -> None:
-        """See ports_webhooks.WebhookRows.record."""
+        """See ports.webhooks.WebhookRows.record."""
         self._connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(**_row(delivery)))
         if release:
             ours = deliveries.c.id.in_(release)
@@ -122,7 +122,7 @@ class WebhookTable:
     def deliveries(
         self, webhook: str, *, state: State | None = None, before: int | None = None, limit: int | None = None
     ) -> tuple[Delivery, ...]:
-        """See ports_webhooks.WebhookRows.deliveries."""
+        """See ports.webhooks.WebhookRows.deliveries."""
         query = select(deliveries.c.document).where(deliveries.c.webhook == webhook)
         if state is not None:
             query = query.where(deliveries.c.state == str(state))
@@ -132,7 +132,7 @@ class WebhookTable:
         return tuple(from_text(text, Delivery) for text in rows)
 
     def forget(self, *, before: str) -> int:
-        """See ports_webhooks.WebhookRows.forget: a delivered one keeps the moment it was due last."""
+        """See ports.webhooks.WebhookRows.forget: a delivered one keeps the moment it was due last."""
         old = delete(deliveries).where(deliveries.c.state == str(State.DELIVERED), deliveries.c.due_at < before)
         return self._connection.execute(old).rowcount
 

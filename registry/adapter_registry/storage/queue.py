@@ -66,7 +66,7 @@ def postgres_url(url: str, password: str | None) -> str:
 
 
 class DbosQueue:
-    """See ports_jobs.Queue; one in a process."""
+    """See ports.jobs.Queue; one in a process."""
 
     def __init__(self, engine: Engine, presence: Presence) -> None:
         self._engine, self._presence = engine, presence
@@ -74,7 +74,7 @@ class DbosQueue:
         self._client: DBOSClient | None = None
 
     def start(self, job: Work, part: PartWork) -> None:
-        """See ports_jobs.Queue.start."""
+        """See ports.jobs.Queue.start."""
         logging.getLogger("dbos").setLevel(logging.ERROR)
         self._presence.show(self.worker)
         config: DBOSConfig = {
@@ -105,7 +105,7 @@ class DbosQueue:
         )
 
     def add(self, run: str, *, queue: str, priority: int) -> None:
-        """See ports_jobs.Queue.add."""
+        """See ports.jobs.Queue.add."""
         self._asked.enqueue(
             {
                 "workflow_name": "job",
@@ -119,7 +119,7 @@ class DbosQueue:
         )
 
     def state(self, run: str) -> str:
-        """See ports_jobs.Queue.state."""
+        """See ports.jobs.Queue.state."""
         found = self._asked.list_workflows(workflow_ids=[run], load_input=False, load_output=False)
         if not found:
             return "unknown"
@@ -127,7 +127,7 @@ class DbosQueue:
         return {"ENQUEUED": "waiting", "DELAYED": "waiting", "PENDING": "held"}.get(status, "over")
 
     def take_over(self, *, stale: Callable[[str], bool]) -> tuple[str, ...]:
-        """See ports_jobs.Queue.take_over."""
+        """See ports.jobs.Queue.take_over."""
         held = self._asked.list_workflows(status="PENDING", limit=LISTED, load_input=False, load_output=False)
         others = {each.executor_id for each in held if each.executor_id not in (None, self.worker)}
         gone = {worker for worker in others if worker is not None and self._presence.gone(worker)}
@@ -139,7 +139,7 @@ class DbosQueue:
         return tuple(taken)
 
     def lost(self) -> bool:
-        """See ports_jobs.Queue.lost."""
+        """See ports.jobs.Queue.lost."""
         return self._presence.lost()
 
     def share_out(self, parts: Mapping[str, str], queue: str) -> list[Any]:
@@ -158,17 +158,17 @@ class DbosQueue:
 
 @dataclass(frozen=True, slots=True)
 class DbosSteps:
-    """See ports_jobs.Steps."""
+    """See ports.jobs.Steps."""
 
     engine: DbosQueue
     queue: str
 
     def once(self, name: str, do: Callable[[], Any]) -> Any:
-        """See ports_jobs.Steps.once."""
+        """See ports.jobs.Steps.once."""
         return DBOS.run_step({"name": name}, do)
 
     def all_of(self, parts: Mapping[str, str]) -> list[Any]:
-        """See ports_jobs.Steps.all_of."""
+        """See ports.jobs.Steps.all_of."""
         return self.engine.share_out(parts, self.queue)
 
 

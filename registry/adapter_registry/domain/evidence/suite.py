@@ -59,7 +59,7 @@ class Suite:
 
 
 def document(suite: Suite) -> dict[str, Any]:
-    """The suite as `policy_file.read_suite` reads it."""
+    """The suite as `policies.file.read_suite` reads it."""
     metrics = [
         {"metric": each.metric, **({"setting": dict(sorted(each.setting.items()))} if each.setting else {})}
         for each in suite.metrics

@@ -1,4 +1,4 @@
-"""Suites as text: YAML or TOML. Import it only where such text is handled, as `policy_file`."""
+"""Suites as text: YAML or TOML. Import it only where such text is handled, as `policies.file`."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Policy:
 
 
 def document(policy: Policy) -> dict[str, Any]:
-    """The policy as `policy_file.read_policy` reads it: JSON types only, what is not asked left out."""
+    """The policy as `policies.file.read_policy` reads it: JSON types only, what is not asked left out."""
     require: dict[str, Any] = {}
     if policy.integrity is not None:
         require["integrity"] = policy_integrity.document(policy.integrity)

@@ -5,7 +5,7 @@ rank to the last, by fused multiply-add: the order in which a BLAS sums a small 
 those of `torch.matmul` (up to rank 192, where it sums in one go). The scale is applied by a rounded multiplication and
 the sum is rounded once to the type that is stored, to nearest with ties to even, as PEFT's merge does.
 
-The loops are in `merge_loops`, compiled by numba once on each machine.
+The loops are in `loops`, compiled by numba once on each machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The loops of `merge_kernel`, as numba compiles them; read there what they compute.
+"""The loops of `kernel`, as numba compiles them; read there what they compute.
 
 They work on bare pointers and call nothing, so that what numba makes of them runs without numba. A tile is two rows by
 `TILE` columns. `down` is packed by tiles of columns, so that its rows do not share cache sets.
