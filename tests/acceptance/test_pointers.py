@@ -222,7 +222,8 @@ class TestHostileMirror:
         client = client_of(mirror.url, server.token, tmp_path)
         client.resolve(f"{ADAPTER}@dev")
         from adapter_registry.domain.promotions.pointer import SignedPointer, signed
-        from adapter_registry.operations import OPERATIONS, result_from_wire, to_wire
+        from adapter_registry.operation import result_from_wire, to_wire
+        from adapter_registry.operations import OPERATIONS
 
         def forged(path: str, body: bytes) -> bytes:
             if "/dev/pointer" not in path:
@@ -242,7 +243,7 @@ class TestHostileMirror:
     def test_it_cannot_serve_another_version_under_a_digest(self, mirror, server, tmp_path):
         client = client_of(mirror.url, server.token, tmp_path)
         one, two = (server.registry.resolve(f"{ADAPTER}@v{number}") for number in (1, 2))
-        from adapter_registry.operations import to_wire
+        from adapter_registry.operation import to_wire
 
         mirror.changed = lambda path, body: to_wire(two) if "/versions/sha256" in path else body
         with pytest.raises(UntrustedPointer, match="was asked for"):
@@ -255,7 +256,7 @@ class TestHostileMirror:
         from adapter_registry.domain.digest import of_bytes
         from adapter_registry.domain.lock import Lock
         from adapter_registry.domain.manifest import manifest
-        from adapter_registry.operations import to_wire
+        from adapter_registry.operation import to_wire
 
         client = client_of(mirror.url, server.token, tmp_path)
         honest = server.registry.resolve(f"{ADAPTER}@v1")

@@ -13,7 +13,8 @@ from adapter_registry.api.server import make_app
 from adapter_registry.api.sessions import is_page
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.people.account import AccountKind
-from adapter_registry.operations import OPERATIONS, address, arguments_from_wire, kinds_of
+from adapter_registry.operation import address, arguments_from_wire, kinds_of
+from adapter_registry.operations import OPERATIONS
 from adapter_registry.settings import read_settings
 
 

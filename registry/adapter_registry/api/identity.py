@@ -17,7 +17,7 @@ from adapter_registry.api import sessions
 from adapter_registry.api.requests import base_url, body, json_body, server_of
 from adapter_registry.domain.errors import IdentityRefused, InvalidInput, RegistryError, Unsupported
 from adapter_registry.domain.people.sign_in import Provider
-from adapter_registry.operations import to_wire
+from adapter_registry.operation import to_wire
 from adapter_registry.outside.openid import issuer_in
 from adapter_registry.services import people, trust
 

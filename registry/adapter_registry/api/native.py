@@ -33,7 +33,8 @@ from adapter_registry.domain.digest import Digest, hex_of, parse
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, RegistryError, TooLarge
 from adapter_registry.domain.ports import Backend, KeptAnswer
 from adapter_registry.domain.sketch import Sketch, parsed
-from adapter_registry.operations import LOCAL, OPERATIONS, Function, Operation, arguments_from_wire, to_wire
+from adapter_registry.operation import LOCAL, Function, Operation, arguments_from_wire, to_wire
+from adapter_registry.operations import OPERATIONS
 from adapter_registry.services import pointer, pull, show, upload
 from adapter_registry.services import request as requests
 from adapter_registry.services.collect import ANSWER_SECONDS

@@ -11,7 +11,8 @@ import msgspec
 
 from adapter_registry.api.openapi_others import OTHERS
 from adapter_registry.domain.errors import Problem
-from adapter_registry.operations import LOCAL, OPERATIONS, REFERENCE, Operation, kinds_of
+from adapter_registry.operation import LOCAL, REFERENCE, Operation, kinds_of
+from adapter_registry.operations import OPERATIONS
 
 PLACES = {
     "adapter_namespace": ("namespace of the adapter", "search"),

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 
 from adapter_registry.api.metrics import REFUSALS
 from adapter_registry.domain.errors import RegistryError
-from adapter_registry.operations import to_wire
+from adapter_registry.operation import to_wire
 
 
 class Problem(JSONResponse):

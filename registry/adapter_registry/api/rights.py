@@ -10,7 +10,8 @@ from adapter_registry.domain.audit.denial import Denials
 from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound, RegistryError, Unauthorised
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.reference import parse
-from adapter_registry.operations import ATTEMPTS, Operation
+from adapter_registry.operation import Operation
+from adapter_registry.operations import ATTEMPTS
 from adapter_registry.services import access
 
 LOG = logging.getLogger("adapters.audit")

@@ -21,7 +21,8 @@ from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidReference, Problem, RegistryError, ServerUnreachable
 from adapter_registry.domain.sketch import Sketch
-from adapter_registry.operations import BY_FUNCTION, address, result_from_wire
+from adapter_registry.operation import address, result_from_wire
+from adapter_registry.operations import BY_FUNCTION
 from adapter_registry.services import pull, push, stored_base
 
 Answer = TypeVar("Answer")

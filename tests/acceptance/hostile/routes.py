@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapter_registry.api import pages
-from adapter_registry.operations import OPERATIONS, Operation
+from adapter_registry.operation import Operation
+from adapter_registry.operations import OPERATIONS
 
 ADAPTER = "/api/v1/adapters/{adapter_namespace}/{adapter_name}"
 PLACES_OF_ADAPTERS = ("repo", "adapter_name")

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from adapter_registry.api import openapi
-from adapter_registry.operations import OPERATIONS, kinds_of
+from adapter_registry.operation import kinds_of
+from adapter_registry.operations import OPERATIONS
 from tests.acceptance.hostile.conftest import MINE
 from tests.acceptance.hostile.routes import HUB, NATIVE, Route, commit_of
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import random
 import struct
-from dataclasses import dataclass
 
 import pytest
 
 from adapter_registry.checkpoints.intake import examine
 from adapter_registry.domain.problem_codes import CODES
-from tests.adapter_builders import CONFIG, WEIGHTS
+from tests.adapter_builders import CONFIG, WEIGHTS, Bytes
 
 ROUNDS = 400
 JUNK = [
@@ -22,19 +20,6 @@ JUNK = [
     "\x00", "\ud800", "é" * 100, [0, 4], "F16", "I64",
 ]  # fmt: skip
 FIELDS = ["target_parameters", "trainable_token_indices", "layer_replication", "rank_pattern", "num_virtual_tokens"]
-
-
-@dataclass(frozen=True)
-class Bytes:
-    path: str
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def open(self) -> io.BytesIO:
-        return io.BytesIO(self.data)
 
 
 class Mutation:

@@ -6,28 +6,13 @@ import io
 import json
 import pickle
 import zipfile
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from adapter_registry.checkpoints.scanner import scanned
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """A file in memory."""
-
-    path: str
-    data: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
-
-    def open(self) -> io.BytesIO:
-        return io.BytesIO(self.data)
+from tests.adapter_builders import Bytes
 
 
 class Calling:

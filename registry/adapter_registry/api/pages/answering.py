@@ -18,7 +18,7 @@ from adapter_registry.api.pages.rendering import render
 from adapter_registry.api.requests import asks, backend_of, base_url, server_of
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.untrusted import has_nul
-from adapter_registry.operations import to_wire
+from adapter_registry.operation import to_wire
 
 SAID = "adapters_said"
 """A cookie with the sentence that the next page begins with."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from adapter_registry.api.pages.confirming import Question, confirming
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
+from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, listed
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.services import standstill
 
 ADDRESS = "/ui/access/groups"
-LINES = 50
 
 
 def listing(ask: Ask) -> Answer:
@@ -29,15 +28,7 @@ def added(ask: Ask) -> Answer:
 
 
 def _values(ask: Ask) -> dict[str, Any]:
-    after = ask.query.get("page", "")
-    found = ask.call(standstill.groups, after=after, limit=LINES)
-    return {
-        "found": found,
-        "after": with_query(ADDRESS, page=found.next) if found.next else "",
-        "first": not after,
-        "error": None,
-        "given": {},
-    }
+    return {**listed(ask, ADDRESS, standstill.groups), "error": None, "given": {}}
 
 
 def _question(ask: Ask) -> Question:

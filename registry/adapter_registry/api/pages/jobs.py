@@ -13,7 +13,7 @@ from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.job import QUEUES, Job, LogLine, State
 from adapter_registry.domain.recipe import Ingredient
-from adapter_registry.operations import to_wire
+from adapter_registry.operation import to_wire
 from adapter_registry.services import show as services
 from adapter_registry.services import submit
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapter_registry.api.pages.confirming import Question, confirming
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown, listed, with_query
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.people.access import ROLES, VERBS, Grant
 from adapter_registry.domain.people.account import AccountKind
@@ -14,7 +14,6 @@ from adapter_registry.services import access
 
 ADDRESS, ACCOUNTS = "/ui/access", "/ui/access/accounts"
 DAYS = ("1", "7", "30", "90", "365")
-LINES = 50
 
 
 def show(ask: Ask) -> Answer:
@@ -38,27 +37,20 @@ def sent(ask: Ask) -> Answer:
 
 
 def _tokens(ask: Ask) -> dict[str, Any]:
-    whose, ended, before = ask.query.get("account", "").strip() or ask.who.name, "ended" in ask.query, _key(ask)
+    whose, ended = ask.query.get("account", "").strip() or ask.who.name, "ended" in ask.query
     kept = {"account": whose if whose != ask.who.name else "", "ended": "1" if ended else ""}
-    found = ask.call(access.tokens, account=whose, good=not ended, before=before, limit=LINES)
     return {
+        **listed(ask, ADDRESS, access.tokens, by="before", kept=kept, account=whose, good=not ended),
         "me": ask.call(access.who),
         "manages": ask.may("access"),
         "whose": whose,
-        "found": found,
         "ended": ended,
         "here": with_query(ADDRESS, **kept),
-        "after": with_query(ADDRESS, **kept, page=found.next) if found.next else "",
-        "first": not before,
         "roles": tuple(ROLES),
         "verbs": VERBS,
         "days": DAYS,
         **{"made": None, "error": None, "given": {}},
     }
-
-
-def _key(ask: Ask) -> str:
-    return ask.query.get("page", "")
 
 
 def _token(ask: Ask) -> access.NewToken:
@@ -144,15 +136,8 @@ def _page_of(ask: Ask, name: str) -> str:
 
 
 def _accounts(ask: Ask) -> dict[str, Any]:
-    found = ask.call(access.accounts, after=_key(ask), limit=LINES)
-    return {
-        "found": found,
-        "after": with_query(ACCOUNTS, page=found.next) if found.next else "",
-        "first": not _key(ask),
-        "roles": tuple(ROLES),
-        "error": None,
-        "given": {},
-    }
+    shown = listed(ask, ACCOUNTS, access.accounts)
+    return {**shown, "roles": tuple(ROLES), "error": None, "given": {}}
 
 
 def _account(ask: Ask) -> str:

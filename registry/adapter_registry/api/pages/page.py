@@ -20,6 +20,8 @@ from adapter_registry.operations import BY_FUNCTION
 
 P = ParamSpec("P")
 T = TypeVar("T")
+LINES = 50
+"""Of a page of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,31 @@ class Page:
     path: str
     view: View
     sent: View | None = None
+
+
+def listed(
+    ask: Ask,
+    path: str,
+    question: Callable[..., Any],
+    *,
+    by: str = "after",
+    kept: Mapping[str, object] | None = None,
+    **given: Any,
+) -> dict[str, Any]:
+    """What templates show of a list by name, a page at a time: `found`, where `after` leads, whether it is the `first`.
+
+    Args:
+        ask: whose `page` says where it begins.
+        path: of the list.
+        question: the service function, whose answer has `items` and `next`.
+        by: what that calls where it begins.
+        kept: what the address of the next page has beside.
+        given: the function's other arguments.
+    """
+    at = ask.query.get("page", "")
+    found = ask.call(question, **{by: at}, **given, limit=LINES)
+    after = with_query(path, **(kept or {}), page=found.next) if found.next else ""
+    return {"found": found, "after": after, "first": not at}
 
 
 def of_adapter(adapter: str, *parts: object) -> str:

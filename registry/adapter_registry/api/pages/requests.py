@@ -9,7 +9,7 @@ from adapter_registry.domain.errors import InvalidInput, RegistryError, Revoked
 from adapter_registry.domain.promotions.promotion import Promotion
 from adapter_registry.domain.promotions.request import Request, State
 from adapter_registry.domain.views.record import Whose
-from adapter_registry.operations import to_wire
+from adapter_registry.operation import to_wire
 from adapter_registry.services import inbox, promote, record, request
 from adapter_registry.services.judgement import Judged
 

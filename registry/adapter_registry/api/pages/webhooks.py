@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 from adapter_registry.api.pages.confirming import Question, asked, confirming
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, with_query
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown, listed, with_query
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.views.listing import DeliveryPage
 from adapter_registry.domain.webhooks.webhook import EVENTS, State, Webhook
 from adapter_registry.services import webhook
 
 LIST = "/ui/webhooks"
-LINES = 50
 
 
 def listing(ask: Ask) -> Answer:
@@ -35,15 +34,7 @@ def added(ask: Ask) -> Answer:
 
 
 def _list(ask: Ask) -> dict[str, Any]:
-    after = ask.query.get("page", "")
-    found = ask.call(webhook.webhooks, after=after, limit=LINES)
-    return {
-        "found": found,
-        "after": with_query(LIST, page=found.next) if found.next else "",
-        "first": not after,
-        "events": EVENTS,
-        **{"made": None, "error": None, "given": {}},
-    }
+    return {**listed(ask, LIST, webhook.webhooks), "events": EVENTS, "made": None, "error": None, "given": {}}
 
 
 def one(ask: Ask) -> Answer:

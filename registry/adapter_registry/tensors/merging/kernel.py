@@ -54,7 +54,7 @@ def load() -> None:
 
 @cache
 def _loops() -> dict[str, Callable[..., None]]:
-    source = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("kernel.py", "loops.py"))
+    source = Path(__file__).read_bytes() + Path(__file__).with_name("loops.py").read_bytes()
     address = loaded("merge", source, _assembly)
     return {name: _function(address(name)) for name in _LOOPS}
 
