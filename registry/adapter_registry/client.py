@@ -141,11 +141,11 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         with self._bringing(adapter, progress) as bringing, hashing(path) as digests:
             bringing.send_ahead(tuple(digests.running))
             known = self.base(base)
-            sources, examination = examine_folder(path, known.base)
+            sources, examination = examine_folder(path, known.base, seen=digests.weights)
             refuse(examination)
             bringing.allow()
+            travelled = bringing.send(sources, digests)
             files = digests(sources)
-            travelled = bringing.send(files, sources)
         pushed = self._ask(
             pushing.commit,
             adapter=adapter,

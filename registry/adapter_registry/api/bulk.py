@@ -18,13 +18,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from adapter_registry.domain.errors import TooSlow
 
-BLOCK = 1 << 20
+BLOCK = 2 << 20
 BLOCKS = 3
 """How many an upload has: one that is filled, one that is written, one between them."""
+SPARE = 2 * BLOCKS
+"""How many blocks are kept for the next uploads: memory that was never used costs more than receiving into it."""
 EXTENSION = "adapters.bulk"
 """Where an ASGI scope has the function that hands a body over."""
 STALL_SECONDS = 60
 """How long the next bytes of a body are awaited."""
+
+_spare: list[bytearray] = []
+"""Of the one event loop of this process."""
 
 
 class Bulk(asyncio.BufferedProtocol):
@@ -40,7 +45,7 @@ class Bulk(asyncio.BufferedProtocol):
         self._cycle: RequestResponseCycle = connection.cycle
         self._begun = bytes(self._cycle.body)
         self._cycle.body = bytearray()
-        self._free = [bytearray(min(BLOCK, left))]
+        self._free = [_new(left)]
         self._made, self._filled = 1, 0
         self._full: list[memoryview] = []
         self._ready = asyncio.Event()
@@ -71,7 +76,10 @@ class Bulk(asyncio.BufferedProtocol):
         """Use the memory of a block again."""
         if isinstance(block.obj, bytearray):
             self._free.append(block.obj)
-            self._connection.flow.resume_reading()
+            if self._left:
+                self._connection.flow.resume_reading()
+            else:
+                self._put_aside()
 
     async def _more(self) -> None:
         before = self._left
@@ -86,7 +94,7 @@ class Bulk(asyncio.BufferedProtocol):
     def get_buffer(self, _sizehint: int) -> memoryview:
         """See asyncio.BufferedProtocol."""
         if not self._free:
-            self._free.append(bytearray(BLOCK))
+            self._free.append(_new(self._left))
             self._made += 1
         block = self._free[0]
         return memoryview(block)[self._filled : self._filled + self._left]
@@ -114,7 +122,14 @@ class Bulk(asyncio.BufferedProtocol):
         if not self._free and self._made == BLOCKS and not self._lost:
             self._connection.flow.pause_reading()
 
+    def _put_aside(self) -> None:
+        """Keep blocks that this body needs no more."""
+        _spare.extend(each for each in self._free if len(each) == BLOCK)
+        del _spare[SPARE:]
+        self._free.clear()
+
     def _give_back(self) -> None:
+        self._put_aside()
         connection = self._connection
         # The parser still waits for the bytes that it did not see.
         connection.parser = httptools.HttpRequestParser(connection)
@@ -139,6 +154,11 @@ class Bulk(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._connection.resume_writing()
+
+
+def _new(size: int) -> bytearray:
+    """A block for up to so many bytes."""
+    return _spare.pop() if size >= BLOCK and _spare else bytearray(min(BLOCK, size))
 
 
 class Behind:

@@ -172,7 +172,7 @@ async def append(request: Request, backend: Backend, to: Appended) -> tuple[int,
 
     What arrived before a connection broke stays, and is hashed once more when the upload goes on.
     """
-    taken = upload.taking_up(backend, adapter=to.adapter, of=to.of, name=to.name, offset=to.offset)
+    taken = upload.taking_up(backend, adapter=to.adapter, of=to.of, name=to.name, offset=to.offset, length=to.length)
     async with _in_thread(taken) as partial:
         there = to.offset + await _written(request, partial, most=to.length - to.offset)
         if there != to.length:

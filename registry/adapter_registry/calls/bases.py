@@ -81,14 +81,15 @@ class BaseCalls(Asking):
         registered = registration.base
         as_registered = () if registration.resharded else registered.base.files
         known = {f.path: Digest(f"sha256:{f.sha256}") for f in as_registered}
-        files = [
-            File(each.path, each.size, known[each.path]) if each.path in known else hashed(each) for each in copy.files
-        ]
+        files = {
+            each: File(each.path, each.size, known[each.path]) if each.path in known else hashed(each)
+            for each in copy.files
+        }
         names = tuple(dict.fromkeys((registered.name, *self._repository(copy))))
         with self._bringing(receiver(names[0]), progress) as bringing:
-            bringing.send(files, copy.files)
+            bringing.send(copy.files, lambda some: [files[each] for each in some])
         exact = f"{registered.name}@{registered.base.digest}"
-        return self._ask(storing.store, base=exact, files=tuple(files), names=names, commit=copy.commit)
+        return self._ask(storing.store, base=exact, files=tuple(files.values()), names=names, commit=copy.commit)
 
     def _repository(self, copy: Copy) -> tuple[str, ...]:
         repository = copy.repository

@@ -103,7 +103,7 @@ class JobCalls(Asking):
             raise InvalidInput(f"{path} cannot be read ({error.strerror}).") from error
         file = File(path.name, size, Digest(f"sha256:{hex_digest}"))
         with self._bringing(adapter, None) as bringing:
-            bringing.send([file], [FolderFile(path.name, size, path)])
+            bringing.send([FolderFile(path.name, size, path)], lambda some: [file for _ in some])
         return file.digest
 
     def bring_file(self, digest: Digest, target: Path) -> None:

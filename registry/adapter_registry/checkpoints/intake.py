@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapter_registry.checkpoints.adapter_files import FolderFile, Source, refused, survey
 from adapter_registry.checkpoints.effect import changes, value_problems, values_of
@@ -27,6 +28,9 @@ from adapter_registry.domain.base import Base, size_of
 from adapter_registry.domain.errors import Notice, Problem
 from adapter_registry.domain.peft.config import ConfigReading, read_config
 from adapter_registry.domain.peft.fields import CONFIG, MODELLED, WEIGHTS
+
+if TYPE_CHECKING:
+    from adapter_registry.checkpoints.passing import Weights
 
 MAX_CONFIG = 1 << 20
 MAX_CONFIG_DEPTH = 16
@@ -65,11 +69,17 @@ def refuse(examination: Examination) -> None:
         raise refused(examination.problems)
 
 
-def examine(files: Sequence[Source], base: Base) -> Examination:
-    """Check an adapter's files against the base it is to be locked to. Never raises for what is in them."""
+def examine(files: Sequence[Source], base: Base, *, seen: Weights | None = None) -> Examination:
+    """Check an adapter's files against the base it is to be locked to. Never raises for what is in them.
+
+    Args:
+        files: all of them.
+        base: the base.
+        seen: what is known of the weights' bytes, which are not read again then.
+    """
     by_path = {file.path: file for file in files}
     reading = _read_config(by_path)
-    header, header_problems = _read_weights(by_path)
+    header, header_problems = (seen.header, []) if seen else _read_weights(by_path)
     problems = [*file_problems(files), *reading.problems, *header_problems, *_beside(files)]
     notices = [*reading.notices, *file_notices(files)]
     description = None
@@ -79,7 +89,7 @@ def examine(files: Sequence[Source], base: Base) -> Examination:
         if depth_problems:
             config = replace(config, layer_replication=())
         subject = subject_of(config, header, base, by_path[WEIGHTS])
-        values = values_of(subject.file, subject.entries)
+        values = seen.values if seen else values_of(subject.file, subject.entries)
         problems += [*depth_problems, *structure_problems(subject), *value_problems(subject, values)]
         nonzero = changes(subject, values)
         notices += _notices(subject, nonzero=nonzero)
@@ -93,14 +103,22 @@ def examine(files: Sequence[Source], base: Base) -> Examination:
     )
 
 
-def examine_folder(folder: Path, base: Base) -> tuple[tuple[FolderFile, ...], Examination]:
+def examine_folder(
+    folder: Path, base: Base, *, seen: Callable[[FolderFile], Weights | None] = lambda _: None
+) -> tuple[tuple[FolderFile, ...], Examination]:
     """The files of a local folder that a version would hold, and everything that is wrong with them, at once.
+
+    Args:
+        folder: the folder.
+        base: the base.
+        seen: what is known of the bytes of the weights.
 
     Raises:
         InvalidInput: there is no such folder.
     """
     found = survey(folder)
-    examination = examine(found.files, base)
+    weights = next((file for file in found.files if file.path == WEIGHTS), None)
+    examination = examine(found.files, base, seen=seen(weights) if weights else None)
     problems = (*found.problems, *examination.problems)
     return found.files, replace(examination, problems=problems, notices=(*found.notices, *examination.notices))
 

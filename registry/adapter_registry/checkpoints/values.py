@@ -48,28 +48,45 @@ class Values:
     all_one: bool
 
 
-def examine(stream: BinaryIO, entry: TensorEntry) -> Values:
-    """Read a float tensor in blocks; bit patterns decide, so no type needs to be converted.
+class Look:
+    """One look at a float tensor, block by block; bit patterns decide, so no type needs to be converted.
 
     E4M3 has no infinity: its all-ones pattern is NaN. E5M2 follows IEEE 754.
     """
-    kind, exponent, magnitude = _FLOATS[entry.dtype]
-    not_finite, zero, one = 0, True, True
-    stream.seek(entry.start)
-    left = entry.end - entry.start
-    buffer, largest = bytearray(min(CACHED, left)), np.empty(min(CACHED, left) // np.dtype(kind).itemsize, dtype=kind)
-    while left:
-        read = _filled(stream, memoryview(buffer)[: min(CACHED, left)], entry)
-        left -= read
-        bits = np.frombuffer(buffer, dtype=kind, count=read // largest.itemsize)
-        found = np.bitwise_and(bits, kind(magnitude), out=largest[: bits.size])
+
+    def __init__(self, dtype: str) -> None:
+        kind, exponent, magnitude = _FLOATS[dtype]
+        self._kind, self._exponent, self._magnitude, self._one = kind, exponent, kind(magnitude), _ONES[dtype]
+        self._not_finite, self._all_zero, self._all_one = 0, True, True
+
+    def at(self, block: memoryview, *, room: Any) -> None:
+        """The next values, at least one of them; `room` is an array of as many bytes, used anew each time."""
+        bits = np.frombuffer(block, dtype=self._kind)
+        found = np.bitwise_and(bits, self._magnitude, out=room[: bits.nbytes].view(self._kind))
         most = found.max()
         # Patterns with all exponent bits are the largest there are: most blocks need no second look.
-        if most >= exponent:
-            not_finite += int(np.count_nonzero((found & kind(exponent)) == kind(exponent)))
-        zero = zero and not most
-        one = one and bool(bits[0] == _ONES[entry.dtype]) and bool((bits == kind(_ONES[entry.dtype])).all())
-    return Values(not_finite, zero, one)
+        if most >= self._exponent:
+            exponent = self._kind(self._exponent)
+            self._not_finite += int(np.count_nonzero((found & exponent) == exponent))
+        self._all_zero = self._all_zero and not most
+        self._all_one = self._all_one and bool(bits[0] == self._one) and bool((bits == self._kind(self._one)).all())
+
+    def values(self) -> Values:
+        """What was seen."""
+        return Values(self._not_finite, self._all_zero, self._all_one)
+
+
+def examine(stream: BinaryIO, entry: TensorEntry) -> Values:
+    """Read a float tensor in blocks."""
+    look = Look(entry.dtype)
+    stream.seek(entry.start)
+    left = entry.end - entry.start
+    buffer, room = memoryview(bytearray(min(CACHED, left))), np.empty(min(CACHED, left), dtype=np.uint8)
+    while left:
+        read = _filled(stream, buffer[: min(CACHED, left)], entry)
+        left -= read
+        look.at(buffer[:read], room=room)
+    return look.values()
 
 
 def _filled(stream: BinaryIO, view: memoryview, entry: TensorEntry) -> int:

@@ -6,15 +6,20 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapter_registry.checkpoints.adapter_files import FolderFile, survey
 from adapter_registry.domain import reference
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import InvalidInput, InvalidReference
+from adapter_registry.domain.errors import InvalidInput, InvalidReference, RegistryError
+from adapter_registry.domain.peft.fields import WEIGHTS
+
+if TYPE_CHECKING:
+    from adapter_registry.checkpoints.passing import Weights
 
 BLOCK = 1 << 18
 HASHERS = 2
@@ -37,7 +42,15 @@ def name_of(folder: Path) -> str:
 
 def hashed(source: FolderFile) -> File:
     """A file of the folder with its digest."""
-    return _hashed(source, threading.Event())
+    return _hashed(source, threading.Event()).file
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A file with its digest, and what was seen of its bytes meanwhile if it is the weights."""
+
+    file: File
+    weights: Weights | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +58,21 @@ class Hashing:
     """Files that are being hashed.
 
     Attributes:
-        running: each of them, and its File to be.
+        running: each of them, and what comes of it.
     """
 
-    running: Mapping[FolderFile, Future[File]]
+    running: Mapping[FolderFile, Future[Hashed]]
 
     def __call__(self, sources: Sequence[FolderFile]) -> list[File]:
         """Those of `sources` with their digests, in order, when they are hashed."""
-        return [self.running[each].result() if each in self.running else hashed(each) for each in sources]
+        return [self.running[each].result().file if each in self.running else hashed(each) for each in sources]
+
+    def weights(self, source: FolderFile) -> Weights | None:
+        """What was seen of the weights when all of them were; None where they were not, or cannot be read."""
+        running = self.running.get(source)
+        with suppress(RegistryError, OSError):
+            return running.result().weights if running else None
+        return None
 
 
 @contextmanager
@@ -71,9 +91,20 @@ def hashing(folder: Path) -> Iterator[Hashing]:
             pool.shutdown(cancel_futures=True)
 
 
-def _hashed(source: FolderFile, stop: threading.Event) -> File:
+def _hashed(source: FolderFile, stop: threading.Event) -> Hashed:
+    # numpy is needed for values only, and most commands name no folder to push.
+    from adapter_registry.checkpoints.passing import Passing, remember  # noqa: PLC0415
+
     hasher, buffer = hashlib.sha256(), bytearray(BLOCK)
+    passing = Passing(source.size) if source.path == WEIGHTS else None
     with source.open() as stream:
         while not stop.is_set() and (size := stream.readinto(buffer)):
-            hasher.update(memoryview(buffer)[:size])
-    return File(source.path, source.size, Digest(f"sha256:{hasher.hexdigest()}"))
+            block = memoryview(buffer)[:size]
+            hasher.update(block)
+            if passing is not None:
+                passing.update(block)
+    digest = Digest(f"sha256:{hasher.hexdigest()}")
+    weights = passing.weights() if passing else None
+    if weights is not None:
+        remember(digest, weights)
+    return Hashed(File(source.path, source.size, digest), weights)

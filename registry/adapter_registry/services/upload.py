@@ -11,14 +11,19 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Conflict, InvalidInput
+from adapter_registry.domain.peft.fields import WEIGHTS
 from adapter_registry.domain.ports import Backend, Partial
 from adapter_registry.domain.sketch import Sketch, parsed
 from adapter_registry.domain.upload import Sent, Unknown, Upload
 from adapter_registry.services.push import Owned, claims_to, missing, named, received
+
+if TYPE_CHECKING:
+    from adapter_registry.checkpoints.passing import Passing
 
 
 def begin(backend: Backend, *, adapter: str, files: Sequence[File]) -> tuple[Upload, ...]:
@@ -76,6 +81,24 @@ class OwnedPartial(Owned):
     """See ports.Partial."""
 
     incoming: Partial
+    passing: Passing | None = None
+
+    def write(self, *pieces: bytes | memoryview) -> None:
+        """See ports.Incoming.write."""
+        self.incoming.write(*pieces)
+        if self.passing is not None:
+            for piece in pieces:
+                self.passing.update(piece)
+
+    def publish(self, digest: Digest) -> int:
+        """See ports.Incoming.publish."""
+        # Explicitly, since `slots` makes another class of this one, which bare `super()` does not know.
+        size = Owned.publish(self, digest)
+        if self.passing is not None and (weights := self.passing.weights()) is not None:
+            from adapter_registry.checkpoints.passing import remember  # noqa: PLC0415
+
+            remember(digest, weights)
+        return size
 
     @property
     def received(self) -> int:
@@ -94,8 +117,12 @@ def so_far(backend: Backend, *, adapter: str, of: Digest | Sketch) -> int | None
 
 
 @contextmanager
-def taking_up(backend: Backend, *, adapter: str, of: Digest | Sketch, name: str, offset: int) -> Iterator[Partial]:
-    """Go on with an upload at `offset`; `publish` stores it and gives it to the adapter's namespace.
+def taking_up(
+    backend: Backend, *, adapter: str, of: Digest | Sketch, name: str, offset: int, length: int
+) -> Iterator[Partial]:
+    """Go on with an upload of `length` bytes at `offset`; `publish` stores it, and gives it to the adapter's namespace.
+
+    Weights that come in one piece are looked at meanwhile.
 
     Raises:
         Conflict: the upload is at another place, or somebody is sending it now.
@@ -105,7 +132,14 @@ def taking_up(backend: Backend, *, adapter: str, of: Digest | Sketch, name: str,
     with backend.blobs.partial(_session(backend, where, of), name=name) as partial:
         if partial.received != offset:
             raise Conflict(f"{name}: {partial.received:,} bytes are there, not {offset:,}; go on from there.")
-        yield OwnedPartial(backend, where, partial)
+        yield OwnedPartial(backend, where, partial, _passing(length) if name == WEIGHTS and not offset else None)
+
+
+def _passing(size: int) -> Passing:
+    # numpy is needed for values only.
+    from adapter_registry.checkpoints.passing import Passing  # noqa: PLC0415
+
+    return Passing(size)
 
 
 def _upload(backend: Backend, adapter: str, file: File) -> Upload:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from adapter_registry.checkpoints.adapter_files import Source
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.errors import Notice
 from adapter_registry.services import push
+
+S = TypeVar("S", bound=Source)
 
 
 class Brings(AbstractContextManager["Brings"], Protocol):
@@ -21,8 +23,8 @@ class Brings(AbstractContextManager["Brings"], Protocol):
     def allow(self) -> None:
         """There is nothing wrong with the files: they may arrive."""
 
-    def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
-        """Bring all that is missing; what is worth knowing of how it travelled."""
+    def send(self, sources: Sequence[S], hashed: Callable[[Sequence[S]], Sequence[File]]) -> tuple[Notice, ...]:
+        """Bring all that is missing; what is worth knowing of how it travelled. `hashed` waits for their digests."""
 
 
 class Keeper:
@@ -49,8 +51,9 @@ class Keeper:
     def allow(self) -> None:
         """See Brings.allow."""
 
-    def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
+    def send(self, sources: Sequence[S], hashed: Callable[[Sequence[S]], Sequence[File]]) -> tuple[Notice, ...]:
         """See Brings.send."""
+        files = hashed(sources)
         missing = set(self._ask(push.missing, adapter=self._adapter, files=files))
         for file, source in zip(files, sources, strict=True):
             if file.digest in missing:

@@ -5,6 +5,7 @@ An HTTP client library costs a third of a second to import, more than a whole `a
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import secrets
@@ -19,7 +20,7 @@ import msgspec
 from adapter_registry.domain import errors
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import InvalidReference, Problem, RegistryError, ServerUnreachable
+from adapter_registry.domain.errors import InvalidInput, InvalidReference, Problem, RegistryError, ServerUnreachable
 from adapter_registry.domain.sketch import Sketch
 from adapter_registry.operation import address, result_from_wire
 from adapter_registry.operations import BY_FUNCTION
@@ -54,6 +55,11 @@ class Remote:
                 f"{url[:200]!r} is no server (ADAPTERS_URL); it is http://host:port, as `adapters serve` printed it."
             )
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    @property
+    def plain(self) -> bool:
+        """Whether what is sent goes to the kernel as it is."""
+        return self._parts.scheme == "http"
 
     def call(self, function: Callable[..., Any], given: dict[str, Any]) -> Any:
         """What `function` answers there; its errors are raised here as what they are.
@@ -170,6 +176,10 @@ class Remote:
         try:
             connection.request(method, f"{self._parts.path.rstrip('/')}{path}", body, {**self._headers, **headers})
         except OSError as error:
+            if error.errno == errno.EFAULT:
+                # Mapped memory behind the end of a file.
+                connection.close()
+                raise InvalidInput("a file became shorter while it was sent; nothing was stored. Try again.") from error
             # A server that refuses a body may answer before it was sent; the answer says why.
             with suppress(OSError):
                 if connection.sock is not None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import http.client
 import os
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from adapter_registry.checkpoints.adapter_files import Source
@@ -24,7 +23,6 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import (
     Conflict,
     DigestMismatch,
-    InvalidInput,
     Notice,
     RegistryError,
     ServerUnreachable,
@@ -34,6 +32,7 @@ from adapter_registry.domain.errors import (
 from adapter_registry.domain.sketch import Sketch, sketch_of
 from adapter_registry.domain.upload import Destination, Sent, Upload
 from adapter_registry.services import upload as uploading
+from adapter_registry.transport.reading import Watch
 from adapter_registry.transport.remote import BLOCK, TIMEOUT_SECONDS, Content, blob_address, sketch_address
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ RESUMABLE = 4 << 20
 CONNECT_SECONDS = 5
 LONGEST_REASON = 200
 
+S = TypeVar("S", bound=Source)
 Task: TypeAlias = Callable[[], Sent | None]
 _PASSING = (ServerUnreachable, StoreBusy, StoreUnavailable)
 """What may be over a moment later."""
@@ -81,7 +81,7 @@ class Sender:
 
     def __init__(self, remote: Remote, adapter: str, progress: Callable[[int], None]) -> None:
         self._remote, self._adapter = remote, adapter
-        self._watch = _Watch(progress)
+        self._watch = Watch(progress)
         self._around = ""
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="upload")
         self._ahead: Future[dict[str, Future[Digest | None]]] | None = None
@@ -120,8 +120,12 @@ class Sender:
             running[source.path] = self._pool.submit(self._unhashed, outgoing, each.received)
         return running
 
-    def send(self, files: Sequence[File], sources: Sequence[Source]) -> tuple[Notice, ...]:
+    def send(self, sources: Sequence[S], hashed: Callable[[Sequence[S]], Sequence[File]]) -> tuple[Notice, ...]:
         """Bring every file to the server; what it has already is not sent, and equal ones travel once.
+
+        Args:
+            sources: the files.
+            hashed: waits for the digests of some of them; small ones do not wait for those of large ones.
 
         Returns:
             What is worth knowing of how they travelled.
@@ -130,18 +134,19 @@ class Sender:
             ServerUnreachable: the connection kept breaking; the text says how to go on.
             DigestMismatch: a file changed while it was sent.
         """
-        once = {file.digest: (file, source) for file, source in zip(files, sources, strict=True)}
         travelling = self._ahead.result() if self._ahead else {}
-        ahead = {file.digest: travelling[file.path] for file in files if file.path in travelling}
         try:
-            around = self._brought({digest: pair for digest, pair in once.items() if digest not in ahead})
+            around = self._brought(_once((each for each in sources if each.size < RESUMABLE), hashed))
+            large = _once((each for each in sources if each.size >= RESUMABLE), hashed)
+            ahead = {file.digest: travelling[file.path] for file, _ in large.values() if file.path in travelling}
+            around += self._brought({digest: pair for digest, pair in large.items() if digest not in ahead})
         except ServerUnreachable:
             # What travels ahead knows how much of it is there, and says how to go on.
-            for running in ahead.values():
+            for running in travelling.values():
                 running.result()
             raise
-        arrived = {digest for digest, running in ahead.items() if running.result() == digest}
-        around += self._brought({digest: once[digest] for digest in ahead.keys() - arrived})
+        left = {digest: large[digest] for digest, running in ahead.items() if running.result() != digest}
+        around += self._brought(left)
         for source in sources:
             self._watch.whole(source)
         return self._told(around) if self._around else ()
@@ -228,7 +233,7 @@ class Sender:
                 return file.digest
             offset = there or 0
             stream.seek(offset)
-            rest = self._watch.reading(stream, source, at=offset, held=file is None)
+            rest = self._watch.reading(stream, source, at=offset, held=file is None, mapped=self._remote.plain)
             now = self._remote.send_rest(outgoing.where, rest, offset=offset, size=source.size)
         if now.received != source.size:
             raise ServerUnreachable(f"the server has {now.received:,} of {source.size:,} bytes after all were sent.")
@@ -326,63 +331,10 @@ class _Pause:
         self._failed = 0
 
 
-class _Watch:
-    """How far every file is, told once however often its bytes travel."""
-
-    def __init__(self, progress: Callable[[int], None]) -> None:
-        self._progress, self._lock = progress, threading.Lock()
-        self._allowed = threading.Event()
-        self._seen: dict[str, int] = {}
-        self._stopped = False
-
-    def stop(self) -> None:
-        """Let nothing be read any more."""
-        self._stopped = True
-        self._allowed.set()
-
-    def allow(self) -> None:
-        """Let the last pieces be read."""
-        self._allowed.set()
-
-    def whole(self, source: Source) -> None:
-        """All of a file is there."""
-        self.at(source, source.size)
-
-    def at(self, source: Source, position: int) -> None:
-        """A file is sent up to here."""
-        if self._stopped:
-            raise _Stopped
-        with self._lock:
-            new = position - self._seen.get(source.path, 0)
-            if new > 0:
-                self._seen[source.path] = position
-                self._progress(new)
-
-    def reading(self, stream: BinaryIO, source: Source, *, at: int = 0, held: bool = False) -> Iterator[memoryview]:
-        """`stream`, which is at byte `at` of the file, to the file's end, watched; in memory that is used again.
-
-        What is `held` waits before its last piece until it is allowed.
-        """
-        buffer = memoryview(bytearray(min(BLOCK, source.size)))
-        while at < source.size:
-            read = stream.readinto(buffer[: source.size - at])  # type: ignore[attr-defined]  # every stream of ours has it
-            if not read:
-                raise InvalidInput(f"{source.path} became shorter while it was sent; nothing was stored. Try again.")
-            if held and at + read == source.size:
-                self._allowed.wait()
-            self.at(source, at)
-            at += read
-            yield buffer[:read]
-        self.at(source, at)
-
-
-class _Stopped(RegistryError):
-    """Another file failed."""
-
-    code, status, exit_code = "server-unreachable", 503, 1
-
-    def __init__(self) -> None:
-        super().__init__("another file could not be sent.")
+def _once(sources: Iterable[S], hashed: Callable[[Sequence[S]], Sequence[File]]) -> dict[Digest, tuple[File, Source]]:
+    """Equal files once."""
+    some = tuple(sources)
+    return {file.digest: (file, source) for file, source in zip(hashed(some), some, strict=True)}
 
 
 def _sketch(source: Source) -> Sketch:

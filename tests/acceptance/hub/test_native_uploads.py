@@ -13,14 +13,18 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, of_bytes
 from adapter_registry.domain.errors import Conflict, DigestMismatch, NotFound, PushRefused, ServerUnreachable
+from adapter_registry.domain.peft.fields import WEIGHTS
 from adapter_registry.domain.sketch import sketch_of
 from adapter_registry.domain.upload import Sent
 from adapter_registry.local.folders import Hashing
@@ -280,6 +284,34 @@ class TestPiecesOfASketch:
 
 
 ADDRESS = "/api/v1/adapters/team/pieces/blobs/{digest}"
+
+
+class TestWhatNobodyExamined:
+    """The server believes no client: what is wrong with weights is found, whether they came at once or in pieces."""
+
+    @pytest.fixture
+    def broken(self, lora_folder, tmp_path) -> list[tuple[File, bytes]]:
+        folder = copied(lora_folder, tmp_path / "broken")
+        tensors = load_file(folder / WEIGHTS)
+        name = min(tensors)
+        tensors[name][0, 0] = np.nan
+        save_file(tensors, folder / WEIGHTS, metadata={"salt": os.urandom(8).hex()})
+        return [(file_of(path.read_bytes(), path.name), path.read_bytes()) for path in sorted(folder.iterdir())]
+
+    @pytest.mark.parametrize("cuts", [(), (100,), (9, 3000)], ids=["at once", "in two", "in three"])
+    def test_weights_with_a_nan_are_refused(self, hub, broken, cuts):
+        for file, data in broken:
+            path = SKETCHED.format(sketch=sketch(data)) + f"?path={file.path}"
+            for start, end in pairwise((0, *cuts, len(data)) if file.path == WEIGHTS else (0, len(data))):
+                headers = {"Upload_Offset": str(start), "Upload_Length": str(len(data))}
+                status, _, _ = ask(hub, "PATCH", path, data[start:end], **headers)
+            assert status == 201
+        files = [file for file, _ in broken]
+        with pytest.raises(PushRefused) as refused:
+            Remote(hub.url, hub.token).call(
+                push.commit, {"adapter": "team/pieces", "base": "org/llama", "files": files}
+            )
+        assert [problem.code for problem in refused.value.problems] == ["not-finite"]
 
 
 class TestPieces:
@@ -602,5 +634,5 @@ def sketch(data: bytes) -> str:
     return sketch_of(len(data), lambda size, at: data[at : at + size])
 
 
-def file_of(data: bytes) -> File:
-    return File("train.log", len(data), of_bytes(data))
+def file_of(data: bytes, path: str = "train.log") -> File:
+    return File(path, len(data), of_bytes(data))
