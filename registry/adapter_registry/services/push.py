@@ -152,7 +152,7 @@ def commit(  # noqa: PLR0913  every fact of a push
 ) -> Pushed:
     """Make received files a Version of `adapter`, locked to `base`.
 
-    Everything is checked on the stored bytes, whatever the client checked before.
+    Everything is checked on the bytes that arrived, whatever the client checked before.
 
     Raises:
         PushRefused: with every reason at once; the attempt is recorded.
