@@ -88,6 +88,7 @@ def test_who_manages_access_makes_an_account_and_gives_it_a_role(visit, site):
     page.get_by_label("Name", exact=True).fill("newcomer")
     page.get_by_role("button", name="Make account").click()
     page.get_by_text("newcomer has an account").wait_for()
+    page.get_by_label("Give newcomer a role").click()
     page.get_by_label("Roles or verbs for newcomer").fill("reader")
     page.get_by_label("Scope for newcomer").fill("team/*")
     page.get_by_role("row", name=re.compile("newcomer")).get_by_role("button", name="Give").click()

@@ -54,8 +54,9 @@ class TestChoosing:
         for number in (4, 3):
             page.get_by_label(f"Choose v{number}").check()
         page.get_by_role("button", name="Compare chosen").click()
-        page.wait_for_url("**/ui/compare?v=team%2Fsql-lora%40v4&v=team%2Fsql-lora%40v3")
+        page.wait_for_url("**/ui/compare?differing=1&v=team%2Fsql-lora%40v4&v=team%2Fsql-lora%40v3")
         assert page.get_by_role("columnheader", name="sql-lora@v3").count() == 2
+        assert page.get_by_label("Only differences").is_checked()
 
     def test_a_version_of_another_adapter_is_added_by_its_name(self, visit):
         page = visit(f"/ui/compare?v={V3}")

@@ -56,8 +56,8 @@ function showTab(tab) {
   }
 }
 
-// In a narrow window the tab that is open may lie out of sight.
-for (const open of document.querySelectorAll(".tabs [aria-current]")) {
+// In a narrow window the tab or the section that is open may lie out of sight.
+for (const open of document.querySelectorAll(".tabs [aria-current], .side [aria-current]")) {
   const row = open.closest("ul");
   row.scrollLeft = Math.max(0, open.offsetLeft - row.clientWidth / 2);
 }

@@ -121,7 +121,7 @@ function courseOf(course, by) {
       silent: true,
       label: { show: true, position: "insideLeft", color: colour("--text"), fontSize: 11, overflow: "truncate" },
       data: strip.map(({ each, stage, level, width }) => [
-        { coord: [Math.max(width[0], span[0]), level + 0.12], name: by === "time" && width[1] - width[0] > (span[1] - span[0]) / 24 ? `v${each.number}` : "", itemStyle: { color: faint(toneOf(stage), 0.35) } },
+        { coord: [Math.max(width[0], span[0]), level + 0.12], name: by === "time" && width[1] - width[0] > (span[1] - span[0]) / 24 ? `v${each.number}` : "", itemStyle: { color: faint(toneOf(stage), 0.35), borderColor: colour("--ground"), borderWidth: 1 } },
         { coord: [Math.min(width[1], span[1]), level + 0.88] },
       ]),
     },

@@ -167,5 +167,10 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._unwatch()
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._head is None:
+            # Browsers connect ahead, and would take an answer to nothing for that to what they ask next.
+            self.transport.close()
+        else:
             self.send_400_response("The head of the request is too long or too late.")

@@ -46,6 +46,12 @@ class TestSlowAndGone:
         assert answer.status == 400
         assert time.monotonic() - started < bounds.HEAD_SECONDS + 20
 
+    def test_a_connection_on_which_nothing_is_asked_is_closed_without_an_answer_to_it(self, site):
+        address = urllib.parse.urlsplit(site.url)
+        wait = bounds.HEAD_SECONDS + 20
+        with socket.create_connection((address.hostname, address.port), timeout=wait) as channel:
+            assert channel.recv(100) == b""
+
     @pytest.mark.usefixtures("unchanged")
     @pytest.mark.parametrize("sent", [0, 1, 1000])
     @pytest.mark.parametrize(

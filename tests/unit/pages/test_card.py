@@ -44,3 +44,19 @@ def test_a_link_tells_the_other_site_nothing():
 
 def test_images_are_left_out_as_they_would_tell_another_server_who_reads():
     assert "<img" not in rendered("![pixel](https://evil.example/pixel.png)")
+
+
+class TestComments:
+    def test_what_a_template_tells_its_author_is_not_shown(self):
+        made = rendered("<!-- Provide a\nsummary. -->\n\n# Title\n<!-- one line -->\ntext <!-- in it -->")
+        assert "summary" not in made
+        assert "one line" not in made
+        assert "<h1>Title</h1>" in made
+        assert "&lt;!-- in it --&gt;" in made
+
+    @pytest.mark.parametrize("fence", ["```", "~~~"])
+    def test_in_fenced_code_they_are_code(self, fence):
+        made = rendered(f"{fence}html\n<!-- kept -->\n{fence}\n<!-- gone -->\nafter")
+        assert "kept" in made
+        assert "gone" not in made
+        assert "after" in made

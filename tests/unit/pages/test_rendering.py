@@ -7,6 +7,8 @@ from jinja2 import UndefinedError
 
 from adapter_registry.api.pages import rendering
 from adapter_registry.api.pages.page import of_adapter, of_version, with_query
+from adapter_registry.domain.people.access import Grant, grant_of
+from adapter_registry.domain.promotions.finding import Finding, Outcome
 from adapter_registry.domain.views.overview import Against
 
 NOW = "2026-03-01T12:00:00.000000Z"
@@ -74,6 +76,42 @@ def test_a_difference_always_has_a_sign():
 )
 def test_a_difference_is_good_or_bad_only_beyond_its_interval(difference, width, word):
     assert rendering.leaning(Against(1, difference, width)) == word
+
+
+@pytest.mark.parametrize(
+    ("grant", "said"),
+    [
+        (grant_of("team/*", ("maintainer", "audit")), "maintainer, audit on team/*"),
+        (grant_of("team/a", ("promoter", "approver")), "promoter, approve on team/a"),
+        (grant_of("*", ("reader",)), "reader on everything"),
+        (Grant("*", ("*",)), "everything on everything"),
+        (Grant("team/*", ("promote:prod",)), "promote:prod on team/*"),
+    ],
+)
+def test_a_grant_is_told_by_the_roles_that_it_holds_whole(grant, said):
+    assert rendering.granted(grant) == said
+
+
+def test_what_stands_in_the_way_comes_first_and_each_kind_as_the_policy_has_it():
+    outcomes = ("pass", "pending", "inconclusive", "waived", "fail", "incomparable", "error")
+    findings = [Finding(str(place), Outcome(outcome), "") for place, outcome in enumerate(outcomes)]
+    findings.append(Finding("shadow", Outcome.FAIL, "", shadow=True))
+    told = [each.rule for each in rendering.urgent_first(findings)]
+    assert told == ["4", "6", "2", "5", "1", "0", "3", "shadow"]
+
+
+class TestWhisker:
+    def test_what_passes_lies_right_of_the_line_that_it_has_to_reach(self):
+        found = Finding("acc non-inferior", Outcome.PASS, "", difference=0.03, margin=0.01, interval=(0.0, 0.06))
+        at = rendering.whisker(found, width=156)
+        assert at == {"low": 28.0, "mean": 88.0, "high": 148.0, "zero": 28.0, "bar": 8.0, "asked": -0.01}
+
+    def test_a_better_version_has_to_lie_beyond_the_margin_on_the_other_side(self):
+        found = Finding("acc superior", Outcome.FAIL, "", difference=0.0, margin=0.01, interval=(-0.01, 0.01))
+        assert rendering.whisker(found)["asked"] == 0.01
+
+    def test_a_finding_without_an_interval_has_none(self):
+        assert rendering.whisker(Finding("acc non-inferior", Outcome.PENDING, "never measured")) is None
 
 
 class TestLines:

@@ -63,13 +63,13 @@ def declared(ask: Ask) -> Answer:
 def _unstoring(ask: Ask) -> Question:
     digest, found = _digest(ask), _served(ask)
     return Question(
-        f"Serve {found.name} no more" if found else f"Serve {short(digest)} no more",
+        f"Stop serving {found.name}" if found else f"Stop serving {short(digest)}",
         (("Base", digest), *((("Served as", found.name), ("Files", f"{len(found.files)}")) if found else ())),
         (
             "Hub clients do not find it here any more, and jobs need a folder with it. It stays registered, and so do "
             "the locks to it; its bytes are collected later.",
         ),
-        f"Serve {short(digest)} no more",
+        f"Stop serving {short(digest)}",
         f"/ui/bases/{hex_of(digest)}",
         refused="" if found else "Its bytes are not stored under this name.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -16,6 +16,8 @@ from markupsafe import Markup, escape
 from adapter_registry.api.pages import page
 from adapter_registry.api.pages.card import rendered
 from adapter_registry.domain.digest import hex_of, short
+from adapter_registry.domain.people.access import EVERYTHING, ROLES, Grant
+from adapter_registry.domain.promotions.finding import Finding, Outcome
 from adapter_registry.domain.views.overview import Against
 from adapter_registry.settings import web_folder
 
@@ -23,6 +25,12 @@ _STEPS = ((31_557_600, "y"), (2_629_800, "mo"), (604_800, "w"), (86_400, "d"), (
 _LONG_AGO = 30 * 86_400
 _COMMAND = re.compile("`([^`\n]+)`")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_URGENCY = {
+    **dict.fromkeys((Outcome.FAIL, Outcome.ERROR), 0),
+    **dict.fromkeys((Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE), 1),
+    **dict.fromkeys((Outcome.PENDING,), 2),
+    **dict.fromkeys((Outcome.OVERRIDDEN, Outcome.WAIVED, Outcome.PASS), 3),
+}
 
 
 @cache
@@ -37,8 +45,9 @@ def environment() -> Environment:
     )
     made.filters |= {"ago": ago, "bytes": size, "moment": moment, "short": short, "hex": hex_of, "figure": figure}
     made.filters |= {"leaning": leaning, "rough": rough, "signed": signed}
-    made.filters |= {"json": as_json, "commands": commands}
+    made.filters |= {"json": as_json, "commands": commands, "granted": granted, "urgent_first": urgent_first}
     made.filters |= {"card": lambda text: Markup(rendered(text)), "points": points}  # noqa: S704
+    made.filters["whisker"] = whisker
     made.globals |= {"of_adapter": page.of_adapter, "of_version": page.of_version, "with_query": page.with_query}
     made.globals["static"] = asset
     return made
@@ -109,6 +118,39 @@ def leaning(beside: Against) -> str:
     """Whether a difference is `good` or `bad`; `quiet` while its interval holds both."""
     difference, width = beside.difference or 0.0, beside.half_width or 0.0
     return "good" if difference > width else "bad" if difference < -width else "quiet"
+
+
+def granted(grant: Grant) -> str:
+    """What a grant allows, roles by their names: `maintainer, audit on team/*`."""
+    if EVERYTHING in grant.verbs:
+        named: list[str] = ["everything"]
+    else:
+        left, named = set(grant.verbs), []
+        for role, verbs in sorted(ROLES.items(), key=lambda each: -len(each[1])):
+            if left >= set(verbs) and EVERYTHING not in verbs:
+                named.append(role)
+                left -= set(verbs)
+        named += [verb for verb in grant.verbs if verb in left]
+    return f"{', '.join(named)} on {'everything' if grant.scope == EVERYTHING else grant.scope}"
+
+
+def urgent_first(findings: Iterable[Finding]) -> list[Finding]:
+    """What stands in the way before what passes; within each, as the policy has them."""
+    return sorted(findings, key=lambda each: 3 if each.shadow else _URGENCY[each.outcome])
+
+
+def whisker(found: Finding, width: int = 240) -> dict[str, float] | None:
+    """Where a comparison's `low`, `mean`, `high`, no difference (`zero`) and what it has to reach (`bar`) lie.
+
+    Across a drawing `width` units wide; `asked` is the bar itself. None for a finding without an interval.
+    """
+    if found.interval is None or found.difference is None or found.margin is None:
+        return None
+    asked = -found.margin if "non-inferior" in found.rule else found.margin
+    values = {"low": found.interval[0], "mean": found.difference, "high": found.interval[1], "zero": 0.0, "bar": asked}
+    least, most = min(values.values()), max(values.values())
+    scale = (width - 16) / ((most - least) or 1.0)
+    return {name: round(8 + (value - least) * scale, 1) for name, value in values.items()} | {"asked": asked}
 
 
 def commands(text: str) -> Markup:

@@ -42,13 +42,16 @@ def frame(tab: str, version: Version) -> dict[str, object]:
 def overview(ask: Ask) -> Answer:
     """What it is, whether it fits its base and is sound, where it stands, how to get it."""
     seen = ask.call(closeup.closeup, reference=ask.reference)
+    standings = ask.call(stages.stages, adapter=ask.adapter)
+    others = [each.move for each in standings if each.move and each.move.number != seen.version.number]
     return Shown(
         "version-overview.html",
         {
             **frame("", seen.version),
             "seen": seen,
             "snippets": snippets(ask.adapter, f"v{seen.version.number}", at=ask.address),
-            "promotable": _promotable(ask, _places(ask)),
+            "promotable": _promotable(ask, [each.stage for each in standings]),
+            "beside": others[-1] if others else None,
             "marks": [(page, label) for page, label, verb in _MARKS if ask.may(verb, ask.adapter)],
         },
     )
