@@ -63,6 +63,17 @@ def test_who_may_not_promote_sees_no_button(visit, site, pushed):
     assert page.get_by_role("link", name=re.compile("Promote")).count() == 0
 
 
+def test_g_and_the_letter_of_a_section_lead_there_but_not_out_of_a_field(visit):
+    page = visit("/ui/adapters")
+    page.keyboard.press("r")
+    page.keyboard.press("g")
+    page.keyboard.press("r")
+    page.wait_for_url("**/ui/requests")
+    page.get_by_label("Adapter", exact=True).press_sequentially("gt")
+    assert page.get_by_label("Adapter", exact=True).input_value() == "gt"
+    assert page.url.endswith("/ui/requests")
+
+
 def test_the_slash_key_leads_to_the_search(visit):
     page = visit()
     page.keyboard.press("/")

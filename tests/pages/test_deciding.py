@@ -66,6 +66,16 @@ class TestRequests:
         assert (approval.by, approval.comment) == ("ann", "tried it on ten questions")
         assert "0.9" in page.get_by_label("Checklist").inner_text()
 
+    def test_who_asks_for_a_promotion_that_has_to_wait_comes_to_its_request(self, visit, site, asked):
+        site.hub.registry.cancel(asked)
+        page = visit(f"/ui/adapters/{asked.adapter}/versions/2")
+        page.get_by_role("link", name="Promote v2 to release").click()
+        page.get_by_role("button", name="Ask for promotion").click()
+        page.get_by_text(f"asks for {asked.reference} in release.").wait_for()
+        [request] = site.hub.registry.requests(asked.adapter)
+        assert page.url.endswith(f"/ui/requests/{request.name}")
+        assert request.requester == "ann"
+
     def test_what_changed_since_it_was_seen_is_not_approved(self, visit, site, asked):
         page = visit(f"/ui/requests/{asked.name}")
         worse = Score("sql/acc", 0.65, Direction.HIGHER, stderr=0.01, n=1000)

@@ -74,6 +74,9 @@ document.addEventListener("click", (event) => {
   else if (target?.closest("[data-dismiss]")) target.closest("[data-dismiss]").parentElement.remove();
 });
 
+// `g`, then the key of a section within a second, leads there.
+let going = -Infinity;
+
 document.addEventListener("keydown", (event) => {
   const target = event.target instanceof Element ? event.target : null;
   if (target?.closest("input, textarea, select, [contenteditable]") || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -81,6 +84,8 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     document.querySelector("#search")?.select();
   }
+  if (event.timeStamp - going < 1000 && !dialog?.open) document.querySelector(`[data-go="${CSS.escape(event.key)}"]`)?.click();
+  going = event.key === "g" ? event.timeStamp : -Infinity;
   const tab = target?.closest("[role=tab]");
   if (tab && (event.key === "ArrowRight" || event.key === "ArrowLeft")) {
     const tabs = [...tab.closest("[role=tablist]").querySelectorAll("[role=tab]")];

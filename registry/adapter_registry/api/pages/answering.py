@@ -34,18 +34,19 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 NAVIGATION = (
-    ("Adapters", "/ui/adapters"),
-    ("Requests", "/ui/requests"),
-    ("Timeline", "/ui/timeline"),
-    ("Compare", "/ui/compare"),
-    ("Jobs", "/ui/jobs"),
-    ("Bases", "/ui/bases"),
-    ("Policies", "/ui/policies"),
-    ("Audit", "/ui/audit"),
-    ("Webhooks", "/ui/webhooks"),
-    ("Storage", "/ui/storage"),
-    ("Access", "/ui/access"),
+    ("Adapters", "/ui/adapters", "a"),
+    ("Requests", "/ui/requests", "r"),
+    ("Timeline", "/ui/timeline", "t"),
+    ("Compare", "/ui/compare", "c"),
+    ("Jobs", "/ui/jobs", "j"),
+    ("Bases", "/ui/bases", "b"),
+    ("Policies", "/ui/policies", "p"),
+    ("Audit", "/ui/audit", "u"),
+    ("Webhooks", "/ui/webhooks", "w"),
+    ("Storage", "/ui/storage", "s"),
+    ("Access", "/ui/access", "x"),
 )
+"""What the side bar leads to: its name, its address, and the key that goes there after `g`."""
 
 
 def routed(page: Page) -> Callable[[Request], Awaitable[Response]]:

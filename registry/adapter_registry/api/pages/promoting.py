@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_adapter
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.promotions.override import Asked, may_pass
-from adapter_registry.domain.promotions.promotion import refusal
+from adapter_registry.domain.promotions.promotion import Result, refusal
 from adapter_registry.services import promote
 from adapter_registry.services.judgement import Judged
 
@@ -38,6 +38,9 @@ def done(ask: Ask) -> Answer:
         before = ask.call(promote.explain, reference=ask.reference, stage=stage)
         values = {**_values(ask, before), "error": refused}
         return Shown("promote.html", values, status=200 if ask.partial else refused.status)
+    if judged.decision.outcome is Result.WAITING and judged.request.id:
+        name = judged.request.name
+        return Moved(f"/ui/requests/{name}", f"{name} asks for {judged.version.reference} in {stage}.")
     error = refusal(judged.decision, reference=judged.version.reference, stage=stage)
     if error is not None:
         return Shown("promote.html", {**_values(ask, judged), "error": error}, status=error.status)
