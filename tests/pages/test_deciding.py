@@ -69,7 +69,7 @@ class TestRequests:
     def test_who_asks_for_a_promotion_that_has_to_wait_comes_to_its_request(self, visit, site, asked):
         site.hub.registry.cancel(asked)
         page = visit(f"/ui/adapters/{asked.adapter}/versions/2")
-        page.get_by_role("link", name="Promote v2 to release").click()
+        page.get_by_role("link", name="Promote to release").click()
         page.get_by_role("button", name="Ask for promotion").click()
         page.get_by_text(f"asks for {asked.reference} in release.").wait_for()
         [request] = site.hub.registry.requests(asked.adapter)
