@@ -36,7 +36,7 @@ def act(registry: Any) -> str:
 
 def multiply(connection: Connection) -> None:
     """Everything else as copies of the real rows."""
-    from adapter_registry.storage import tables, tables_people, tables_work
+    from adapter_registry.storage import tables, tables_people, tables_work, totals
 
     _long(connection, tables)
     _scores(connection, tables)
@@ -45,6 +45,7 @@ def multiply(connection: Connection) -> None:
     _events(connection, tables, tables_work)
     account = _first(connection, tables_people.accounts)
     _insert(connection, tables_people.accounts, ({**account, "name": f"person{n}"} for n in range(ACCOUNTS)))
+    totals.recount(connection)
 
 
 def _long(connection: Connection, tables: Any) -> None:

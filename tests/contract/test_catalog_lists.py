@@ -16,7 +16,7 @@ from adapter_registry.domain.people.account import Account, AccountKind, Token
 from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.policies.process import Process
 from adapter_registry.domain.ports import KeptAnswer, Transaction
-from adapter_registry.domain.views.usage import Used
+from adapter_registry.domain.views.usage import Used, UsedInAll
 from adapter_registry.domain.webhooks.signature import Secret
 from tests.contract.test_catalog_rows import AT, document, promotion, pushed, version  # noqa: F401  a fixture
 from tests.contract.test_webhooks import SECRETS, hook
@@ -108,16 +108,19 @@ class TestEvents:
 
 
 class TestBlobs:
-    def test_bytes_are_summed_by_adapter_and_counted_once_in_all(self, pushed):  # noqa: F811
+    def test_bytes_are_summed_by_adapter_most_first_and_counted_once_in_each(self, pushed):  # noqa: F811
         one, shared = 10 + 2**40, 10
         with pushed.writing() as tx:
-            used, total = tx.blobs.used(("*",))
-            assert used == (Used("team/a", 3, 3 * one, 3 * 2**40 + shared), Used("team/b", 1, one, one))
-            assert total == 3 * 2**40 + shared
-            assert tx.blobs.used(("team/b",)) == ((Used("team/b", 1, one, one),), one)
-            assert tx.blobs.used(("other/*",)) == ((), 0)
+            first, second = Used("team/a", 3, 3 * one, 3 * 2**40 + shared), Used("team/b", 1, one, one)
+            assert tx.blobs.used(("*",)) == (first, second)
+            assert tx.blobs.used(("*",), limit=1) == (first,)
+            assert tx.blobs.used(("*",), after=first.place) == (second,)
+            assert tx.blobs.used_in_all(("*",)) == UsedInAll(2, 4 * one, 3 * 2**40 + shared + one)
+            assert tx.blobs.used(("team/b",)) == (second,)
+            assert tx.blobs.used(("other/*",)) == ()
+            assert tx.blobs.used_in_all(("other/*",)) == UsedInAll(0, 0, 0)
             tx.versions.remove(version("team/b", 1), by="me", at=AT)
-            assert [each.adapter for each in tx.blobs.used(("*",))[0]] == ["team/a"]
+            assert [each.adapter for each in tx.blobs.used(("*",))] == ["team/a"]
 
 
 class TestAccounts:

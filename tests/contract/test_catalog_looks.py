@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -207,14 +208,35 @@ class TestAdapters:
             assert [each.adapter for each in tx.versions.adapters(Wanted(base=BASE.digest), limit=1)] == ["team/a"]
             assert not tx.versions.adapters(Wanted(base=OTHER))
 
-    def test_bytes_are_counted_by_adapter_and_once_for_all(self, filled):
+    def test_the_version_that_a_line_speaks_of_is_found_by_its_arrival(self, filled):
         with filled.reading() as tx:
-            lines, total = tx.blobs.used(("*",))
-            [own], its = tx.blobs.used(("team/b",))
-        stored = {line.adapter: line.stored for line in lines}
+            lines = tx.versions.adapters()
+            found = tx.versions.arrived([each.arrival for each in lines])
+        assert {line.adapter: found[line.arrival].reference for line in lines} == {
+            "team/a": "team/a@v3",
+            "team/b": "team/b@v1",
+            "team/c": "team/c@v2",
+        }
+
+    def test_the_values_that_count_are_the_last_of_each_metric(self, filled):
+        one, none = made_of("team/a", 1).digest, made_of("team/b", 1).digest
+        with filled.writing() as tx:
+            tx.scores.add([scored(one, "x/acc", 0.1), scored(one, "x/acc", 0.2), scored(one, "x/loss", math.nan)])
+            tx.scores.add([scored(one, "y/acc", 0.3)])
+            void = next(each for each in tx.scores.of(one) if each.score.metric == "y/acc")
+            tx.scores.invalidate([void.id], Invalidation("wrong", "me", AT))
+            found = tx.scores.values([one, none])
+        assert found.keys() == {one}
+        assert found[one].keys() == {"x/acc", "x/loss"}
+        assert found[one]["x/acc"] == 0.2
+        assert math.isnan(found[one]["x/loss"])
+
+    def test_bytes_are_counted_by_adapter(self, filled):
+        with filled.reading() as tx:
+            lines = tx.blobs.used(("*",))
+            [own] = tx.blobs.used(("team/b",))
         assert {line.adapter: line.versions for line in lines} == {"team/a": 3, "team/b": 1, "team/c": 2}
-        assert own.stored == own.pushed == its
-        assert total == stored["team/a"] < sum(stored.values()), "those of the same number have the same files"
+        assert own.stored == own.pushed
 
 
 def test_an_older_store_learns_what_its_jobs_say(catalog, engine):

@@ -252,3 +252,18 @@ def test_a_pointer_that_was_changed_in_the_database_is_noticed(ready):  # noqa: 
     [damage] = me.verify_store().damage
     assert (damage.what, damage.affected) == ("pointer", ("default/a@dev",))
     assert "points to v2, and the audit log says v1" in damage.text
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_totals_that_were_changed_in_the_database_are_noticed_and_counted_anew(ready):  # noqa: F811
+    me = ready.registry()
+    true = me.usage()
+    engine = create_engine(f"sqlite:///{ready.home / 'registry.db'}")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE adapter_totals SET pushed = 5"))
+    engine.dispose()
+    [damage] = me.verify_store().damage
+    assert (damage.what, damage.affected) == ("total", ("default/a",))
+    me.collect()
+    assert me.verify_store().damage == ()
+    assert me.usage() == true

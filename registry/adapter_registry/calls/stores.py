@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapter_registry.calls.asking import Asking
+from adapter_registry.calls.asking import Asking, every
 from adapter_registry.domain.errors import Unsupported
 from adapter_registry.services import collect as collecting
 from adapter_registry.services import usage as using
@@ -32,8 +33,10 @@ class StoreCalls(Asking):
         return self._ask(collecting.collect, grace_seconds=grace_seconds, dry_run=dry_run)
 
     def usage(self) -> Usage:
-        """Bytes of each adapter, and what is shared."""
-        return self._ask(using.usage)
+        """Bytes of each adapter, most first, and what they add up to."""
+        first: Usage = self._ask(using.usage)
+        rest = every(lambda after: self._ask(using.usage, after=after), first.next) if first.next else ()
+        return replace(first, items=(*first.items, *rest), next=None)
 
     def collection_plan(self, *, grace_seconds: float = GRACE_SECONDS) -> Plan:
         """What a collection would free, and why the rest is kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from adapter_registry.domain.adapter import Version
@@ -16,6 +17,8 @@ from adapter_registry.services.references import base_of, no_adapter, version_of
 
 PAGE = 1_000
 """Items of a page at most."""
+LONGEST_SEARCH, BATCH = 1_000, 250
+"""What a page with a filter looks at: so much in all, so much at once. What lies beyond is the page after."""
 
 
 def adapters(  # noqa: PLR0913  every way to narrow and order it
@@ -41,7 +44,8 @@ def adapters(  # noqa: PLR0913  every way to narrow and order it
         order: by name, or those that got a version last first.
         trends: whether each line says how the newest versions did.
         after: where the page begins: `next` of the page before.
-        limit: at most this many, and at most 1,000.
+        limit: at most this many, and at most 1,000. A page with `where` looks at 1,000 adapters at most, and may hold
+            fewer of them, or none, while there is a `next`.
 
     Raises:
         InvalidInput: `where` is not a filter; the text says where it stops being one.
@@ -53,17 +57,20 @@ def adapters(  # noqa: PLR0913  every way to narrow and order it
         digest = base_of(tx, base).base.digest if base else None
         wanted = Wanted(backend.asks.scopes, stage, digest, search, order)
         found: list[AdapterLine] = []
-        while len(found) <= most:
-            batch = tx.versions.adapters(wanted, after=after, limit=most + 1)
-            found += [line for line in batch if chosen is None or _matches(tx, chosen, line)]
-            if len(batch) <= most:
-                break
-            after = _place(batch[-1], order)
+        looked, further = 0, True
+        while further and len(found) <= most and looked < LONGEST_SEARCH:
+            asked = most + 1 if chosen is None else BATCH
+            batch = tx.versions.adapters(wanted, after=after, limit=asked)
+            found += batch if chosen is None else _matching(tx, chosen, batch)
+            looked, further = looked + len(batch), len(batch) == asked
+            after = _place(batch[-1], order) if batch else ""
         items = tuple(found[:most])
         if trends:
             known = overview.trends(tx, items)
             items = tuple(replace(line, trend=known.get(line.adapter)) for line in items)
-    return AdapterPage(items, _place(items[-1], order) if len(found) > most else None)
+    if len(found) > most:
+        return AdapterPage(items, _place(items[-1], order))
+    return AdapterPage(items, after if further and chosen is not None else None)
 
 
 def _place(line: AdapterLine, order: Order) -> str:
@@ -80,20 +87,27 @@ def _check_stages(tx: Transaction, chosen: selection.Filter | None, *others: str
             ladder.check(each)
 
 
-def _matches(tx: Transaction, chosen: selection.Filter, line: AdapterLine) -> bool:
-    version = tx.versions.numbered(line.adapter, line.latest)
-    return version is not None and _holds(tx, chosen, version)
+def _matching(tx: Transaction, chosen: selection.Filter, batch: Sequence[AdapterLine]) -> list[AdapterLine]:
+    """Those of the lines whose newest version matches."""
+    newest = tx.versions.arrived([line.arrival for line in batch])
+    kept = {version.adapter for version in _held(tx, chosen, tuple(newest.values()))}
+    return [line for line in batch if line.adapter in kept]
 
 
-def _holds(tx: Transaction, chosen: selection.Filter, version: Version) -> bool:
-    scores = tx.scores.of(version.digest) if asks(chosen, "score") else ()
-    return selection.holds(chosen, selection.subject_of(version, scores))
+def _held(tx: Transaction, chosen: selection.Filter, found: Sequence[Version]) -> list[Version]:
+    """Those of the versions that match."""
+    values = tx.scores.values([version.digest for version in found]) if asks(chosen, "score") else {}
+    return [
+        version
+        for version in found
+        if selection.holds(chosen, {**selection.subject_of(version, ()), "score": values.get(version.digest, {})})
+    ]
 
 
 def versions(
     backend: Backend, *, adapter: str, where: str | None = None, before: int | None = None, limit: int = PAGE
 ) -> VersionPage:
-    """Versions of an adapter, newest first, a page at a time; arguments as of `adapters`.
+    """Versions of an adapter, newest first, a page at a time; arguments, and pages with `where`, as of `adapters`.
 
     Raises:
         NotFound: there is no such adapter.
@@ -105,14 +119,17 @@ def versions(
         if tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
         found: list[Version] = []
-        while len(found) <= most:
-            batch = tx.versions.all_of(adapter, before=before, limit=most + 1)
-            found += [version for version in batch if chosen is None or _holds(tx, chosen, version)]
-            if len(batch) <= most:
-                break
-            before = batch[-1].number
+        looked, further = 0, True
+        while further and len(found) <= most and looked < LONGEST_SEARCH:
+            wanted = most + 1 if chosen is None else BATCH
+            batch = tx.versions.all_of(adapter, before=before, limit=wanted)
+            found += batch if chosen is None else _held(tx, chosen, batch)
+            looked, further = looked + len(batch), len(batch) == wanted
+            before = batch[-1].number if batch else before
     items = tuple(found[:most])
-    return VersionPage(items, items[-1].number if len(found) > most else None)
+    if len(found) > most:
+        return VersionPage(items, items[-1].number)
+    return VersionPage(items, before if further and chosen is not None else None)
 
 
 def resolve(backend: Backend, *, reference: str) -> Version:

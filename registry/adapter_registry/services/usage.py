@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.views.usage import Used
 from adapter_registry.services.collect import GRACE_SECONDS, READ_BATCH, batches, before, in_use
 
-MOST = 1_000
+PAGE = 1_000
+"""Lines of a page at most."""
+LONGEST_PLACE = 20
+"""Digits of a number of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +20,15 @@ class Usage:
     """Bytes of what whoever asks may read.
 
     Attributes:
-        items: a line for each adapter, most bytes first; 1,000 at most.
-        adapters: how many there are.
+        items: a line for each adapter, most bytes first.
+        next: where the page after begins; None after the last.
+        adapters: how many adapters with versions there are.
         pushed: bytes of all files of all versions, each counted as often as it was pushed.
-        stored: bytes that are kept for them, each counted once.
+        stored: the same, equal files of one adapter counted once. What two adapters share counts for both.
     """
 
     items: tuple[Used, ...]
+    next: str | None
     adapters: int
     pushed: int
     stored: int
@@ -45,12 +51,25 @@ class Plan:
     grace_seconds: float
 
 
-def usage(backend: Backend) -> Usage:
-    """Bytes of each adapter that whoever asks may read; reads every file's row."""
+def usage(backend: Backend, *, after: str = "", limit: int = PAGE) -> Usage:
+    """Bytes of each adapter that whoever asks may read, most first, a page at a time.
+
+    Args:
+        backend: the registry.
+        after: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+
+    Raises:
+        InvalidInput: `after` is no such place.
+    """
+    most, (digits, space, _) = min(max(limit, 1), PAGE), after.partition(" ")
+    if after and not (space and digits.isascii() and digits.isdigit() and len(digits) < LONGEST_PLACE):
+        raise InvalidInput(f"{after[:40]!r} is no place in this list; begin at its start, or with `next` of a page.")
     with backend.catalog.reading() as tx:
-        lines, stored = tx.blobs.used(backend.asks.scopes)
-    ordered = sorted(lines, key=lambda line: (-line.pushed, line.adapter))
-    return Usage(tuple(ordered[:MOST]), len(ordered), sum(line.pushed for line in ordered), stored)
+        lines = tx.blobs.used(backend.asks.scopes, after=after, limit=most + 1)
+        total = tx.blobs.used_in_all(backend.asks.scopes)
+    further = lines[most - 1].place if len(lines) > most else None
+    return Usage(lines[:most], further, total.adapters, total.pushed, total.stored)
 
 
 def plan(backend: Backend, *, grace_seconds: float = GRACE_SECONDS) -> Plan:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, null, select, union, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, union, union_all
 from sqlalchemy.sql.selectable import SelectBase
 
 from adapter_registry.domain.audit.event import GENESIS, Entry, Event, chained
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.views.usage import Used
+from adapter_registry.domain.views.usage import Used, UsedInAll
 from adapter_registry.storage.catalog_webhooks import WebhookTable
 from adapter_registry.storage.rows import from_text, to_text
-from adapter_registry.storage.tables import adapters, blobs, events, scores, stored_base_files, version_files, versions
+from adapter_registry.storage.tables import (
+    adapter_totals,
+    adapters,
+    blobs,
+    events,
+    scores,
+    stored_base_files,
+    version_files,
+)
+from adapter_registry.storage.totals import miscounted, recount
 from adapter_registry.storage.version_rows import in_scopes
 
 BATCH = 10_000
@@ -119,30 +129,36 @@ class BlobTable:
         query = select(blobs.c.digest, blobs.c.size).order_by(blobs.c.digest)
         return tuple((row.digest, row.size) for row in self._connection.execute(query))
 
-    def used(self, scopes: Sequence[str]) -> tuple[tuple[Used, ...], int]:
+    def used(self, scopes: Sequence[str], *, after: str = "", limit: int | None = None) -> tuple[Used, ...]:
         """See ports.BlobRows.used."""
-        joined = version_files.join(versions, versions.c.id == version_files.c.version_id)
-        joined = joined.join(adapters, adapters.c.id == versions.c.adapter_id)
-        there = and_(versions.c.removed_at.is_(None), in_scopes(scopes))
-        size = func.max(version_files.c.size)
-        once = (
-            select(versions.c.adapter_id, version_files.c.digest, size.label("size"), func.count().label("times"))
-            .select_from(joined)
-            .where(there)
-            .group_by(versions.c.adapter_id, version_files.c.digest)
-            .cte()
+        query = _totals(scopes, adapters.c.name, *adapter_totals.c).order_by(*_MOST_FIRST).limit(limit)
+        if after:
+            pushed, _, name = after.partition(" ")
+            same = and_(adapter_totals.c.pushed == int(pushed), adapters.c.name > name)
+            query = query.where(or_(adapter_totals.c.pushed < int(pushed), same))
+        return tuple(
+            Used(row.name, row.versions, int(row.pushed), int(row.stored)) for row in self._connection.execute(query)
         )
-        # One walk over the files answers both: what each adapter has, and what all of them share (under no adapter).
-        one = select(func.max(once.c.size).label("size")).group_by(once.c.digest).subquery()
-        pushed = func.sum(once.c.size * once.c.times)
-        each = select(once.c.adapter_id, pushed, func.sum(once.c.size)).group_by(once.c.adapter_id)
-        rows = self._connection.execute(union_all(each, select(null(), null(), func.sum(one.c.size)))).all()
-        bytes_of = {adapter: (int(sent or 0), int(kept or 0)) for adapter, sent, kept in rows}
-        counted = (
-            select(adapters.c.id, adapters.c.name, func.count())
-            .join(versions, versions.c.adapter_id == adapters.c.id)
-            .where(there)
-            .group_by(adapters.c.id, adapters.c.name)
-        )
-        lines = self._connection.execute(counted).all()
-        return tuple(Used(name, count, *bytes_of.get(key, (0, 0))) for key, name, count in lines), bytes_of[None][1]
+
+    def used_in_all(self, scopes: Sequence[str]) -> UsedInAll:
+        """See ports.BlobRows.used_in_all."""
+        totals = adapter_totals.c
+        query = _totals(scopes, func.count(), func.sum(totals.pushed), func.sum(totals.stored))
+        return UsedInAll(*(int(each or 0) for each in self._connection.execute(query).one()))
+
+    def miscounted(self) -> tuple[str, ...]:
+        """See ports.BlobRows.miscounted."""
+        return miscounted(self._connection)
+
+    def recount(self) -> None:
+        """See ports.BlobRows.recount."""
+        recount(self._connection)
+
+
+_MOST_FIRST = (adapter_totals.c.pushed.desc(), adapters.c.name)
+
+
+def _totals(scopes: Sequence[str], *columns: ColumnElement[Any]) -> Select[Any]:
+    """Of adapters in one of these scopes that have versions."""
+    query = select(*columns).join_from(adapter_totals, adapters, adapters.c.id == adapter_totals.c.adapter_id)
+    return query.where(adapter_totals.c.versions > 0, in_scopes(scopes))

@@ -13,7 +13,7 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.evidence.score import Invalidation, RecordedScore
 from adapter_registry.domain.evidence.suite import Suite
 from adapter_registry.domain.views.overview import RECENT
-from adapter_registry.storage.rows import from_text, insert_missing, to_text
+from adapter_registry.storage.rows import batches, from_text, insert_missing, to_text
 from adapter_registry.storage.tables import adapters, blobs, scores, suites, versions
 from adapter_registry.storage.version_rows import row_of_adapter
 
@@ -38,6 +38,15 @@ class ScoreTable:
         """See ports.ScoreRows.of."""
         query = select(scores).where(scores.c.subject == subject).order_by(scores.c.id)
         return tuple(_recorded(row) for row in self._connection.execute(query))
+
+    def values(self, subjects: Sequence[Digest]) -> dict[Digest, dict[str, float]]:
+        """See ports.ScoreRows.values."""
+        found: dict[Digest, dict[str, float]] = {}
+        for some in batches(list(subjects)):
+            query = select(scores.c.subject, scores.c.metric, scores.c.value).order_by(scores.c.id)
+            for row in self._connection.execute(query.where(scores.c.subject.in_(some), scores.c.invalid.is_(None))):
+                found.setdefault(row.subject, {})[row.metric] = math.nan if row.value is None else row.value
+        return found
 
     def leading(self, latest: Mapping[str, int]) -> dict[str, list[tuple[int, RecordedScore]]]:
         """See ports.ScoreRows.leading."""

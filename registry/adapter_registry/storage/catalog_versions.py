@@ -26,7 +26,9 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.views.listing import AdapterLine, Order, Wanted
 from adapter_registry.storage.rows import batches, from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import (
+    adapter_totals,
     adapters,
+    bases,
     blobs,
     labels,
     stages,
@@ -35,6 +37,7 @@ from adapter_registry.storage.tables import (
     version_parents,
     versions,
 )
+from adapter_registry.storage.totals import count_in, count_out
 from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, id_of, in_scopes, row_of_adapter, version_of
 
 MOST_POINTERS = 100
@@ -96,11 +99,10 @@ class VersionTable:
     ) -> tuple[AdapterLine, ...]:
         """See ports.VersionRows.adapters."""
         kept = self._newest(wanted or Wanted(), after, limit).subquery()
-        there = _THERE.where(_OTHERS.c.adapter_id == kept.c.adapter_id)
-        count = there.with_only_columns(func.count()).scalar_subquery()
+        count = select(adapter_totals.c.versions).where(adapter_totals.c.adapter_id == kept.c.adapter_id)
         size = select(func.sum(version_files.c.size)).where(version_files.c.version_id == kept.c.newest)
         query = (
-            select(*_COLUMNS, count.label("versions"), size.scalar_subquery().label("size"))
+            select(*_COLUMNS, count.scalar_subquery().label("versions"), size.scalar_subquery().label("size"))
             .select_from(kept)
             .join(versions, versions.c.id == kept.c.newest)
             .join(adapters, adapters.c.id == versions.c.adapter_id)
@@ -174,6 +176,15 @@ class VersionTable:
         query = _VERSIONS.where(versions.c.id.in_(children)).order_by(None).order_by(versions.c.id.desc()).limit(limit)
         return self._whole(self._connection.execute(query).all())
 
+    def arrived(self, arrivals: Sequence[int]) -> dict[int, Version]:
+        """See ports.VersionRows.arrived."""
+        rows = [
+            row
+            for some in batches(list(arrivals))
+            for row in self._connection.execute(_VERSIONS.where(versions.c.id.in_(some)))
+        ]
+        return dict(zip((row.id for row in rows), self._whole(rows), strict=True))
+
     def tagged(self, adapter: str, tag: str) -> Version | None:
         """The version a tag points to."""
         return self._pointed(_TAGGED, adapter, tag)
@@ -243,10 +254,13 @@ class VersionTable:
         files = [{"version_id": version_id, "path": f.path, "size": f.size, "digest": f.digest} for f in version.files]
         self._connection.execute(insert(version_files), files)
         self.set_labels(version, dict(version.labels))
+        count_in(self._connection, adapter_id, version)
 
     def remove(self, version: Version, *, by: str, at: str) -> None:
         """See ports.VersionRows.remove."""
         version_id = id_of(self._connection, version)
+        [stored] = self._versions(versions.c.id == version_id)
+        count_out(self._connection, self._adapter_id(version.adapter) or 0, stored)
         self._connection.execute(delete(version_files).where(version_files.c.version_id == version_id))
         self._connection.execute(delete(labels).where(labels.c.version_id == version_id))
         gone = update(versions).where(versions.c.id == version_id)
@@ -283,8 +297,7 @@ class VersionTable:
 
     def locked_to(self, base: Digest) -> int:
         """See ports.VersionRows.locked_to."""
-        query = select(func.count()).where(versions.c.base == base, versions.c.removed_at.is_(None))
-        return self._connection.execute(query).scalar_one()
+        return self._connection.execute(select(bases.c.locked).where(bases.c.digest == base)).scalar() or 0
 
     def _adapter_id(self, adapter: str) -> int | None:
         return self._connection.execute(select(adapters.c.id).where(adapters.c.name == adapter)).scalar()

@@ -32,6 +32,8 @@ bases = Table(
     Column("document", Text, nullable=False),
     Column("tensors", Text, nullable=False),
     Column("tensor_count", Integer, nullable=False),
+    # How many versions are locked to it, see totals.py.
+    Column("locked", Integer, nullable=False, server_default="0"),
 )
 
 base_names = Table(
@@ -109,6 +111,26 @@ version_files = Table(
     Column("path", String(512), primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("digest", ForeignKey("blobs.digest"), nullable=False, index=True),
+)
+
+# What the versions of each adapter add up to, see totals.py.
+adapter_totals = Table(
+    "adapter_totals",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("versions", Integer, nullable=False),
+    Column("pushed", BigInteger, nullable=False, index=True),
+    Column("stored", BigInteger, nullable=False),
+)
+
+# How many files of an adapter's versions have these bytes.
+adapter_blobs = Table(
+    "adapter_blobs",
+    metadata,
+    Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
+    Column("digest", String(71), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("times", Integer, nullable=False),
 )
 
 stored_bases = Table(

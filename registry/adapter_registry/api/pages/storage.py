@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
+from adapter_registry.api.pages.page import Answer, Ask, Page, Shown, listed
 from adapter_registry.services import usage
 
 
@@ -10,7 +10,7 @@ def show(ask: Ask) -> Answer:
     """Bytes by adapter; with `plan` in the address, what a collection would do, for who may collect."""
     maintains = ask.may("maintain")
     values = {
-        "used": ask.call(usage.usage),
+        **listed(ask, "/ui/storage", usage.usage),
         "maintains": maintains,
         "plan": ask.call(usage.plan) if maintains and "plan" in ask.query else None,
     }

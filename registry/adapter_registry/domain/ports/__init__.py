@@ -40,7 +40,7 @@ from adapter_registry.domain.sketch import Sketch
 from adapter_registry.domain.stored_base import StoredBaseRows
 from adapter_registry.domain.views.listing import AdapterLine, Wanted
 from adapter_registry.domain.views.record import Revision
-from adapter_registry.domain.views.usage import Used
+from adapter_registry.domain.views.usage import Used, UsedInAll
 
 
 class BaseRows(Protocol):
@@ -96,6 +96,9 @@ class VersionRows(Protocol):
 
     def made_from(self, digests: Sequence[Digest], *, limit: int) -> tuple[Version, ...]:
         """Versions whose lineage names one of these digests as a parent, newest first."""
+
+    def arrived(self, arrivals: Sequence[int]) -> dict[int, Version]:
+        """Versions by `AdapterLine.arrival`."""
 
     def tagged(self, adapter: str, tag: str) -> Version | None: ...
 
@@ -201,8 +204,17 @@ class BlobRows(Protocol):
     def each(self) -> tuple[tuple[Digest, int], ...]:
         """(digest, size) of every blob row."""
 
-    def used(self, scopes: Sequence[str]) -> tuple[tuple[Used, ...], int]:
-        """A line for each adapter in one of these scopes, and the bytes that are kept for all of them together."""
+    def used(self, scopes: Sequence[str], *, after: str = "", limit: int | None = None) -> tuple[Used, ...]:
+        """A line for each adapter in one of these scopes that has versions, most bytes first, after `Used.place`."""
+
+    def used_in_all(self, scopes: Sequence[str]) -> UsedInAll:
+        """What those lines add up to."""
+
+    def miscounted(self) -> tuple[str, ...]:
+        """Names of adapters and digests of bases whose kept totals are wrong; reads every version."""
+
+    def recount(self) -> None:
+        """Make the totals anew; reads every version."""
 
 
 class BranchRows(Protocol):

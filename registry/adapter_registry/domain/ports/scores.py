@@ -22,6 +22,9 @@ class ScoreRows(Protocol):
     def of(self, subject: Digest) -> tuple[RecordedScore, ...]:
         """In the order they were recorded, invalid ones included."""
 
+    def values(self, subjects: Sequence[Digest]) -> dict[Digest, dict[str, float]]:
+        """Subject -> metric -> the value that was recorded last, of those that count; NaN for what is no number."""
+
     def leading(self, latest: Mapping[str, int]) -> dict[str, list[tuple[int, RecordedScore]]]:
         """Adapter -> (version number, score) of the metric that was recorded last among its newest versions.
 

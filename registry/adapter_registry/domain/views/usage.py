@@ -20,3 +20,17 @@ class Used:
     versions: int
     pushed: int
     stored: int
+
+    @property
+    def place(self) -> str:
+        """Where the line stands in the list that has most bytes first."""
+        return f"{self.pushed} {self.adapter}"
+
+
+@dataclass(frozen=True, slots=True)
+class UsedInAll:
+    """What the lines of adapters add up to: how many they are, and their bytes as in `Used`."""
+
+    adapters: int
+    pushed: int
+    stored: int
