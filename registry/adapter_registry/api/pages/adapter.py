@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from adapter_registry.api.pages.page import Answer, Ask, Page, Shown, Unchanged
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Page, Shown, Unchanged
 from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.views.overview import Standing
 from adapter_registry.operation import to_wire
 from adapter_registry.services import deployment, overview
-
-LINES = 50
 
 
 def show(ask: Ask) -> Answer:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from adapter_registry.api.pages import views
-from adapter_registry.api.pages.page import Answer, Ask, Page, Shown
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Page, Shown
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.views.listing import AdapterPage, Order
 from adapter_registry.services import base, show, stages
-
-LINES = 50
 
 
 def listing(ask: Ask) -> Answer:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from adapter_registry.api.pages import views
-from adapter_registry.api.pages.page import Answer, Ask, File, Page, Shown
+from adapter_registry.api.pages.page import LINES, Answer, Ask, File, Page, Shown
 from adapter_registry.domain.audit.event import Event
 from adapter_registry.domain.audit.file import exported
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.views.record import LogPage, Sought
 from adapter_registry.services import record, show
 
-LINES = 50
 FIELDS = ("actor", "action", "subject", "outcome", "since", "until")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from adapter_registry.api.pages.confirming import Question, confirming
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown
 from adapter_registry.domain.base import size_of
 from adapter_registry.domain.digest import Digest, hex_of, short
 from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.stored_base import StoredBase
 from adapter_registry.services import base, show, stored_base
 
-LINES = 50
 TENSORS = 200
 """Rows of the table of tensors that are shown."""
 

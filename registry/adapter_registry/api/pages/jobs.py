@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from adapter_registry.api.pages import views
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, of_version, with_query
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown, Unchanged, of_version, with_query
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.errors import InvalidInput, RegistryError
@@ -18,7 +18,6 @@ from adapter_registry.services import show as services
 from adapter_registry.services import submit
 
 LIST = "/ui/jobs"
-LINES = 50
 TAIL = 200
 """Lines of a log that are shown."""
 KINDS = ("merge", "compose", "diff", "extract", "evaluate", "flatten")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapter_registry.api.pages import views
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, Unchanged, of_adapter, with_query
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown, Unchanged, of_adapter, with_query
 from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.errors import InvalidInput, RegistryError, Revoked
 from adapter_registry.domain.promotions.promotion import Promotion
@@ -12,8 +12,6 @@ from adapter_registry.domain.views.record import Whose
 from adapter_registry.operation import to_wire
 from adapter_registry.services import inbox, promote, record, request
 from adapter_registry.services.judgement import Judged
-
-LINES = 50
 
 
 def listing(ask: Ask) -> Answer:

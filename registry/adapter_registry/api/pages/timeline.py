@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_adapter
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown, of_adapter
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.promotions.promotion import rollback_target
 from adapter_registry.domain.views.overview import Standing
 from adapter_registry.domain.views.record import MovePage
 from adapter_registry.services import overview, promote, record, reverify, stages, standstill
 
-LINES = 50
 MOST_TARGETS = 12
 
 
