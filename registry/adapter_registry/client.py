@@ -30,12 +30,12 @@ from adapter_registry.domain import lock, reference
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.audit.event import Event
 from adapter_registry.domain.base import Base, RegisteredBase
+from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
 from adapter_registry.domain.evidence.outcomes import Outcomes
 from adapter_registry.domain.evidence.score import RecordedScore, Score
 from adapter_registry.domain.lineage import Lineage
 from adapter_registry.domain.lock import Equivalence, Verdict
-from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotions.override import Asked as Overriding
 from adapter_registry.domain.promotions.promotion import Promotion, refusal
@@ -46,7 +46,7 @@ from adapter_registry.local.folders import hashing, is_folder, name_of
 from adapter_registry.local.in_use import InUse
 from adapter_registry.local.pulled import Pulled, place, require
 from adapter_registry.services import base as base_service
-from adapter_registry.services import mark, score, servable, show
+from adapter_registry.services import mark, rollback, score, servable, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
 from adapter_registry.services import push as pushing
@@ -218,9 +218,9 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         """Point a tag at a version; (that version, where it pointed before)."""
         return self._ask(mark.tag, reference=self.reference(text), name=name)
 
-    def untag(self, adapter: str | None, name: str) -> None:
-        """Remove a tag."""
-        self._ask(mark.untag, adapter=self.adapter(adapter), name=name)
+    def untag(self, adapter: str | None, name: str, *, seen: int | None = None) -> None:
+        """Remove a tag; `seen` is the number of the version that it is known to point at."""
+        self._ask(mark.untag, adapter=self.adapter(adapter), name=name, seen=seen)
 
     def label(self, text: str, labels: dict[str, str | None]) -> Version:
         """Set labels; None removes one."""
@@ -265,9 +265,19 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         )
 
     def attempt(
-        self, text: str, stage: str, *, reason: str = "", hotfix: bool = False, override: Overriding | None = None
+        self,
+        text: str,
+        stage: str,
+        *,
+        reason: str = "",
+        hotfix: bool = False,
+        override: Overriding | None = None,
+        seen: Digest | None = None,
     ) -> Judged:
-        """Judge the stage's gates and move it; the answer says whether it moved, with every blocker if not."""
+        """Judge the stage's gates and move it; the answer says whether it moved, with every blocker if not.
+
+        `seen` is `Judged.seen` of what was looked at: what is otherwise by now is a Conflict.
+        """
         return self._ask(
             promotion.promote,
             reference=self.reference(text),
@@ -275,6 +285,7 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
             reason=reason,
             hotfix=hotfix,
             override=override,
+            seen=seen,
         )
 
     def promote(self, text: str, stage: str, *, reason: str = "") -> Judged:
@@ -289,21 +300,16 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
             raise refused
         return judged
 
-    def rollback(self, adapter: str | None, stage: str, *, to: str | None = None, reason: str = "") -> Promotion:
-        """Move a stage back to an earlier incumbent."""
-        return self._ask(promotion.rollback, adapter=self.adapter(adapter), stage=stage, to=to, reason=reason)
+    def rollback(
+        self, adapter: str | None, stage: str, *, to: str | None = None, reason: str = "", seen: int | None = None
+    ) -> Promotion:
+        """Move a stage back to an earlier incumbent; `seen` is the sequence of the move it is known to stand by."""
+        where = {"adapter": self.adapter(adapter), "stage": stage}
+        return self._ask(rollback.rollback, **where, to=to, reason=reason, seen=seen)
 
     def history(self, adapter: str | None, stage: str | None = None, *, at: str | None = None) -> History:
         """Which version each stage pointed to and when, newest first; with `at`, what was true then."""
         return self._ask(promotion.history, adapter=self.adapter(adapter), stage=stage, at=at)
-
-    def policy(self, stage: str) -> PolicyInForce:
-        """The policy a stage judges by."""
-        return self._ask(promotion.policy, stage=stage)
-
-    def set_policy(self, stage: str, policy: Policy) -> PolicyInForce:
-        """Give a stage a new revision of its policy."""
-        return self._ask(promotion.set_policy, stage=stage, policy=policy)
 
     def pull(
         self,

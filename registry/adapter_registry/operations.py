@@ -24,6 +24,7 @@ from adapter_registry.services import (
     record,
     request,
     reverify,
+    rollback,
     scan,
     score,
     servable,
@@ -108,7 +109,7 @@ OPERATIONS: dict[str, Operation] = _table(
     Operation("promote.explain", "GET", "/adapters/{reference}/stages/{stage}", promote.explain, "read"),
     Operation("promote.promote", "POST", "/adapters/{reference}/stages/{stage}", promote.promote, "promote:{stage}"),
     Operation(
-        "promote.rollback", "POST", "/adapters/{adapter}/stages/{stage}/rollback", promote.rollback, "rollback:{stage}"
+        "promote.rollback", "POST", "/adapters/{adapter}/stages/{stage}/rollback", rollback.rollback, "rollback:{stage}"
     ),
     Operation("pointer.pointer", "GET", "/adapters/{adapter}/stages/{stage}/pointer", pointer.pointer, "read"),
     Operation("pointer.key", "GET", "/pointer-key", pointer.key, ANYONE),

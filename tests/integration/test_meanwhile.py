@@ -18,7 +18,7 @@ from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.policies.process import Approvals, Overriding, Process, Sources
 from adapter_registry.domain.promotions.request import State
-from adapter_registry.services import access, auto, promote, reverify
+from adapter_registry.services import access, auto, promote, reverify, rollback
 from adapter_registry.services import request as requests
 from tests.integration.test_race import run, store  # noqa: F401  a fixture
 from tests.integration.test_requests import asked, in_seconds, ready  # noqa: F401  a fixture
@@ -48,7 +48,7 @@ class TestWhoLosesTheRight:
         at = {"adapter": "default/a", "stage": "prod"}
         return {
             "promote": lambda pat: promote.promote(pat, reference="default/a@v2", stage="prod"),
-            "rollback": lambda pat: promote.rollback(pat, **at, reason="slow"),
+            "rollback": lambda pat: rollback.rollback(pat, **at, reason="slow"),
             "approve": lambda pat: requests.approve(pat, **at, request="P-1"),
             "decline": lambda pat: requests.decline(pat, **at, request="P-1", reason="no"),
         }

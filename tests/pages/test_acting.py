@@ -58,6 +58,25 @@ def test_the_stages_of_an_open_page_follow_what_happens_elsewhere(visit, site, p
     page.get_by_text("from the pipeline").wait_for()
 
 
+def test_the_page_says_once_and_quietly_that_a_session_ended_and_leads_back_here(visit, pushed, come_back):
+    here = f"/ui/adapters/{pushed}?before=3"
+    page = visit(here, own=True)
+    strip = page.get_by_label("Stages").inner_text()
+    page.context.clear_cookies()
+    page.get_by_text("is kept up to date no more").wait_for()
+    assert page.get_by_label("Stages").inner_text() == strip, "what is shown stays"
+    assert not page.get_by_role("dialog").is_visible()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(5000)
+    assert asked == []
+    assert page.get_by_text("is kept up to date no more").count() == 1
+    come_back(page, page.get_by_role("link", name="Sign in").get_attribute("href"))
+    page.get_by_role("heading", name="Sign in").wait_for()
+    page.goto(f"{page.url.partition('/ui')[0]}/ui/sign-in?next={here.replace('?', '%3F')}")
+    assert page.locator("input[name=next]").first.input_value() == here
+
+
 def test_who_may_not_promote_sees_no_button(visit, site, pushed):
     page = visit(f"/ui/adapters/{pushed}", as_="rita")
     assert page.get_by_role("link", name=re.compile("Promote")).count() == 0

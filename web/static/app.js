@@ -131,6 +131,12 @@ document.addEventListener("change", (event) => {
   if (event.target instanceof Element && event.target.closest("[data-send-on-change]")) event.target.form?.requestSubmit();
 });
 
+// Once a part was told that it is kept up to date no more, the page says so, once, and asks no further.
+document.addEventListener("htmx:before:request", (event) => {
+  const told = document.querySelector("#not-kept")?.childElementCount;
+  if (told && event.detail.ctx.sourceEvent?.type === "every") event.preventDefault();
+});
+
 // What was fetched into the dialog is shown in it; closing empties it, so that nothing stale is confirmed.
 document.addEventListener("htmx:after:swap", () => {
   if (dialog && !dialog.open && dialog.querySelector("#dialog-content").childElementCount) {

@@ -1,4 +1,4 @@
-"""The client's calls about evidence: signatures, scans, scores of bases, suites, and what a policy would have said."""
+"""The client's calls about evidence: signatures, scans, scores of bases, suites, and the policies that ask for it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from adapter_registry.domain.integrity.signing import Envelope, key_id, sealed, 
 from adapter_registry.domain.policies.lint import Advice, lint
 from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.local.pulled import check_whole
-from adapter_registry.services import scan, score, signing, suites
+from adapter_registry.services import promote, scan, score, signing, suites
 from adapter_registry.services import trial as trials
+from adapter_registry.services.judgement import PolicyInForce
 from adapter_registry.services.trial import Replayed
 
 
@@ -41,6 +42,14 @@ class EvidenceCalls(Asking):
     ) -> tuple[RecordedScore, ...]:
         """Declare that scores of a Base count no more; they are kept and marked."""
         return self._ask(score.invalidate_of_base, base=base, because=because, ids=ids, metric=metric, source=source)
+
+    def policy(self, stage: str) -> PolicyInForce:
+        """The policy a stage judges by."""
+        return self._ask(promote.policy, stage=stage)
+
+    def set_policy(self, stage: str, policy: Policy, *, seen: int | None = None) -> PolicyInForce:
+        """Give a stage a new revision of its policy; `seen` is the revision that it was written from."""
+        return self._ask(promote.set_policy, stage=stage, policy=policy, seen=seen)
 
     def suites(self) -> tuple[Suite, ...]:
         """Every version of every suite, by name and version."""

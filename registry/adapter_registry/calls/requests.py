@@ -113,9 +113,9 @@ class RequestCalls(Asking):
         """The hold that a rollback set on a stage."""
         return self._ask(standstill.hold, adapter=adapter, stage=stage)
 
-    def lift_hold(self, adapter: str, stage: str) -> Hold:
-        """Lift a hold."""
-        return self._ask(standstill.lift, adapter=adapter, stage=stage)
+    def lift_hold(self, adapter: str, stage: str, *, seen: str | None = None) -> Hold:
+        """Lift a hold; `seen` is `Hold.at` of the one that is meant."""
+        return self._ask(standstill.lift, adapter=adapter, stage=stage, seen=seen)
 
     def freezes(self) -> tuple[Window, ...]:
         """Every freeze window."""

@@ -30,10 +30,23 @@ def tag(backend: Backend, *, reference: str, name: str) -> tuple[Version, Versio
     return version, before
 
 
-def untag(backend: Backend, *, adapter: str, name: str) -> None:
-    """Remove a tag; raises NotFound when the adapter has none of that name."""
+def untag(backend: Backend, *, adapter: str, name: str, seen: int | None = None) -> None:
+    """Remove a tag.
+
+    Args:
+        backend: the registry.
+        adapter: `namespace/name`.
+        name: of the tag.
+        seen: number of the version that the caller saw it point at; None for whatever it points at.
+
+    Raises:
+        NotFound: the adapter has none of that name.
+        Conflict: it points elsewhere than was `seen`.
+    """
     with backend.catalog.writing() as tx:
         before = tx.versions.tagged(adapter, name)
+        if before is not None and seen not in (None, before.number):
+            raise Conflict(f"the tag {name} moved: it points at v{before.number} now. It was not removed; look again.")
         if not tx.versions.remove_tag(adapter, name):
             raise NotFound(f"{adapter} has no tag {name!r}.")
         detail = {"tag": name, "from": before.reference if before else None}

@@ -1,4 +1,4 @@
-"""Promote, roll back, and say what each stage pointed to and when."""
+"""Promote, and say what each stage pointed to and when."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from datetime import UTC, datetime
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.audit.event import Entry, Outcome
-from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
+from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput
 from adapter_registry.domain.people.access import EVERYTHING
 from adapter_registry.domain.policies.lint import Advice, misplaced, unfed
 from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.policies.process import Overriding
 from adapter_registry.domain.policies.satisfiable import unsatisfied, unsigned
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.promotions.gate import judge
 from adapter_registry.domain.promotions.override import Asked, Override, check_asked, check_needed, named
-from adapter_registry.domain.promotions.passage import Hold
-from adapter_registry.domain.promotions.promotion import Kind, Promotion, Result, decide, refusal, rollback_target
+from adapter_registry.domain.promotions.promotion import Promotion, Result
 from adapter_registry.domain.promotions.request import Request, State
 from adapter_registry.domain.reference import Reference, parse
 from adapter_registry.domain.webhooks.webhook import later
@@ -27,17 +26,15 @@ from adapter_registry.services.judgement import (
     Judged,
     PolicyInForce,
     Weighed,
-    frozen,
     in_force,
     judged,
     settled,
     weighing,
 )
-from adapter_registry.services.progress import advance, attempt, move_detail, moved, opened, reworded, taken
+from adapter_registry.services.progress import advance, attempt, moved, opened, reworded, taken
 from adapter_registry.services.pull import served
 from adapter_registry.services.recorded import of_version, recorded
 from adapter_registry.services.references import no_adapter, version_of
-from adapter_registry.services.subject import gathered
 
 
 def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = False, override: str = "") -> Judged:
@@ -61,12 +58,13 @@ def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = Fals
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody wants of a version: the stage, by which path, why, and passing over which rules."""
+    """What somebody wants of a version: the stage, by which path, why, passing over which rules, and what they saw."""
 
     stage: str
     hotfix: bool = False
     reason: str = ""
     override: Asked | None = None
+    seen: Digest | None = None
 
 
 def promote(
@@ -77,6 +75,7 @@ def promote(
     reason: str = "",
     hotfix: bool = False,
     override: Asked | None = None,
+    seen: Digest | None = None,
 ) -> Judged:
     """Move a stage to a Version if every gate of the stage passes; open a request where something can still arrive.
 
@@ -91,14 +90,16 @@ def promote(
         reason: why.
         hotfix: take the hotfix path: other stages to come from, no soak time, one more approval.
         override: rules to pass over, by name; takes the verb `override` and what the policy says of it.
+        seen: `Judged.seen` of what the caller looked at; None for whatever is there.
 
     Raises:
+        Conflict: it would move, or ask for it, and is no more what was `seen`.
         InvalidInput: a hotfix without a reason, or into a stage whose policy has no hotfix path; an override that the
             policy does not let anybody have, or of rules that do not stand in the way.
         Forbidden: an override by somebody without the verb, or by a service account.
     """
-    wish, meant = Wish(stage, hotfix, reason, override), parse(reference, namespace=backend.namespace)
-    _check_place(backend, stage, meant.adapter)
+    wish, meant = Wish(stage, hotfix, reason, override, seen), parse(reference, namespace=backend.namespace)
+    check_place(backend, stage, meant.adapter)
     asked = {"rules": list(override.rules), "ticket": override.ticket} if override else {}
     with recorded(backend, "promote", of_version(meant, stage=stage, reason=reason, **asked)):
         found = settled(
@@ -110,7 +111,8 @@ def promote(
     return found
 
 
-def _check_place(backend: Backend, stage: str, adapter: str) -> None:
+def check_place(backend: Backend, stage: str, adapter: str) -> None:
+    """Raise NotFound when an adapter has no such stage."""
     with backend.catalog.reading() as tx:
         tx.stages.ladder().check(stage, adapter)
 
@@ -131,16 +133,29 @@ def _promoted(backend: Backend, meant: Reference, wish: Wish, before: Weighed | 
             draft = _draft(backend, tx, version, wish)
             if draft.override:
                 require_still(backend, tx, f"override:{wish.stage}", version.adapter)
-            return _asked(backend, tx, _needed(judged(backend, tx, version, draft, before=before)), before)
+            found = _needed(judged(backend, tx, version, draft, before=before))
+            return _asked(backend, tx, _as_seen(found, wish), before)
         if there.machine and not backend.asks.machine:
             there = taken(backend, tx, _as_person(backend, there, wish))
         if wish.reason and wish.reason != there.reason and there.requester == backend.actor:
             # Whoever asks again and says more is taken at the later word.
             there = reworded(backend, tx, there, wish.reason)
-        found = advance(backend, tx, judged(backend, tx, version, there, before=before))
+        found = advance(backend, tx, _as_seen(judged(backend, tx, version, there, before=before), wish))
         if found.promotion is None and found.request.state is not State.REFUSED:
             tx.events.append(attempt(backend, found, Outcome.DONE if found.already else Outcome.REFUSED))
         return found
+
+
+def _as_seen(found: Judged, wish: Wish) -> Judged:
+    """The same; raises Conflict when something would come of it that was not seen."""
+    refused = found.decision.outcome not in (Result.PROMOTE, Result.WAITING)
+    if wish.seen in (None, found.seen) or found.already or refused:
+        return found
+    holds = f"v{found.incumbent.number} is in {found.stage}" if found.incumbent else f"nothing is in {found.stage}"
+    raise Conflict(
+        f"what you saw of {found.version.reference} and {found.stage} changed meanwhile: the version there, the policy "
+        f"or the evidence. Now {holds}; nothing was done. Look at it again."
+    )
 
 
 def _asked(backend: Backend, tx: Transaction, found: Judged, before: Weighed | None) -> Judged:
@@ -207,85 +222,6 @@ def _override(backend: Backend, version: Version, wish: Wish, by: Overriding | N
     return Override(asked.rules, backend.actor, wish.reason.strip(), "" if trial else asked.ticket, expires)
 
 
-def rollback(backend: Backend, *, adapter: str, stage: str, to: str | None = None, reason: str = "") -> Promotion:
-    """Move a stage back to an earlier incumbent: no scores are asked, compatibility still is.
-
-    Args:
-        backend: the registry.
-        adapter: `namespace/name`.
-        stage: the stage to move.
-        to: a reference to an earlier incumbent; default: the one before, see `promotion.rollback_target`.
-        reason: why.
-
-    Raises:
-        NotFound: the stage never moved, `to` never held it, or the target was removed.
-        Conflict: `to` holds it now, or nothing came before.
-    """
-    _check_place(backend, stage, adapter)
-    with recorded(backend, "rollback", lambda _: (adapter, {"stage": stage, "to": to, "reason": reason})):
-        return _gone_back(backend, adapter, stage, to, reason)
-
-
-def _gone_back(backend: Backend, adapter: str, stage: str, to: str | None, reason: str) -> Promotion:
-    with backend.catalog.writing() as tx:
-        require_still(backend, tx, f"rollback:{stage}", adapter)
-        sequence = tx.stages.hold(adapter, stage)
-        if tx.versions.spelled(adapter) != adapter:
-            raise no_adapter(tx, adapter)
-        target, version = _target(backend, tx, adapter, stage, to)
-        _check_rollback(backend, tx, version, stage, reason)
-        before = tx.stages.history(adapter, stage)[0].number
-        promotion = replace(
-            target,
-            sequence=sequence + 1,
-            previous=before,
-            kind=Kind.ROLLBACK,
-            actor=backend.actor,
-            reason=reason,
-            findings=(),
-            at=backend.clock(),
-            override=None,
-        )
-        tx.stages.move(promotion)
-        holds = in_force(tx, stage).policy.process.rollbacks.hold
-        if holds:
-            tx.requests.set_hold(Hold(adapter, stage, backend.actor, promotion.at, reason))
-        detail = {**move_detail(promotion), "from": f"{adapter}@v{before}", "reason": reason, "holds": holds}
-        tx.events.append(Entry("rollback", version.reference, Outcome.DONE, backend.actor, promotion.at, detail))
-    return promotion
-
-
-def _target(backend: Backend, tx: Transaction, adapter: str, stage: str, to: str | None) -> tuple[Promotion, Version]:
-    """(the promotion gone back to, its Version)."""
-    moves = tx.stages.history(adapter, stage)
-    number = version_of(tx, parse(to, namespace=backend.namespace, in_use=adapter)).number if to else None
-    target = rollback_target(moves, to=number)
-    window = in_force(tx, stage).policy.process.rollbacks.window
-    earlier = tuple(dict.fromkeys(move.number for move in moves if move.number != moves[0].number))
-    if window is not None and target.number not in earlier[:window]:
-        near = ", ".join(f"v{each}" for each in earlier[:window])
-        raise Conflict(f"v{target.number} is not among the last {window} incumbents ({near}); {stage} did not move.")
-    version = tx.versions.numbered(adapter, target.number)
-    if version is None:
-        raise NotFound(f"v{target.number}, where {stage} would go back to, was removed; choose another with --to.")
-    return target, served(version)
-
-
-def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: str, reason: str) -> None:
-    """Refuse what the policy's process refuses of a rollback, and a version that fits its base no more."""
-    policy = in_force(tx, stage).policy
-    if policy.process.rollbacks.reason_required and not reason.strip():
-        raise InvalidInput(f"going back in {stage} needs a reason; nothing moved. Give one with --reason.")
-    windows = frozen(tx, version.adapter, stage, at=backend.clock())
-    if windows and policy.process.freezing.respect and not policy.process.freezing.rollback_exempt:
-        raise Conflict(f"{stage} is frozen {windows[0]}, rollbacks too; nothing moved.")
-    integrity = policy.integrity.ageless if policy.integrity else None
-    asked = Policy(stage, policy.verdicts, integrity=integrity, revoked_ancestors_pass=True)
-    decision = decide(judge(asked, gathered(backend, tx, version, None, policy=asked)), digest=version.digest)
-    if refused := refusal(decision, reference=version.reference, stage=stage):
-        raise refused
-
-
 @dataclass(frozen=True, slots=True)
 class History:
     """Moves of an adapter's stages.
@@ -342,10 +278,17 @@ def policy(backend: Backend, *, stage: str) -> PolicyInForce:
         return in_force(tx, tx.stages.ladder().check(stage))
 
 
-def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce:
+def set_policy(backend: Backend, *, stage: str, policy: Policy, seen: int | None = None) -> PolicyInForce:
     """Give a stage a new revision of its policy; the same rules again change nothing.
 
+    Args:
+        backend: the registry.
+        stage: whose policy it is.
+        policy: the rules.
+        seen: the revision that they were written from; None for whatever is there.
+
     Raises:
+        Conflict: another revision than `seen` is in force.
         InvalidInput: the document is for another stage, names a stage that is not below it, or asks for approvals
             that nobody could give.
     """
@@ -355,6 +298,11 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy) -> PolicyInForce
         tx.stages.ladder().whole(stage)
         before = in_force(tx, stage)
         _require_admin(backend, before.policy, policy)
+        if seen not in (None, before.revision):
+            raise Conflict(
+                f"{stage} judges by revision {before.revision} by now, and this was written from revision {seen}; "
+                "nothing was changed. Look at what changed, then set it again."
+            )
         impossible = [each for each in _advice(tx, policy) if each.impossible]
         if impossible:
             told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)

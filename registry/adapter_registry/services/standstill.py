@@ -6,7 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from adapter_registry.domain.audit.event import Entry, Outcome
-from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
 from adapter_registry.domain.names import check_namespace
 from adapter_registry.domain.people.access import check_scope
 from adapter_registry.domain.people.account import Group
@@ -102,10 +102,17 @@ def hold(backend: Backend, *, adapter: str, stage: str) -> Hold | None:
         return tx.requests.hold(adapter, tx.stages.ladder().check(stage, adapter))
 
 
-def lift(backend: Backend, *, adapter: str, stage: str) -> Hold:
+def lift(backend: Backend, *, adapter: str, stage: str, seen: str | None = None) -> Hold:
     """Lift a hold, as a person.
 
+    Args:
+        backend: the registry.
+        adapter: `namespace/name`.
+        stage: what is held.
+        seen: `Hold.at` of the hold that the caller saw; None for whichever is there.
+
     Raises:
+        Conflict: another rollback set it than the one that was `seen`.
         Forbidden: a service account; a hold is there for machines.
         NotFound: there is none.
     """
@@ -115,6 +122,11 @@ def lift(backend: Backend, *, adapter: str, stage: str) -> Hold:
         found = tx.requests.hold(adapter, tx.stages.ladder().check(stage, adapter))
         if found is None:
             raise NotFound(f"nothing holds {stage} of {adapter}.")
+        if seen not in (None, found.at):
+            raise Conflict(
+                f"{found.by} rolled {stage} back again since you looked, which holds it anew; nothing was lifted. Look "
+                "at it again."
+            )
         tx.requests.lift_hold(adapter, stage)
         entry = Entry("hold.lift", adapter, Outcome.DONE, backend.actor, backend.clock(), {"stage": stage})
         tx.events.append(entry)

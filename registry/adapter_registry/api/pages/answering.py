@@ -33,6 +33,8 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
+DIALOG = "#dialog-content"
+"""What of a page a script fetches and sends dialogs for; every other part keeps itself up to date."""
 NAVIGATION = (
     ("Adapters", "/ui/adapters", "a"),
     ("Requests", "/ui/requests", "r"),
@@ -152,6 +154,15 @@ def _said(request: Request) -> str:
 
 
 def refused(request: Request, error: RegistryError, *, door: str = "/ui/sign-in") -> Response:
-    """A refusal as a page, or as a part where a script asked for one; `door` is where one signs in."""
-    template = "parts/refusal.html" if "hx-request" in request.headers else "error.html"
-    return html(request, template, {"error": error, "door": door}, status=error.status)
+    """A refusal as a page, in the dialog that asked, or once above a page whose parts look after themselves.
+
+    `door` is where one signs in.
+    """
+    values = {"error": error, "door": door}
+    if "hx-request" not in request.headers:
+        return html(request, "error.html", values, status=error.status)
+    if request.headers.get("hx-target", "").endswith(DIALOG):
+        return html(request, "parts/refusal.html", values, status=error.status)
+    response = html(request, "parts/not-kept.html", values, status=error.status)
+    response.headers.update({"hx-retarget": "#not-kept", "hx-reswap": "innerHTML"})
+    return response

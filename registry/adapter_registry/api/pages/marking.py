@@ -19,7 +19,7 @@ def tagged(ask: Ask) -> Answer:
     name = ask.form.get("name", "").strip()
     try:
         if ask.form.get("do") == "remove":
-            ask.call(mark.untag, adapter=ask.adapter, name=name)
+            ask.call(mark.untag, adapter=ask.adapter, name=name, seen=ask.number("number"))
             return Moved(of_adapter(ask.adapter), f"The tag {name} is removed.")
         version, before = ask.call(mark.tag, reference=ask.reference, name=name)
     except RegistryError as error:

@@ -87,6 +87,17 @@ class Ask:
         text = self.query.get(name, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
+    def seen(self) -> int | None:
+        """The number by which a form says what its page showed; None where it does not say.
+
+        Raises:
+            InvalidInput: it is none.
+        """
+        text = self.form.get("seen", "")
+        if text and not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise InvalidInput(f"{text[:40]!r} is not what a page of this server says it showed; nothing was done.")
+        return int(text) if text else None
+
     def every(self, name: str) -> tuple[str, ...]:
         """Everything in the query of one name, in order, each once, without what is empty."""
         return tuple(dict.fromkeys(text for key, value in self.pairs if key == name and (text := value.strip())))

@@ -6,7 +6,7 @@ from difflib import unified_diff
 
 from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
-from adapter_registry.domain.errors import NotFound, RegistryError
+from adapter_registry.domain.errors import Conflict, NotFound, RegistryError
 from adapter_registry.domain.policies.file import read_policy, to_yaml
 from adapter_registry.domain.policies.lint import Advice, lint
 from adapter_registry.domain.policies.policy import Policy
@@ -39,6 +39,8 @@ def sent(ask: Ask) -> Answer:
     """Check, try or set the document that was typed; what is wrong with it stands above it."""
     text, what, stage = ask.form.get("document", ""), ask.form.get("do", ""), ask.places["stage"]
     values: dict[str, object] = {"document": text, "editing": True}
+    if (seen := ask.seen()) is not None:
+        values["written_from"] = seen
     status = 200
     try:
         policy = read_policy(text, name="the document")
@@ -48,10 +50,13 @@ def sent(ask: Ask) -> Answer:
             stopped = sum(each.outcome not in (None, Result.PROMOTE) for each in tried)
             values |= {"tried": tried, "stopped": stopped}
         elif what == "set":
-            in_force = ask.call(promote.set_policy, stage=stage, policy=policy)
+            in_force = ask.call(promote.set_policy, stage=stage, policy=policy, seen=seen)
             return Moved(f"{HERE}/{stage}", f"{stage} judges by revision {in_force.revision} now.")
         else:
             values["changes"] = _changes(to_yaml(ask.call(promote.policy, stage=stage).policy), to_yaml(policy))
+    except Conflict as error:  # whoever sends it again has seen what is in force now
+        values |= {"error": error, "written_from": ask.call(promote.policy, stage=stage).revision}
+        status = error.status
     except RegistryError as error:
         values["error"], status = error, error.status
     return Shown("policy.html", {**_values(ask), **values}, status=status)
@@ -124,6 +129,7 @@ def _values(ask: Ask) -> dict[str, object]:
         "may": ask.may("policy.write"),
         "advice": _advice(ask, in_force.policy),
         "document": to_yaml(in_force.policy),
+        "written_from": in_force.revision,
         **{"editing": "edit" in ask.query, "error": None, "tried": None, "changes": None, "stopped": 0},
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_adapter
-from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.errors import Conflict, InvalidInput
 from adapter_registry.domain.promotions.override import Asked, may_pass
 from adapter_registry.domain.promotions.promotion import Result, refusal
 from adapter_registry.services import promote
@@ -33,8 +33,9 @@ def done(ask: Ask) -> Answer:
             reason=ask.form.get("reason", "").strip(),
             hotfix="hotfix" in ask.form,
             override=_override(ask.form),
+            seen=ask.form.get("seen") or None,
         )
-    except InvalidInput as refused:
+    except (Conflict, InvalidInput) as refused:
         before = ask.call(promote.explain, reference=ask.reference, stage=stage)
         values = {**_values(ask, before), "error": refused}
         return Shown("promote.html", values, status=200 if ask.partial else refused.status)

@@ -138,17 +138,21 @@ async def _leave(request: Request) -> Response:
 
 
 def turned_away(request: Request) -> Response:
-    """For who has no session: a page leads to the door and back, a script and a form are told so."""
+    """For who has no session: a page leads to the door and back, a form, a dialog and a live part are told so."""
     if request.method in ("GET", "HEAD") and "hx-request" not in request.headers:
         to = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(sessions.root(request) + _with_next(to), status_code=303, headers=HEADERS)
-    said = Unauthorised("your session is over, so nothing was done. Sign in again, then send it once more.")
-    return refused(request, said, door=_with_next(urlsplit(_came_from(request)).path))
+    if request.method == "GET":
+        said = Unauthorised("your session is over, so what is shown here is kept up to date no more.")
+    else:
+        said = Unauthorised("your session is over, so nothing was done. Sign in again, then send it once more.")
+    return refused(request, said, door=_with_next(_came_from(request)))
 
 
 def _came_from(request: Request) -> str:
-    """The page whose form or script asked."""
-    return request.headers.get("hx-current-url") or request.headers.get("referer", "")
+    """The page whose form or script asked, below the server's root."""
+    came = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer", ""))
+    return came.path.removeprefix(sessions.root(request)) + (f"?{came.query}" if came.query else "")
 
 
 def _with_next(to: str) -> str:

@@ -9,7 +9,7 @@ from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.promotions.promotion import rollback_target
 from adapter_registry.domain.views.overview import Standing
 from adapter_registry.domain.views.record import MovePage
-from adapter_registry.services import overview, promote, record, reverify, stages, standstill
+from adapter_registry.services import overview, promote, record, reverify, rollback, stages, standstill
 
 MOST_TARGETS = 12
 
@@ -77,7 +77,12 @@ def gone_back(ask: Ask) -> Answer:
     reference = f"{ask.adapter}@v{to}" if to else None
     try:
         move = ask.call(
-            promote.rollback, adapter=ask.adapter, stage=stage, to=reference, reason=ask.form.get("reason", "").strip()
+            rollback.rollback,
+            adapter=ask.adapter,
+            stage=stage,
+            to=reference,
+            reason=ask.form.get("reason", "").strip(),
+            seen=ask.seen(),
         )
     except RegistryError as error:
         values = {**_targets(ask), "error": error}
@@ -114,25 +119,31 @@ def _targets(ask: Ask) -> dict[str, object]:
 
 def holding(ask: Ask) -> Answer:
     """What holds a stage."""
+    return _held(ask)
+
+
+def _held(ask: Ask, error: RegistryError | None = None) -> Answer:
     stage = ask.places["stage"]
-    return Shown(
-        "hold.html",
-        {
-            "adapter": ask.adapter,
-            "stage": stage,
-            "hold": ask.call(standstill.hold, adapter=ask.adapter, stage=stage),
-            "allowed": ask.may(f"promote:{stage}", ask.adapter) and not ask.who.machine,
-            "partial": ask.partial,
-            "back": of_adapter(ask.adapter, "timeline"),
-            "address": of_adapter(ask.adapter, "stages", stage, "hold"),
-        },
-    )
+    values = {
+        "adapter": ask.adapter,
+        "stage": stage,
+        "hold": ask.call(standstill.hold, adapter=ask.adapter, stage=stage),
+        "allowed": ask.may(f"promote:{stage}", ask.adapter) and not ask.who.machine,
+        "error": error,
+        "partial": ask.partial,
+        "back": of_adapter(ask.adapter, "timeline"),
+        "address": of_adapter(ask.adapter, "stages", stage, "hold"),
+    }
+    return Shown("hold.html", values, status=error.status if error and not ask.partial else 200)
 
 
 def lifted(ask: Ask) -> Answer:
     """Lift it, as a person."""
     stage = ask.places["stage"]
-    ask.call(standstill.lift, adapter=ask.adapter, stage=stage)
+    try:
+        ask.call(standstill.lift, adapter=ask.adapter, stage=stage, seen=ask.form.get("seen") or None)
+    except RegistryError as error:
+        return _held(ask, error)
     return Moved(of_adapter(ask.adapter, "timeline"), f"Nothing holds {stage} any more.")
 
 
