@@ -137,6 +137,9 @@ class TestScores:
             b'--x\r\nContent-Disposition: form-data; name="results"; filename="r.json"\r\n\r\n{}',
             b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n",
             b'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n\xff\r\n--x--\r\n',
+            b'--x\r\nContent-Disposition: form-data; name="\xff"\r\n\r\n1\r\n--x--\r\n',
+            b'--x\r\nContent-Disposition: form-data; name="csrf"\r\n1\r\n--x--\r\n',
+            b'--xy\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n1\r\n--xy--\r\n',
         ],
     )
     def test_a_broken_upload_is_no_form(self, ada, body):
@@ -144,6 +147,24 @@ class TestScores:
         answer = ada.post(where, content=body, headers={"content-type": "multipart/form-data; boundary=x"})
         assert answer.status_code == 422
         assert "is not a form" in answer.text
+
+    def test_a_form_has_an_end(self, ada):
+        where, form = "/ui/adapters/team/fresh/versions/1/scores/add", {"csrf": form_token(ada), "do": "typed"}
+        many = [("results", (f"{number}.json", b"{}")) for number in range(21)]
+        for given in ({"data": {**form, "metric": "x" * 1_100_000}, "files": many[:1]}, {"data": form, "files": many}):
+            answer = ada.post(where, **given)
+            assert answer.status_code == 413
+            assert "20 files at most" in answer.text
+
+    @pytest.mark.parametrize("name", ["Überprüfung 評価.json", "\u202ereversed.json", "a%22b.json"])
+    def test_a_file_may_be_called_as_people_call_files(self, ada, name):
+        boundary = {"content-type": "multipart/form-data; boundary=x"}
+        parts = [("csrf", form_token(ada)), ("do", "import")]
+        body = "".join(f'--x\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{text}\r\n' for key, text in parts)
+        body += f'--x\r\nContent-Disposition: form-data; name="results"; filename="{name}"\r\n\r\n{{}}\r\n--x--\r\n'
+        answer = ada.post("/ui/adapters/team/fresh/versions/1/scores/add", content=body.encode(), headers=boundary)
+        assert answer.status_code == 422
+        assert name.encode().isascii() or "results" in answer.text
 
     def test_a_file_with_a_hostile_name_is_a_text(self, ada):
         files = {"results": ("<script>window.hit=1</script>.json", b"{}")}

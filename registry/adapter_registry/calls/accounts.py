@@ -135,7 +135,7 @@ class AccountCalls(Asking):
 
     def trusts(self) -> tuple[Trust, ...]:
         """Every trust, in the order they were declared."""
-        return self._ask(trust.trusts)
+        return tuple(every(lambda after: self._ask(trust.trusts, after=after), ""))
 
     def add_trust(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from adapter_registry.calls.asking import Asking
+from adapter_registry.calls.asking import Asking, every
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
@@ -111,7 +111,7 @@ class BaseCalls(Asking):
 
     def bases(self) -> tuple[RegisteredBase, ...]:
         """Every Base under every name."""
-        return self._ask(base_service.known)
+        return tuple(every(lambda after: self._ask(base_service.known, after=after), ""))
 
     def base(self, text: str, *, progress: Progress | None = None) -> KnownBase:
         """The registered Base that a name, `name@prefix`, a digest or a checkpoint folder means."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from adapter_registry.calls.asking import Asking
+from adapter_registry.calls.asking import Asking, every
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import SignatureRefused
 from adapter_registry.domain.evidence.outcomes import Outcomes
@@ -53,7 +53,7 @@ class EvidenceCalls(Asking):
 
     def suites(self) -> tuple[Suite, ...]:
         """Every version of every suite, by name and version."""
-        return self._ask(suites.suites)
+        return tuple(every(lambda after: self._ask(suites.suites, after=after), ""))
 
     def suite(self, name: str) -> Suite:
         """A suite by `core@3`, or the newest version of `core`."""

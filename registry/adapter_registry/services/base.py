@@ -12,7 +12,10 @@ from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.domain.lock import Equivalence
 from adapter_registry.domain.names import check_base_name
 from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.views.listing import BasePage, parts_of
 from adapter_registry.services.references import base_of
+
+PAGE = 1_000
 
 
 class Registered(StrEnum):
@@ -137,10 +140,20 @@ def recognise(backend: Backend, *, base: Base) -> KnownBase:
     return find(backend, reference=same.digest)
 
 
-def known(backend: Backend) -> tuple[RegisteredBase, ...]:
-    """Every Base under every name, tables of tensors left empty."""
+def known(backend: Backend, *, search: str = "", after: str = "", limit: int = PAGE) -> BasePage:
+    """Bases under their names, by name, a page at a time; tables of tensors left empty.
+
+    Args:
+        backend: the registry.
+        search: only names that contain this, in any case.
+        after: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+    """
+    most, place = min(max(limit, 1), PAGE), parts_of(after, 3)
     with backend.catalog.reading() as tx:
-        return tx.bases.names()
+        found = tx.bases.names(search=search, after=place, limit=most + 1)
+    last = found[most - 1] if len(found) > most else None
+    return BasePage(found[:most], f"{last.name} {last.added_at} {last.base.digest}" if last else None)
 
 
 def declare_equivalent(backend: Backend, *, base: str, other: str, because: str) -> Equivalence:

@@ -8,6 +8,9 @@ from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.domain.evidence.suite import Suite, SuiteMetric, parse
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.views.listing import SuitePage
+
+PAGE = 1_000
 
 
 def set_suite(backend: Backend, *, suite: Suite) -> Suite:
@@ -51,7 +54,15 @@ def suite(backend: Backend, *, name: str) -> Suite:
     return found
 
 
-def suites(backend: Backend) -> tuple[Suite, ...]:
-    """Every version of every suite, by name and version."""
+def suites(backend: Backend, *, after: str = "", limit: int = PAGE) -> SuitePage:
+    """Every version of every suite, by name and version, a page at a time.
+
+    Args:
+        backend: the registry.
+        after: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+    """
+    most, (name, version) = min(max(limit, 1), PAGE), parse(after) if after else ("", None)
     with backend.catalog.reading() as tx:
-        return tx.scores.suites()
+        found = tx.scores.suites(after=(name, version or 0) if after else None, limit=most + 1)
+    return SuitePage(found[:most], found[most - 1].reference if len(found) > most else None)

@@ -24,6 +24,7 @@ from adapter_registry.domain.people.trust import (
 )
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.ports.identity import Identities
+from adapter_registry.domain.views.listing import TrustPage, parts_of
 from adapter_registry.services.access import issued, known_account
 
 LAST_MOMENT = 253_370_764_800
@@ -36,6 +37,9 @@ _UNKNOWN = (
     "no trust of this registry accepts tokens of this issuer. Nothing was given out. "
     "An administrator declares one: `adapters trust add`."
 )
+
+PAGE = 1_000
+"""Items of a page at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,19 @@ def add(
     return trust
 
 
-def trusts(backend: Backend) -> tuple[Trust, ...]:
-    """Every trust, in the order they were declared."""
+def trusts(backend: Backend, *, after: str = "", limit: int = PAGE) -> TrustPage:
+    """Trusts, in the order they were declared, a page at a time.
+
+    Args:
+        backend: the registry.
+        after: `next` of the page before.
+        limit: at most this many, and at most 1,000.
+    """
+    most, place = min(max(limit, 1), PAGE), parts_of(after, 2)
     with backend.catalog.reading() as tx:
-        return tx.identities.trusts()
+        found = tx.identities.trusts(after=place, limit=most + 1)
+    last = found[most - 1] if len(found) > most else None
+    return TrustPage(found[:most], f"{last.created_at} {last.id}" if last else None)
 
 
 def remove(backend: Backend, *, trust: str) -> Trust:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, func, select, tuple_, update
 
 from adapter_registry.domain.base import Base, RegisteredBase, Tensor, files_root
 from adapter_registry.domain.digest import Digest
@@ -42,13 +43,21 @@ class BaseTable:
             return None
         return replace(from_text(row.document, Base), tensors=from_text(row.tensors, tuple[Tensor, ...]))
 
-    def names(self) -> tuple[RegisteredBase, ...]:
+    def names(
+        self, *, search: str = "", after: Sequence[str] = (), limit: int | None = None
+    ) -> tuple[RegisteredBase, ...]:
         """See ports.BaseRows.names."""
+        order = (base_names.c.name, base_names.c.added_at, base_names.c.digest)
         query: Select[Any] = (
             select(base_names, bases.c.document, bases.c.tensor_count)
             .join(bases, bases.c.digest == base_names.c.digest)
-            .order_by(base_names.c.name, base_names.c.added_at)
+            .order_by(*order)
+            .limit(limit)
         )
+        if search:
+            query = query.where(func.lower(base_names.c.name).contains(search.lower(), autoescape=True))
+        if after:
+            query = query.where(tuple_(*order) > tuple_(*after))
         served = self._served()
         return tuple(
             RegisteredBase(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
 
 from adapter_registry.domain.people.access import Grant
 from adapter_registry.domain.people.sign_in import Attempt, Identity
@@ -27,9 +28,14 @@ class IdentityTable:
         row = {"id": trust.id, "issuer": trust.issuer, "account": trust.account, "created_at": trust.created_at}
         self._connection.execute(insert(trusts), [{**row, "document": to_text(trust)}])
 
-    def trusts(self, issuer: str | None = None) -> tuple[Trust, ...]:
+    def trusts(
+        self, issuer: str | None = None, *, after: Sequence[str] = (), limit: int | None = None
+    ) -> tuple[Trust, ...]:
         """See ports.identity.IdentityRows.trusts."""
-        query = select(trusts.c.document).order_by(trusts.c.created_at, trusts.c.id)
+        order = (trusts.c.created_at, trusts.c.id)
+        query = select(trusts.c.document).order_by(*order).limit(limit)
+        if after:
+            query = query.where(tuple_(*order) > tuple_(*after))
         if issuer is not None:
             query = query.where(trusts.c.issuer == issuer)
         return tuple(from_text(text, Trust) for text in self._connection.execute(query).scalars())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, insert, select, update
+from sqlalchemy import Connection, Row, case, func, insert, select, tuple_, update
 
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.evidence.score import Invalidation, RecordedScore
@@ -135,9 +135,12 @@ class ScoreTable:
         text = self._connection.execute(query).scalar()
         return from_text(text, Suite) if text else None
 
-    def suites(self) -> tuple[Suite, ...]:
+    def suites(self, *, after: tuple[str, int] | None = None, limit: int | None = None) -> tuple[Suite, ...]:
         """See ports.ScoreRows.suites."""
-        query = select(suites.c.document).order_by(suites.c.name, suites.c.version)
+        order = (suites.c.name, suites.c.version)
+        query = select(suites.c.document).order_by(*order).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(*order) > tuple_(*after))
         return tuple(from_text(text, Suite) for text in self._connection.execute(query).scalars())
 
     def add_suite(self, suite: Suite) -> Suite:

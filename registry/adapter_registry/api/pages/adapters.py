@@ -37,7 +37,7 @@ def listing(ask: Ask) -> Answer:
         "order": order.value,
         "narrowed": any(wanted.values()),
         "first": not query.get("after"),
-        "bases": ask.call(base.known),
+        "bases": ask.call(base.known).items,
         "places": ask.call(stages.stages).places,
         **views.beside(ask, "adapters", kept),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from adapter_registry.api.pages.confirming import Question, confirming
-from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown
+from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown, listed
 from adapter_registry.domain.base import size_of
 from adapter_registry.domain.digest import Digest, hex_of, short
 from adapter_registry.domain.errors import NotFound
@@ -17,11 +17,10 @@ TENSORS = 200
 
 
 def listing(ask: Ask) -> Answer:
-    """Every base under every name."""
+    """Bases under their names, a page at a time."""
     wanted = ask.query.get("name", "").strip()
-    known = ask.call(base.known)
-    found = [each for each in known if wanted.casefold() in each.name.casefold()]
-    return Shown("bases.html", {"found": found, "name": wanted, "any": bool(known)})
+    shown = listed(ask, "/ui/bases", base.known, kept={"name": wanted}, search=wanted)
+    return Shown("bases.html", {**shown, "name": wanted, "any": bool(shown["found"].items or wanted)})
 
 
 def one(ask: Ask) -> Answer:
@@ -30,7 +29,7 @@ def one(ask: Ask) -> Answer:
     known = ask.call(base.find, reference=f"sha256:{given}")
     digest = known.base.digest
     locked = ask.call(show.adapters, base=digest, after=ask.query.get("after", ""), limit=LINES)
-    names = ask.call(base.known)
+    names = ask.call(base.known).items
     kinds, sizes = Counter[str](), Counter[str]()
     for tensor in known.base.tensors:
         kinds[tensor.dtype] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, of_version
+from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, listed, of_version
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.evidence.suite_file import read_suite, to_yaml
@@ -41,7 +41,7 @@ def _values(ask: Ask) -> dict[str, Any]:
     return {
         "version": ask.call(show.resolve, reference=ask.reference),
         "adapter": ask.adapter,
-        "suites": ask.call(suites.suites),
+        "suites": ask.call(suites.suites).items,
         "may": ask.may("score", ask.adapter),
         "error": None,
         "given": {},
@@ -157,10 +157,9 @@ def stored(ask: Ask) -> Answer:
 
 
 def _suites(ask: Ask) -> dict[str, Any]:
-    found = ask.call(suites.suites)
-    edited = next((each for each in found if each.reference == ask.query.get("edit")), None)
+    edited = ask.call(suites.suite, name=ask.query["edit"]) if ask.query.get("edit") else None
     return {
-        "found": tuple(reversed(found)),
+        **listed(ask, SUITES, suites.suites),
         "document": to_yaml(edited) if edited else TEMPLATE,
         "may": ask.may("policy.write"),
         "error": None,

@@ -172,7 +172,7 @@ def _values(ask: Ask, given: Mapping[str, str]) -> dict[str, Any]:
         "most": MOST_ROWS,
         "given": given,
         "known": sorted(known),
-        "bases": ask.call(base.known),
+        "bases": ask.call(base.known).items,
         "error": None,
         **_fit(ask, given),
     }

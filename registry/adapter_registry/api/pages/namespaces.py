@@ -30,7 +30,7 @@ def _values(ask: Ask) -> dict[str, Any]:
     return {
         "namespace": namespace,
         "default": ask.call(draft.default_base, namespace=namespace),
-        "bases": ask.call(base.known),
+        "bases": ask.call(base.known).items,
         "may": ask.may("namespace.write", f"{namespace}/*"),
         "error": None,
     }

@@ -6,6 +6,7 @@ from difflib import unified_diff
 
 from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
+from adapter_registry.calls.asking import every
 from adapter_registry.domain.errors import Conflict, NotFound, RegistryError
 from adapter_registry.domain.policies.file import read_policy, to_yaml
 from adapter_registry.domain.policies.lint import Advice, lint
@@ -146,7 +147,7 @@ def _chosen(ask: Ask, in_force: PolicyInForce, revisions: tuple[Revision, ...]) 
 
 def _advice(ask: Ask, policy: Policy) -> tuple[Advice, ...]:
     """What nothing can satisfy, or is likely not meant; of approvals only for those who may write policies."""
-    found = lint(policy, ask.call(suites.suites))
+    found = lint(policy, tuple(every(lambda after: ask.call(suites.suites, after=after), "")))
     if not ask.may("policy.write"):
         return found
     return (*found, *ask.call(promote.lint_policy, stage=policy.stage, policy=policy))

@@ -6,7 +6,8 @@ from typing import Any
 
 from adapter_registry.api.pages.confirming import Question, confirming
 from adapter_registry.api.pages.members import limits_of
-from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown
+from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, listed
+from adapter_registry.calls.asking import every
 from adapter_registry.domain.errors import InvalidInput, NotFound, RegistryError
 from adapter_registry.domain.people.trust import DEFAULT_SECONDS
 from adapter_registry.services import trust
@@ -40,7 +41,7 @@ def added(ask: Ask) -> Answer:
 
 def _values(ask: Ask) -> dict[str, Any]:
     return {
-        "found": ask.call(trust.trusts),
+        **listed(ask, ADDRESS, trust.trusts),
         "minutes": MINUTES,
         "address": ask.address,
         "error": None,
@@ -59,7 +60,8 @@ def _claims(text: str) -> dict[str, str]:
 
 
 def _question(ask: Ask) -> Question:
-    found = next((each for each in ask.call(trust.trusts) if each.id == ask.places["trust"]), None)
+    declared = every(lambda after: ask.call(trust.trusts, after=after), "")
+    found = next((each for each in declared if each.id == ask.places["trust"]), None)
     if found is None:
         raise NotFound(f"there is no trust {ask.places['trust'][:40]!r}.")
     return Question(

@@ -55,8 +55,13 @@ class BaseRows(Protocol):
     def get(self, digest: Digest) -> Base | None:
         """The Base with its whole table of tensors."""
 
-    def names(self) -> tuple[RegisteredBase, ...]:
-        """Every (name, Base), by name, tables of tensors left empty."""
+    def names(
+        self, *, search: str = "", after: Sequence[str] = (), limit: int | None = None
+    ) -> tuple[RegisteredBase, ...]:
+        """(name, Base), by name, tables of tensors left empty; of names that contain `search`, in any case.
+
+        `after` is the name, time and digest of the one before.
+        """
 
     def with_weights_of(self, base: Base) -> tuple[Digest, ...]:
         """Bases whose tensors or weight files are those of `base`, whatever their tokenizer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from adapter_registry.domain.people.sign_in import Attempt, Identity, Provider
@@ -14,8 +15,10 @@ class IdentityRows(Protocol):
     def add_trust(self, trust: Trust) -> None:
         """Store a trust."""
 
-    def trusts(self, issuer: str | None = None) -> tuple[Trust, ...]:
-        """In the order they were declared."""
+    def trusts(
+        self, issuer: str | None = None, *, after: Sequence[str] = (), limit: int | None = None
+    ) -> tuple[Trust, ...]:
+        """In the order they were declared; `after` is the time and id of the one before."""
 
     def remove_trust(self, trust: str, *, at: str) -> bool:
         """Forget a trust and revoke every token it gave; whether there was one."""

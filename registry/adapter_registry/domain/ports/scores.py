@@ -49,8 +49,8 @@ class ScoreRows(Protocol):
     def suite(self, name: str, version: int | None = None) -> Suite | None:
         """A version of a suite; the newest when none is named."""
 
-    def suites(self) -> tuple[Suite, ...]:
-        """Every version of every suite, by name and version."""
+    def suites(self, *, after: tuple[str, int] | None = None, limit: int | None = None) -> tuple[Suite, ...]:
+        """Every version of every suite, by name and version; `after` those of the one before."""
 
     def add_suite(self, suite: Suite) -> Suite:
         """Store the next version of a suite; the suite with its number."""

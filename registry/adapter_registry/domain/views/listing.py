@@ -7,8 +7,12 @@ from enum import StrEnum
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.audit.event import Event
+from adapter_registry.domain.base import RegisteredBase
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.evidence.suite import Suite
 from adapter_registry.domain.people.account import Account, Group, Token
+from adapter_registry.domain.people.trust import Trust
 from adapter_registry.domain.views.overview import Trend
 from adapter_registry.domain.webhooks.webhook import Delivery, Webhook
 
@@ -119,6 +123,42 @@ class GroupPage:
 
     items: tuple[Group, ...]
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustPage:
+    """Some trusts, in the order they were declared; `next` as in AdapterPage."""
+
+    items: tuple[Trust, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SuitePage:
+    """Some suites, by name and version; `next` as in AdapterPage."""
+
+    items: tuple[Suite, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BasePage:
+    """Some bases under their names, by name; `next` as in AdapterPage."""
+
+    items: tuple[RegisteredBase, ...]
+    next: str | None
+
+
+def parts_of(place: str, count: int) -> tuple[str, ...]:
+    """What the place where a page begins is made of; empty for the start of the list.
+
+    Raises:
+        InvalidInput: it is no such place.
+    """
+    parts = tuple(place.split(" ")) if place else ()
+    if parts and (len(parts) != count or not all(parts)):
+        raise InvalidInput(f"{place[:40]!r} is no place in this list; begin at its start, or with `next` of a page.")
+    return parts
 
 
 @dataclass(frozen=True, slots=True)
