@@ -78,7 +78,7 @@ def _parts(data: bytes, boundary: bytes) -> tuple[Fields, Files]:
             files[name] = (*files.get(name, ()), Upload(file, content))
     if sum(map(len, form.values())) > LARGEST_FORM or sum(map(len, files.values())) > MOST_FILES:
         raise TooLarge(
-            f"a form has {LARGEST_FORM:,} characters and {MOST_FILES} files at most, this one has more; nothing was done."
+            f"a form has {LARGEST_FORM:,} characters and {MOST_FILES} files at most; of this one nothing was done."
         )
     return _checked(form), files
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from adapter_registry.api.pages import views
 from adapter_registry.api.pages.page import LINES, Answer, Ask, Moved, Page, Shown, Unchanged, of_adapter, with_query
 from adapter_registry.domain.digest import of_json
@@ -16,9 +18,21 @@ from adapter_registry.services.judgement import Judged
 
 def listing(ask: Ask) -> Answer:
     """Requests that wait for whoever asks; theirs; or all."""
+    values = _listed(ask)
+    narrowed = {name: value for name, value in values["kept"].items() if value and name in ask.query}
+    return Shown("requests.html", {**values, **views.beside(ask, "requests", values["kept"] if narrowed else {})})
+
+
+def table(ask: Ask) -> Answer:
+    """The lines alone, for the part of the page that looks after itself."""
+    values = _listed(ask)
+    return Unchanged() if values["mark"] == ask.query.get("seen") else Shown("parts/requests-table.html", values)
+
+
+def _listed(ask: Ask) -> dict[str, Any]:
     asked = ask.query.get("whose", "")
     whose = Whose(asked) if asked in set(Whose) else Whose.WAITING
-    ended, adapter = "ended" in ask.query, ask.query.get("adapter", "").strip()
+    ended, adapter = bool(ask.query.get("ended")), ask.query.get("adapter", "").strip()
     found = ask.call(
         inbox.inbox,
         whose=whose,
@@ -27,10 +41,21 @@ def listing(ask: Ask) -> Answer:
         before=ask.before(),
         limit=LINES,
     )
-    kept = {"whose": whose.value, "ended": "1" if ended else "", "adapter": adapter}
-    values = {"found": found, "whose": whose.value, "ended": ended, "adapter": adapter, "kept": kept}
-    values |= views.beside(ask, "requests", kept if asked or ended or adapter else {})
-    return Shown("requests.html", {**values, "first": ask.before() is None})
+    return {
+        "found": found,
+        "whose": whose.value,
+        "ended": ended,
+        "adapter": adapter,
+        "kept": {"whose": whose.value, "ended": "1" if ended else "", "adapter": adapter},
+        "before": ask.before(),
+        "first": ask.before() is None,
+        "mark": _mark(found),
+    }
+
+
+def _mark(shown: object) -> str:
+    """What tells whether a part would show anything else."""
+    return of_json(to_wire(shown).decode()).partition(":")[2][:16]
 
 
 def show(ask: Ask) -> Answer:
@@ -101,7 +126,6 @@ def _values(ask: Ask, found: Request) -> dict[str, object]:
     moved = {each.by: each.binding.moved(judged.binding) for each in found.approvals} if judged else {}
     stale = {by: changed for by, changed in moved.items() if changed}
     may = {verb: ask.may(f"{verb}:{found.stage}", found.adapter) for verb in ("approve", "promote")}
-    mark = of_json(to_wire((found, judged)).decode()).partition(":")[2][:16]
     return {
         "asked": found,
         "judged": judged,
@@ -109,7 +133,7 @@ def _values(ask: Ask, found: Request) -> dict[str, object]:
         "stale": stale,
         "may": may,
         "mine": ask.who.name in moved.keys() - stale.keys(),
-        "mark": mark,
+        "mark": _mark((found, judged)),
         "bound": ask.query.get("bound") or (judged.seen if judged else ""),
         "address": address(found),
         "error": None,
@@ -143,6 +167,7 @@ def _move(ask: Ask, found: Request) -> Promotion | None:
 
 PAGES = (
     Page("/requests", listing),
+    Page("/requests/table", table),
     Page("/requests/{request}", show, acted),
     Page("/requests/{request}/now", checklist),
     Page("/requests/{request}/decline", declining, declined),
