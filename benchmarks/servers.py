@@ -51,7 +51,7 @@ def adapters_serve(work: Path, settings: Mapping[str, str] | None = None, *optio
             yield Served(server.pid, url, token)
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(60)
 
 
 def free_port() -> int:
@@ -73,7 +73,7 @@ def answering(command: list[str], url: str, *, log: Path, env: Mapping[str, str]
             yield Served(server.pid, url)
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(60)
 
 
 def _answers(url: str) -> bool:
