@@ -127,7 +127,7 @@ def test_a_webhook_is_set_up_with_its_secret_told_paused_and_removed(visit, site
     dialog = page.get_by_role("dialog")
     assert "1 to be sent" in dialog.inner_text()
     dialog.get_by_role("button", name="Remove").click()
-    page.get_by_text("is told nothing any more").wait_for()
+    page.get_by_text("http://127.0.0.1:1/other is told nothing any more.").wait_for()
     assert "http://127.0.0.1:1/other" not in {each.url for each in site.hub.registry.webhooks()}
 
 
