@@ -22,6 +22,7 @@ class Asking:
     def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
         self._settings = replace(settings, url=None) if backend is not None else settings
         self._opened = backend
+        self._reached: Remote | None = None
 
     @property
     def settings(self) -> Settings:
@@ -38,9 +39,11 @@ class Asking:
         return operation(self._opened, *args, **given)
 
     def _remote(self) -> Remote:
-        from adapter_registry.transport.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
+        if self._reached is None:
+            from adapter_registry.transport.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
 
-        return Remote(self._settings.url or "", self._settings.token)
+            self._reached = Remote(self._settings.url or "", self._settings.token)
+        return self._reached
 
 
 def every(page_after: Callable[[Any], Any], first: Any) -> Iterator[Any]:

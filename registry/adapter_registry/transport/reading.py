@@ -46,7 +46,7 @@ class Watch:
     def at(self, source: Source, position: int) -> None:
         """A file is sent up to here."""
         if self._stopped:
-            raise Stopped
+            raise _Stopped
         with self._lock:
             new = position - self._seen.get(source.path, 0)
             if new > 0:
@@ -112,7 +112,7 @@ def became_shorter(path: str) -> InvalidInput:
     return InvalidInput(f"{path} became shorter while it was sent; nothing was stored. Try again.")
 
 
-class Stopped(RegistryError):
+class _Stopped(RegistryError):
     """Another file failed."""
 
     code, status, exit_code = "server-unreachable", 503, 1

@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import http.client
 import io
+import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ Content: TypeAlias = BinaryIO | Iterator[memoryview]
 """A file to send, or its bytes in pieces, each good until the next is asked for."""
 
 TIMEOUT_SECONDS = 300
+IDLE, IDLE_SECONDS = 4, 3.0
+"""How many connections are kept between two questions, and for how long: servers close them after five seconds."""
 LARGEST_ANSWER = 1 << 30
 REDIRECTS = (301, 302, 303, 307, 308)
 BLOCK = 1 << 20
@@ -55,6 +59,7 @@ class Remote:
                 f"{url[:200]!r} is no server (ADAPTERS_URL); it is http://host:port, as `adapters serve` printed it."
             )
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._idle = _Idle()
 
     @property
     def plain(self) -> bool:
@@ -100,29 +105,32 @@ class Remote:
             return self._asked(method, path, body, headers)
 
     def _asked(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
-        connection = self._request(method, path, body, headers)
-        try:
-            return self._read(connection)
-        finally:
-            connection.close()
+        # What is asked again, because the server had closed the connection, must be safe to ask twice.
+        safe = method == "GET" or "Idempotency-Key" in headers
+        kept = self._idle.taken() if safe else None
+        if kept is not None:
+            try:
+                kept.request(method, self._address(path), body, {**self._headers, **headers})
+                response = kept.getresponse()
+            except ConnectionError:
+                kept.close()
+            except (OSError, http.client.HTTPException) as error:
+                kept.close()
+                raise self._unreachable(str(error)) from error
+            else:
+                return self._whole(kept, response)
+        return self._done(self._request(method, path, body, headers))
 
     def send(self, adapter: str, file: File, source: Content) -> int:
         """Send a file whole; its size."""
-        connection = self._request("PUT", blob_address(adapter, file), source, {"Content-Length": str(file.size)})
-        try:
-            self._read(connection)
-        finally:
-            connection.close()
+        self._done(self._request("PUT", blob_address(adapter, file), source, {"Content-Length": str(file.size)}))
         return file.size
 
     def send_rest(self, where: str, source: Content, *, offset: int, size: int) -> Appended:
         """Send what follows `offset` of a file, where `source` is, to an address of an upload."""
         headers = {"Upload-Offset": str(offset), "Upload-Length": str(size)}
         connection = self._request("PATCH", where, source, {"Content-Length": str(size - offset), **headers})
-        try:
-            return msgspec.json.decode(self._read(connection), type=Appended)
-        finally:
-            connection.close()
+        return msgspec.json.decode(self._done(connection), type=Appended)
 
     def received(self, where: str) -> int | None:
         """Bytes that are there of an upload that was cut off; None where it starts over."""
@@ -174,7 +182,7 @@ class Remote:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_SECONDS, blocksize=BLOCK)
         try:
-            connection.request(method, f"{self._parts.path.rstrip('/')}{path}", body, {**self._headers, **headers})
+            connection.request(method, self._address(path), body, {**self._headers, **headers})
         except OSError as error:
             if error.errno == errno.EFAULT:
                 # Mapped memory behind the end of a file.
@@ -183,6 +191,8 @@ class Remote:
             # A server that refuses a body may answer before it was sent; the answer says why.
             with suppress(OSError):
                 if connection.sock is not None:
+                    # Nobody knows where its next request would begin.
+                    connection.auto_open = 0
                     return connection
             raise self._unreachable(str(error)) from error
         except BaseException:
@@ -196,15 +206,33 @@ class Remote:
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(str(error)) from error
 
-    def _read(self, connection: http.client.HTTPConnection) -> bytes:
-        response = self._response(connection)
+    def _done(self, connection: http.client.HTTPConnection) -> bytes:
+        """The whole answer to what was asked; the connection is kept for the next question."""
+        try:
+            response = self._response(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return self._whole(connection, response)
+
+    def _whole(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> bytes:
+        whole = False
         try:
             data = response.read(LARGEST_ANSWER)
+            whole = response.isclosed() and not response.will_close and bool(connection.auto_open)
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(str(error)) from error
+        finally:
+            if whole:
+                self._idle.keep(connection)
+            else:
+                connection.close()
         if response.status >= 400:
             raise _error(response.status, data)
         return data
+
+    def _address(self, path: str) -> str:
+        return f"{self._parts.path.rstrip('/')}{path}"
 
     def _unreachable(self, reason: str) -> ServerUnreachable:
         return ServerUnreachable(
@@ -221,6 +249,35 @@ def blob_address(adapter: str, file: File) -> str:
 def sketch_address(adapter: str, sketch: Sketch, path: str) -> str:
     """Where a file is sent whose digest is not known yet."""
     return f"/api/v1/adapters/{adapter}/uploads/{sketch}?path={quote(path)}"
+
+
+class _Idle:
+    """Connections that wait for the next question: a new one costs round trips, and more where it is encrypted."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[float, http.client.HTTPConnection]] = []
+        self._process = os.getpid()
+
+    def keep(self, connection: http.client.HTTPConnection) -> None:
+        """Keep one that is between two answers."""
+        if len(self._kept) < IDLE and os.getpid() == self._process:
+            self._kept.append((time.monotonic(), connection))
+        else:
+            connection.close()
+
+    def taken(self) -> http.client.HTTPConnection | None:
+        """The one used last, unless that was too long ago; never one that a forked process has too."""
+        while self._kept and os.getpid() == self._process:
+            with suppress(IndexError):  # another thread was quicker
+                at, connection = self._kept.pop()
+                if time.monotonic() - at < IDLE_SECONDS:
+                    return connection
+                connection.close()
+        return None
+
+    def __del__(self) -> None:
+        for _, connection in self._kept:
+            connection.close()
 
 
 class _Body(io.RawIOBase):
