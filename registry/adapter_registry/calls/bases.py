@@ -148,9 +148,32 @@ class BaseCalls(Asking):
             named = (each for each in stored if each.name == known.registered.name)
             return self._placed(known, next(named, stored[0]), progress)
         if not allowed or not source.startswith(base_folders.HUB):
-            raise InvalidInput(_nowhere(known, allowed=allowed))
+            raise InvalidInput(
+                f"{_unreachable(known, allowed=allowed)}. {_storing(known)}, or, unless it is for a job, name the "
+                "folder that holds them with --base-path."
+            )
         folder = self.fetch_base(source)
         return self._compared(known, folder, self._read(folder, progress))
+
+    def require_bytes(self, base: str) -> None:
+        """Refuse a Base whose bytes no job will get, as far as that is known without a worker.
+
+        Its files are stored, or come from the Hub; or they are in a folder that jobs may open, and that is here, unless
+        the catalog is a server that workers on other machines share.
+
+        Raises:
+            InvalidInput: with what to do about it.
+        """
+        known = self.base(base)
+        source = known.base.source
+        allowed = base_folders.permitted(source, self._settings.base_sources)
+        here = source.startswith(base_folders.HUB) or self._settings.database_url or os.access(source, os.R_OK)
+        if not (allowed and here) and not self.stored_base(known.base.digest):
+            told = ", or name the folder in ADAPTERS_BASE_SOURCES, for the workers and for this server"
+            raise InvalidInput(
+                f"{_unreachable(known, allowed=allowed)}: no worker gets its bytes, and nothing was queued. "
+                f"{_storing(known)}{'' if allowed else told}."
+            )
 
     def _compared(self, known: KnownBase, folder: Path, found: Base) -> Path:
         verdict = compare(known.base, found)
@@ -197,14 +220,15 @@ class BaseCalls(Asking):
         return read_base(Path(text).expanduser(), cache=self._settings.cache, progress=progress or _silent)
 
 
-def _nowhere(known: KnownBase, *, allowed: bool) -> str:
-    """Why there is no folder with a Base's bytes, and what to do."""
+def _unreachable(known: KnownBase, *, allowed: bool) -> str:
+    """Why there is no folder with a Base's bytes."""
     reason = "is not on this machine" if allowed else "jobs may not open: ADAPTERS_BASE_SOURCES does not name it"
-    return (
-        f"{known.registered.reference} was registered from {known.base.source}, which {reason}, and its files are not "
-        f"stored. Store them where they are (`adapters base add {known.registered.name} FOLDER --store`), or, unless "
-        "it is for a job, name the folder that holds them with --base-path."
-    )
+    named = known.registered.reference
+    return f"{named} was registered from {known.base.source}, which {reason}, and its files are not stored"
+
+
+def _storing(known: KnownBase) -> str:
+    return f"Store them where they are (`adapters base add {known.registered.name} FOLDER --store`)"
 
 
 def _silent(_bytes: int) -> None:

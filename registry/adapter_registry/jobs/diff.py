@@ -13,6 +13,7 @@ import msgspec
 from adapter_registry.client import Registry
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.diff import Alignment, ModuleDiff, Spectrum, State, VersionDiff
+from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Ingredient, Recipe
@@ -55,6 +56,11 @@ class Diff:
         exact = tuple(Ingredient(f"{version.adapter}@{version.digest}") for version in versions)
         return replace(recipe, inputs=exact, base=bases.pop() if len(bases) == 1 else None, options=options)
 
+    def opens(self, recipe: Recipe) -> tuple[Digest, ...]:
+        """See kind.OpensBases.opens."""
+        wanted = recipe.options["weights"] or recipe.options["intruders"]
+        return (recipe.base,) if wanted and recipe.base else ()
+
     def gather(self, registry: Registry, recipe: Recipe, scratch: Path) -> None:
         """See kind.Kind.gather."""
         inputs = scratch / INPUTS
@@ -63,9 +69,8 @@ class Diff:
             base = registry.base(version.base)
             told = {"name": version.reference, "digest": version.digest, "base_name": base.registered.reference}
             (inputs / f"{side}.json").write_bytes(msgspec.json.encode({**told, "base": base.base}))
-        if recipe.options["weights"] or recipe.options["intruders"]:
-            assert recipe.base is not None  # noqa: S101  `check` filled it in
-            (inputs / BASE).symlink_to(registry.checkpoint(recipe.base, self.base_path).absolute())
+        for digest in self.opens(recipe):
+            (inputs / BASE).symlink_to(registry.checkpoint(digest, self.base_path).absolute())
 
     def compute(self, recipe: Recipe, scratch: Path, report: Report) -> dict[str, Any]:
         """See kind.Kind.compute; `out` holds the whole answer, `diff.json`, and its picture, `diff.svg`."""

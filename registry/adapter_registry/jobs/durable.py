@@ -19,7 +19,7 @@ from adapter_registry.domain.errors import RegistryError, StoreBusy, StoreUnavai
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.ports.jobs import Steps
-from adapter_registry.jobs.checking import kind_of
+from adapter_registry.jobs.checking import guarded, kind_of
 from adapter_registry.jobs.computing import Ears, Task, computed
 from adapter_registry.jobs.kind import OUT, Divisible, Kind, Kinds
 from adapter_registry.jobs.scratch import Scratch
@@ -243,11 +243,7 @@ class Carrier:
         asks = replace(self.backend.asks, name=job.submitted_by)
         fenced = FencedCatalog(self.backend.catalog, held)
         backend = replace(self.backend, catalog=fenced, actor=job.submitted_by, asks=asks, job=job.id)
-        settings = self.settings
-        if settings.base_sources is None and running.others_write(self.backend):
-            # A path that somebody wrote into the catalog is opened only where this machine's owner says so.
-            settings = replace(settings, base_sources=())
-        return Registry(settings, backend)
+        return Registry(guarded(self.settings, self.backend), backend)
 
     def _scratch(self, held: Held) -> Scratch:
         return Scratch(self.settings.scratch / f"{held.job.id}.{held.job.round}")

@@ -87,6 +87,10 @@ class Evaluate:
         exact = Ingredient(f"{version.adapter}@{version.digest}", recipe.inputs[0].weight)
         return replace(recipe, inputs=(exact,), base=version.base)
 
+    def opens(self, recipe: Recipe) -> tuple[Digest, ...]:
+        """See kind.OpensBases.opens."""
+        return (recipe.base,) if recipe.base else ()
+
     def gather(self, registry: Registry, recipe: Recipe, scratch: Path) -> None:
         """See kind.Kind.gather."""
         inputs = scratch / INPUTS

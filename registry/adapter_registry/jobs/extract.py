@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.recipe import Recipe
 from adapter_registry.jobs import making
@@ -59,6 +60,10 @@ class Extract:
         if base == options["checkpoint"]:
             raise InvalidInput("the checkpoint is the base itself: there is nothing to extract.")
         return replace(recipe, base=base, options=options)
+
+    def opens(self, recipe: Recipe) -> tuple[Digest, ...]:
+        """See kind.OpensBases.opens."""
+        return tuple(Digest(each) for each in (recipe.base, recipe.options["checkpoint"]) if each)
 
     def gather(self, registry: Registry, recipe: Recipe, scratch: Path) -> None:
         """See kind.Kind.gather."""

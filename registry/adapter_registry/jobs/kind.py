@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Recipe
 
@@ -50,6 +51,14 @@ class Kind(Protocol):
         Returns:
             What the job made, for its record. `files`, if there, lists digests of blobs that the job is to keep.
         """
+
+
+@runtime_checkable
+class OpensBases(Protocol):
+    """A kind that needs the bytes of bases."""
+
+    def opens(self, recipe: Recipe) -> tuple[Digest, ...]:
+        """The bases whose bytes an exact recipe takes; those that it can do without are not named."""
 
 
 @runtime_checkable

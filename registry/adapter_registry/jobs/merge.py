@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from adapter_registry.client import Registry
+from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.job import Progress
 from adapter_registry.domain.recipe import Ingredient, Recipe
@@ -61,6 +62,10 @@ class Merge:
             for version, weight in zip(wanted.versions, wanted.weights, strict=True)
         )
         return replace(recipe, inputs=exact, base=wanted.base.base.digest, options={**DEFAULTS, **recipe.options})
+
+    def opens(self, recipe: Recipe) -> tuple[Digest, ...]:
+        """See kind.OpensBases.opens."""
+        return (recipe.base,) if recipe.base else ()
 
     def gather(self, registry: Registry, recipe: Recipe, scratch: Path) -> None:
         """See kind.Kind.gather."""
