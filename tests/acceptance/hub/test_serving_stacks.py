@@ -1,7 +1,9 @@
 """What serving stacks ask of a hub and of a control plane, with the client they use; each in a process of its own.
 
 Read in their source: text-generation-inference db931fc (`utils/hub.py`, `utils/adapter.py`), kserve-storage 0.21.0
-(`Storage._download_hf`), lorax a7394ba (`utils/sources`).
+(`Storage._download_hf`), lorax a7394ba (`utils/sources`). KServe's own code runs, too, where its wheel of 33 KB lies:
+
+    pip download --no-deps -d ~/.cache/adapter-registry/wheels kserve-storage==0.21.0
 """
 
 from __future__ import annotations
@@ -40,6 +42,14 @@ patterns = {"allow_patterns": sys.argv[3:]} if sys.argv[3:] else {}
 snapshot_download(repo_id=f"{owner}/{model}", revision=revision or None, local_dir=sys.argv[2], **patterns)
 print(*sorted(each for each in os.listdir(sys.argv[2]) if not each.startswith(".")))
 """
+KSERVE_ITSELF = """
+import os, sys
+from kserve_storage import Storage
+sys.stdout, printed = sys.stderr, sys.stdout
+Storage.download_files([sys.argv[1]], [sys.argv[2]])
+print(*sorted(each for each in os.listdir(sys.argv[2]) if not each.startswith(".")), file=printed)
+"""
+WHEELS = Path(os.environ.get("KSERVE_WHEELS", Path.home() / ".cache" / "adapter-registry" / "wheels"))
 LORAX = """
 import sys
 from pathlib import Path
@@ -55,9 +65,10 @@ print(*sorted({Path(each).parent.name for each in files}))
 
 @pytest.fixture
 def run(hub, tmp_path):
-    def running(script, *arguments, channel="", token=None):
+    def running(script, *arguments, channel="", token=None, **settings):
         environment = {
             **os.environ,
+            **settings,
             "HF_ENDPOINT": hub.url + channel,
             "HF_TOKEN": hub.token if token is None else token,
             "HF_HOME": str(tmp_path / "hf"),
@@ -92,6 +103,29 @@ class TestKserve:
 
     def test_patterns_choose_files(self, run, tmp_path):
         assert run(KSERVE, f"hf://{REPO}:prod", str(tmp_path / "models"), "*.json") == ["adapter_config.json"]
+
+
+class TestKserveItself:
+    """`kserve-storage`, as its init container runs it."""
+
+    @pytest.fixture
+    def initialise(self, run, tmp_path):
+        there = sorted(WHEELS.glob("kserve_storage-0.21.*.whl"))
+        if not there:
+            pytest.skip(f"kserve-storage's wheel is not in {WHEELS}: pip download --no-deps kserve-storage==0.21.0")
+        path = os.pathsep.join([str(there[-1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return lambda uri, **more: run(KSERVE_ITSELF, uri, str(tmp_path / "models"), PYTHONPATH=path, **more)
+
+    @pytest.mark.parametrize("revision", ["prod", "stable", "v1"])
+    def test_a_uri_names_a_stage_a_tag_or_a_version(self, initialise, tmp_path, lora_folder, revision):
+        files = initialise(f"hf://{REPO}:{revision}")
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            assert name in files
+            assert (tmp_path / "models" / name).read_bytes() == (lora_folder / name).read_bytes()
+
+    def test_patterns_choose_files(self, initialise):
+        found = initialise(f"hf://{REPO}:prod", STORAGE_ALLOW_PATTERNS='["*.json"]')
+        assert found == ["adapter_config.json"]
 
 
 class TestLorax:
