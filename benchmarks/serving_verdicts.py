@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.checkpoints.intake import examine_folder
 from adapter_registry.domain.adapter import Description
@@ -208,7 +210,9 @@ def judged(work: Path) -> Iterator[Judged]:
             print(f"-       {case.name:36} refused at its push: {examination.problems[0].code}")
             continue
         config = json.loads((folder / "adapter_config.json").read_text())
-        facts = facts_of(examination.description, config, known[case.base])
+        with safe_open(folder / "adapter_model.safetensors", "numpy") as weights:
+            tensors = list(weights.keys())
+        facts = facts_of(examination.description, config, known[case.base], tensors=tensors)
         yield Judged(case, folder, examination.description, report(parse("vllm"), facts))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.base import Base
+from adapter_registry.domain.servable_architectures import beside_language
 from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Facts, Fate, Stack
 from adapter_registry.domain.servable_rules import parse as parse
 
@@ -49,8 +50,10 @@ class Report:
     notes: tuple[str, ...]
 
 
-def facts_of(description: Description, document: Mapping[str, Any], base: Base | None) -> Facts:
-    """What decides, from what intake found, the config as it was parsed, and the base where it is known."""
+def facts_of(
+    description: Description, document: Mapping[str, Any], base: Base | None, *, tensors: Iterable[str]
+) -> Facts:
+    """What decides, from what intake found, the parsed config, the base where it is known, and names of tensors."""
     start = document.get("init_lora_weights")
     ranks = set(description.ranks)
     tokens = document.get("trainable_token_indices")
@@ -72,6 +75,7 @@ def facts_of(description: Description, document: Mapping[str, Any], base: Base |
         tied_head=bool(heads) and base is not None and base.tied,
         quantised=base.quantization if base else None,
         architecture=(base.architecture or "") if base else "",
+        beside=beside_language(tensors),
     )
 
 
@@ -112,7 +116,7 @@ def report(stack: Stack, facts: Facts) -> Report:
 
 def _found(stack: Stack, facts: Facts) -> Iterator[tuple[Fate, str]]:
     for rule in RULES:
-        fate = rule.fates.get(stack.name)
+        fate = rule.fates.get(str(stack)) or rule.fates.get(stack.name)
         if fate is not None and rule.test(facts):
             yield fate, rule.text.format(stack=stack.name, facts=facts)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.servable_architectures import VLLM_TOWERS, VLLM_WITHOUT, VLLM_WITHOUT_BEFORE
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank may be."""
@@ -61,6 +62,7 @@ class Facts:
         tied_head: whether it adapts an output head that is its base's input embedding.
         quantised: how its base is quantised; None where it is not, or not known.
         architecture: of its base, `LlamaForCausalLM`; empty where that is not known.
+        beside: towers and connectors beside the language model in which it adapts modules, `vision_tower`.
     """
 
     method: str
@@ -79,6 +81,7 @@ class Facts:
     tied_head: bool = False
     quantised: str | None = None
     architecture: str = ""
+    beside: tuple[str, ...] = ()
 
     @property
     def claimed(self) -> int:
@@ -91,6 +94,16 @@ class Facts:
         return bool(self.saved) and not self.architecture.endswith("ForSequenceClassification")
 
     @property
+    def towers(self) -> str:
+        """The towers and connectors that it adapts, for people."""
+        return ", ".join(self.beside)
+
+    @property
+    def named(self) -> str:
+        """Its base's architecture, for people."""
+        return self.architecture or "a base of unknown architecture"
+
+    @property
     def unread(self) -> str:
         """Variants that none of the rules about one variant tells of."""
         return ", ".join(sorted(set(self.variant) - _BEYOND))
@@ -98,7 +111,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is true of some adapters, and what stacks then do; a stack that is not named does the right thing."""
+    """What is true of some adapters, and what stacks then do, `vllm`, or one version of them, `vllm:0.32`.
+
+    A stack that is not named does the right thing.
+    """
 
     test: Callable[[Facts], bool]
     fates: Mapping[str, Fate]
@@ -114,6 +130,16 @@ def _all(vllm: Fate | None, sglang: Fate | None, llama: Fate | None, lorax: Fate
 _FLAT, _WRONG, _NO = Fate.FLATTEN, Fate.WRONG, Fate.REFUSED
 RULES: tuple[Rule, ...] = (
     Rule(lambda f: f.method != "LORA", _all(_NO, _NO, _NO, _NO), "it takes LoRA, and this is {facts.method}"),
+    Rule(
+        lambda f: f.architecture in VLLM_WITHOUT,
+        {"vllm": _NO},
+        "it takes no adapters for {facts.architecture}",
+    ),
+    Rule(
+        lambda f: f.architecture in VLLM_WITHOUT_BEFORE,
+        {"vllm:0.32": _NO},
+        "it takes no adapters for {facts.architecture} before 0.33",
+    ),
     Rule(lambda f: "dora" in f.variant, _all(_NO, _NO, _NO, _WRONG), "it knows no DoRA"),
     Rule(lambda f: "lora_bias" in f.variant, _all(_NO, _WRONG, _NO, _WRONG), "it leaves lora_bias out"),
     Rule(
@@ -148,6 +174,16 @@ RULES: tuple[Rule, ...] = (
         lambda f: f.parameters and bool(f.architecture) and f.architecture not in VLLM_STACKED,
         {"vllm": _NO},
         "it takes no stacks of experts for {facts.architecture}",
+    ),
+    Rule(
+        lambda f: bool(f.beside),
+        _all(None, _WRONG, _WRONG, _WRONG),
+        "it adapts language models alone and leaves {facts.towers} out",
+    ),
+    Rule(
+        lambda f: bool(f.beside) and f.architecture not in VLLM_TOWERS,
+        {"vllm": _WRONG},
+        "it adapts the language model alone of {facts.named} and leaves {facts.towers} out",
     ),
     Rule(lambda f: f.claimed > VLLM_RANKS[-1], {"vllm": _NO}, "rank {facts.claimed} is above 512, its largest"),
     Rule(lambda f: f.start.lower() not in VLLM_STARTS, {"vllm": _FLAT}, "it refuses init_lora_weights {facts.start!r}"),
@@ -204,12 +240,15 @@ def _vllm_needs(facts: Facts) -> tuple[str, ...]:
         needs.append(f"rank {facts.claimed}{named} is above its default of {VLLM_DEFAULT_RANK}")
     if facts.classifies:
         needs.append("its head of classes takes a server that classifies")
+    if facts.beside:
+        needs.append(f"it leaves {facts.towers} out unless it is told to adapt towers and connectors")
     return tuple(needs)
 
 
 def _vllm_flags(facts: Facts) -> str:
     classifies = " --runner pooling --convert classify" if facts.classifies else ""
-    return f"--enable-lora --max-lora-rank {vllm_rank(facts.claimed)}{classifies}"
+    towers = " --enable-tower-connector-lora" if facts.beside else ""
+    return f"--enable-lora --max-lora-rank {vllm_rank(facts.claimed)}{classifies}{towers}"
 
 
 def _sglang_flags(facts: Facts) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from adapter_registry.checkpoints.header import HeaderRefused, read
 from adapter_registry.checkpoints.json_strict import JsonRefused, parse
-from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.errors import NotFound
-from adapter_registry.domain.peft.fields import CONFIG
+from adapter_registry.domain.peft.fields import CONFIG, WEIGHTS
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse as parse_reference
 from adapter_registry.domain.servable import Report, facts_of, judged, stacks_of
@@ -25,25 +26,34 @@ def servable(backend: Backend, *, reference: str, stacks: str = "") -> tuple[Rep
 
     Raises:
         InvalidInput: a stack that no rules are known for.
-        NotFound: no such version, or the store lost its config.
+        NotFound: no such version, or the store lost its files.
     """
     asked = stacks_of(stacks)
     with backend.catalog.reading() as tx:
         version = version_of(tx, parse_reference(reference, namespace=backend.namespace))
         found = facts(backend, tx, version)
     if found is None:
-        raise NotFound(f"the store lost {CONFIG} of {version.reference}: restore it from a backup, or push it again.")
+        raise NotFound(
+            f"the store lost {CONFIG} or {WEIGHTS} of {version.reference}: restore it from a backup, or push it again."
+        )
     return judged(found, asked)
 
 
 def facts(backend: Backend, tx: Transaction, version: Version) -> Facts | None:
-    """What decides about a version; None when the store lost its config."""
-    config = next((file for file in version.files if file.path == CONFIG), None)
+    """What decides about a version; None when the store lost its config or its weights."""
+    there = {file.path: file for file in version.files}
+    config, weights = there.get(CONFIG), there.get(WEIGHTS)
     if config is None:
         return None
     try:
         with backend.blobs.open(config.digest) as stream:
             document = parse(stream.read(MAX_CONFIG + 1), max_bytes=MAX_CONFIG, max_depth=16)
-    except (NotFound, JsonRefused):
+        tensors = _names(backend, weights) if weights else ()
+    except (NotFound, JsonRefused, HeaderRefused):
         return None
-    return facts_of(version.description, document, tx.bases.get(version.base))
+    return facts_of(version.description, document, tx.bases.get(version.base), tensors=tensors)
+
+
+def _names(backend: Backend, weights: File) -> tuple[str, ...]:
+    with backend.blobs.open(weights.digest) as stream:
+        return tuple(entry.name for entry in read(stream, size=weights.size, file=weights.path).tensors)

