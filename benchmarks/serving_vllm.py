@@ -9,6 +9,7 @@ cores, 3 GB of memory. vLLM is started three times, one after the other.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,16 +17,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.people.account import AccountKind
 from adapter_registry.domain.policies.policy import Policy
+from adapter_registry.serving.deploying import Deploying
+from adapter_registry.serving.fleet_file import read_fleet
+from adapter_registry.serving.replicas import Keys
+from adapter_registry.serving.stacks import STACKS
 from adapter_registry.settings import read_settings
 from benchmarks.vllm_server import (
+    BLOCK,
     KEPT,
+    KEY,
     PROMPTS,
     SLOTS,
     START_SECONDS,
@@ -41,7 +47,7 @@ from benchmarks.vllm_server import (
 )
 
 PROMISED_SECONDS = 5.0
-SWAPS = 6
+SWAPS, CLIENTS = 6, 8
 HOSTILE = ("../../etc/passwd", "/etc/passwd", "../x@prod", "team/../../x@prod", "/tmp@prod", "team/sql@../../x")
 MANY = KEPT + 2
 """More adapters than vLLM keeps in memory."""
@@ -99,8 +105,9 @@ def measure(server: Vllm, there: dict[str, Path], registry: Registry, running: R
     until(lambda: server.line().get("version") == server.line("also").get("version") == "team/sql@v1", 60)
     names(server, there, wanted)
     slowest = moves(server, registry, wanted)
-    under_way(server, registry, wanted)
+    under_way(server, registry, there, wanted)
     many(server, wanted)
+    deployed(server, there, registry, wanted)
     revoked(server, registry, wanted)
     outage(server, registry, running, wanted)
     token_ends(server, registry, wanted)
@@ -153,32 +160,58 @@ def moves(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) 
     return max(slowest, seconds)
 
 
-def under_way(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) -> None:
-    """Requests while versions are swapped: each answered, by the old one, the new one, or the old and then the new."""
-    old, new, answered = wanted["v1"][2], wanted["v2"][2], Counter[str]()
-    stop = threading.Event()
+def under_way(server: Vllm, registry: Registry, there: dict[str, Path], wanted: dict[str, list[list[int]]]) -> None:
+    """Versions swapped under requests: each is answered; what is asked once one serves gets its tokens.
+
+    A request on its way begins with one version and ends with the other. VLLM's prefix cache keeps what it read of its
+    prompt for others: those who ask the same once the version before serves again must not be given it.
+    """
+    asked, numbers, stop = list[int](), itertools.count(), threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            found = server.complete("sql", PROMPTS[2])
-            kind = "old" if found == old else "new" if found == new else "began with one, ended with the other"
-            assert found[0] in (old[0], new[0]), (found, old, new)
-            answered[kind] += 1
+            number = next(numbers)
+            asked.append(number)
+            server.complete("sql", long_prompt(number))
 
-    with ThreadPoolExecutor(SLOTS) as threads:
-        asking = [threads.submit(ask) for _ in range(SLOTS)]
-        try:
-            for number in range(SWAPS):
-                version = ("v2", "v1")[number % 2]
+    before, again = list[int](), 0
+    for number in range(SWAPS):
+        version = ("v2", "v1")[number % 2]
+        stop.clear()
+        asked.clear()
+        with ThreadPoolExecutor(CLIENTS) as threads:
+            asking = [threads.submit(ask) for _ in range(CLIENTS)]
+            try:
+                time.sleep(1)
                 registry.promote(f"team/sql@{version}", "prod")
                 until(lambda version=version: server.line()["version"] == f"team/sql@{version}", 60)
-                time.sleep(1)
-        finally:
-            stop.set()
-        for each in asking:
-            each.result()
-    assert said(server, "sql") == wanted["v1"]
-    print(f"{SWAPS} swaps under {SLOTS} clients: {answered.total()} requests, no error; {dict(answered)}")
+            finally:
+                stop.set()
+            for each in asking:
+                each.result()
+        assert said(server, "sql") == wanted[version], version
+        prompts = [long_prompt(each) for each in before]
+        differ = [
+            (each, found, right)
+            for each, found, right in zip(
+                before,
+                [server.complete("sql", prompt) for prompt in prompts],
+                expected(there["right"], there[version], prompts),
+                strict=True,
+            )
+            if found != right
+        ]
+        assert not differ, (version, len(differ), len(before), differ[0])
+        before, again = asked[:], again + len(before)
+    print(
+        f"{SWAPS} swaps under {CLIENTS} clients: {next(numbers)} requests, no error; {again} of their prompts asked "
+        "again once the version before served again: PEFT's tokens"
+    )
+
+
+def long_prompt(number: int) -> list[int]:
+    """A prompt that fills what vLLM's prefix cache keeps at a time, another for each number."""
+    return [(number * 13 + place * (7 + number % 5)) % 251 for place in range(2 * BLOCK)]
 
 
 def many(server: Vllm, wanted: dict[str, list[list[int]]]) -> None:
@@ -193,20 +226,33 @@ def many(server: Vllm, wanted: dict[str, list[list[int]]]) -> None:
     print(f"{MANY} more adapters where {KEPT} are kept and {SLOTS} fit a batch: read again, the same tokens")
 
 
+def deployed(server: Vllm, there: dict[str, Path], registry: Registry, wanted: dict[str, list[list[int]]]) -> None:
+    """`adapters deploy` from outside: loaded, replaced in place, and put back when it is refused."""
+    work = there["v1"].parent
+    (work / "key").write_text(KEY)
+    text = f"stack: vllm\nroot: {work}/fleet\nbase: {there['right']}\nreplicas: [{server.url}]\nkey_file: {work}/key\n"
+    deploying = Deploying(read_fleet(text, "fleet.yaml"), registry, clock=time.time)
+    for version in ("v1", "v2", "v1"):
+        [line] = deploying.deploy(f"team/sql@{version}", "hand")
+        assert (line.outcome, said(server, "hand")) == ("moved", wanted[version]), line
+    [line] = deploying.deploy("team/sql@v3", "hand")
+    assert (line.outcome, said(server, "hand")) == ("restored", wanted["v1"]), line
+    assert [each.outcome for each in deploying.status()] == ["there"]
+    STACKS["vllm"](server.url, Keys(KEY)).unload("hand")
+    assert [each.outcome for each in deploying.reconcile()] == ["loaded again"]
+    assert said(server, "hand") == wanted["v1"]
+    print(f"adapters deploy: loaded, replaced, rolled back, loaded again; of rank 64: {line.why[:200]}")
+
+
 def revoked(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) -> None:
-    """A version that is revoked while it serves goes on; it is found under no new name."""
-    registry.promote("team/sql@v2", "prod")
-    until(lambda: server.line()["version"] == "team/sql@v2", 60)
+    """A version that is revoked while it is loaded goes on under the name that has it, and under no new one."""
+    assert server.line()["version"] == "team/sql@v1"
     digest = registry.resolve("team/sql@v2").digest
     registry.revoke("team/sql@v2", because="of the benchmark")
-    assert said(server, "sql") == wanted["v2"]
+    assert said(server, "team/sql@v2") == wanted["v2"]
     status, _ = server.ask("/v1/completions", {"model": f"team/sql@{digest}", "prompt": [3], "max_tokens": 1})
     assert status == 404
-    registry.promote("team/sql@v1", "prod")
-    seconds = until(lambda: server.complete("sql", PROMPTS[0]) == wanted["v1"][0], 60)
-    print(
-        f"revoked while it serves: goes on under its names, 404 under a new one; moved away from after {seconds:.1f} s"
-    )
+    print("revoked while it is loaded: goes on under the name that has it, 404 under a new one")
 
 
 def outage(server: Vllm, registry: Registry, running: RegistryServer, wanted: dict[str, list[list[int]]]) -> None:

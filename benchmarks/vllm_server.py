@@ -122,8 +122,8 @@ def lora(folder: Path, base: Path, seed: int, **options: Any) -> Path:
     return folder
 
 
-def expected(base: Path, adapter: Path | None) -> list[list[int]]:
-    """What PEFT and transformers say to each prompt."""
+def expected(base: Path, adapter: Path | None, prompts: Sequence[Sequence[int]] = PROMPTS) -> list[list[int]]:
+    """What PEFT and transformers say to each prompt; prompts of one length are asked at once."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -131,15 +131,15 @@ def expected(base: Path, adapter: Path | None) -> list[list[int]]:
     made = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     if adapter is not None:
         made = PeftModel.from_pretrained(made, adapter)
-    said = []
-    for prompt in PROMPTS:
-        ids = torch.tensor([prompt])
+    said: dict[int, list[list[int]]] = {}
+    for length in {len(prompt) for prompt in prompts}:
+        ids = torch.tensor([prompt for prompt in prompts if len(prompt) == length])
         for _ in range(TOKENS):
             with torch.no_grad():
                 following = made(input_ids=ids).logits[:, -1].argmax(-1, keepdim=True)
             ids = torch.cat([ids, following], dim=1)
-        said.append(ids[0, len(prompt) :].tolist())
-    return said
+        said[length] = ids[:, length:].tolist()[::-1]
+    return [said[len(prompt)].pop() for prompt in prompts]
 
 
 class RegistryServer:

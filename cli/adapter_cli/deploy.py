@@ -118,13 +118,14 @@ def _once(fleet: Any, deploying: Any, reference: str, name: str | None, *, new_a
 def _following(fleet: Any, deploying: Any) -> tuple[Callable[[], Any], Callable[[float], Any]]:
     from adapter_registry.domain.reference import parse  # noqa: PLC0415
     from adapter_registry.serving.fleet_keeping import FleetKeeping  # noqa: PLC0415
-    from adapter_registry.serving.pointing import Moves  # noqa: PLC0415
+    from adapter_registry.serving.pointing import FIRST_SECONDS, Moves  # noqa: PLC0415
 
     if not fleet.serve:
         raise InvalidInput("the fleet's document has no `serve`, which says what to keep it at: sql: team/sql@prod.")
     namespace = deploying.registry.settings.namespace
     moves = Moves([parse(each, namespace=namespace) for each in fleet.serve.values()], deploying.registry)
-    return FleetKeeping(fleet, deploying, clock=time.monotonic).step, moves.wait
+    keeping = FleetKeeping(fleet, deploying, clock=time.monotonic)
+    return keeping.step, lambda seconds: moves.wait(max(FIRST_SECONDS, min(seconds, keeping.left())))
 
 
 def _for_ever(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +17,7 @@ from adapter_registry.serving.digest_folders import exported, store
 from adapter_registry.serving.fingerprint import Fingerprint, difference
 from adapter_registry.serving.fleet_file import Fleet
 from adapter_registry.serving.gguf import FILE, converted
-from adapter_registry.serving.replicas import EVERY, Keys, Replica, ReplicaRefused, Served
+from adapter_registry.serving.replicas import EVERY, Keys, Replica, ReplicaRefused, ReplicaSilent, Served
 from adapter_registry.serving.stacks import STACKS
 from adapter_registry.serving.sync_file import ALIAS, is_alias
 
@@ -35,6 +35,7 @@ class Line:
         serves: the path it serves the name from now; empty for none.
         why: of anything but moved and there.
         version: that it was to serve.
+        passing: whether it may well work a moment later: a replica did not answer.
     """
 
     replica: str
@@ -43,6 +44,7 @@ class Line:
     serves: str = ""
     why: str = ""
     version: str = ""
+    passing: bool = False
 
     @property
     def good(self) -> bool:
@@ -155,7 +157,7 @@ class Deploying:
                 self._move(replica, name, wanted, there)
                 self._test(replica, name, wanted, answers)
             except (ReplicaRefused, StoreUnavailable) as error:
-                failure = str(error)
+                failure, passing = str(error), isinstance(error, (ReplicaSilent, StoreUnavailable))
                 break
             outcome = "there" if there == wanted.path else "moved"
             lines.append(Line(replica.url, name, outcome, wanted.path, version=wanted.version))
@@ -172,7 +174,7 @@ class Deploying:
         untouched = [
             Line(each.url, name, "untouched", before[each.url] or "", told, version=wanted.version) for each in rest
         ]
-        return (*restored, *untouched)
+        return tuple(replace(line, passing=passing) for line in (*restored, *untouched))
 
     def _move(self, replica: Replica, name: str, wanted: Deployed, before: str | None) -> None:
         served = replica.served()

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from adapter_registry.domain.document_file import Part
 from adapter_registry.serving.document import read
 from adapter_registry.serving.fingerprint import PROMPT, TOLERANCE
+from adapter_registry.serving.spelling import plain
 from adapter_registry.serving.sync_file import Folder, Served, address
 
 
@@ -42,7 +43,7 @@ class Fleet(Part):
     def path_of(self, staged: Path) -> str:
         """Where the servers see what lies below the root."""
         seen = (self.seen_as or str(self.root.absolute())).rstrip("/")
-        return f"{seen}/{staged.relative_to(self.root).as_posix()}"
+        return plain(f"{seen}/{staged.relative_to(self.root).as_posix()}")
 
 
 def read_fleet(text: str, name: str) -> Fleet:

@@ -7,9 +7,10 @@ done at the next look.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
-from adapter_registry.domain.errors import RegistryError
+from adapter_registry.domain.errors import RegistryError, ServerUnreachable, StoreUnavailable, TooSlow, Unauthorised
 from adapter_registry.serving.deploy_record import Deployed
 from adapter_registry.serving.deploying import Deploying, Line
 from adapter_registry.serving.fleet_file import Fleet
@@ -17,6 +18,8 @@ from adapter_registry.serving.pointing import Patience
 from adapter_registry.serving.telling import tell
 
 logger = logging.getLogger("adapter_registry.serving")
+PASSING = (ServerUnreachable, StoreUnavailable, TooSlow, Unauthorised)
+"""Failures of the registry, a replica or the disk: they say nothing of a version."""
 
 
 class FleetKeeping:
@@ -47,6 +50,10 @@ class FleetKeeping:
                 self._tell(name, lines[name], follows=reference)
         return tuple(line for each in lines.values() for line in each)
 
+    def left(self) -> float:
+        """Seconds until what was not taken may be tried again; infinite where everything was."""
+        return min((each.left() for each in self._patience.values()), default=math.inf)
+
     def _kept(self, name: str, reference: str, known: Deployed | None) -> list[Line] | None:
         """What came of deploying what a reference means now; [] where that is deployed, None where it is to wait."""
         patience = self._patience[name]
@@ -63,9 +70,12 @@ class FleetKeeping:
         try:
             lines = list(self._deploying.deploy(f"{version.adapter}@{version.digest}", name))
         except RegistryError as error:
-            lines = [Line("", name, "refused", why=error.text, version=version.reference)]
-        if not all(line.good for line in lines):
-            patience.refused(version.digest)
+            passing = isinstance(error, PASSING)
+            lines = [Line("", name, "refused", why=error.text, version=version.reference, passing=passing)]
+        if all(line.good for line in lines):
+            patience.over()
+        else:
+            patience.refused(version.digest, passing=any(line.passing for line in lines))
         return lines
 
     def _tell(self, name: str, lines: list[Line], *, follows: str) -> None:

@@ -105,7 +105,7 @@ class Patience:
         return max(self._again - self._clock(), 0.0) if self._digest else math.inf
 
     def refused(self, digest: str, *, passing: bool = False) -> None:
-        """A version was not taken; `passing` is a failure of the registry or the disk, and says nothing of it."""
+        """A version was not taken; `passing` says nothing of it: the registry, a server or the disk failed."""
         self._tries = min(self._tries + 1, 10) if digest == self._digest else 0
         first, longest = (FIRST_SECONDS, LONGEST_SECONDS) if passing else (AGAIN_SECONDS, RARELY_SECONDS)
         self._digest, self._again = digest, self._clock() + min(first * 2.0**self._tries, longest)

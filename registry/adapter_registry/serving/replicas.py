@@ -28,6 +28,10 @@ class ReplicaRefused(Exception):
     """A server did not do what it was asked; the text says which, what, and its answer."""
 
 
+class ReplicaSilent(ReplicaRefused):
+    """A server did not answer: it may well do so a moment later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """One model of a server's `/v1/models`.
@@ -91,7 +95,9 @@ class Http:
         """The name of the model that adapters are of."""
         try:
             return next(each.name for each in self.served() if not each.parent)
-        except (StoreUnavailable, StopIteration) as error:
+        except StoreUnavailable as error:
+            raise ReplicaSilent(error.text) from error
+        except StopIteration as error:
             raise ReplicaRefused(f"{self.url}/v1/models names no base model") from error
 
     def manage(self, route: str, body: Any) -> None:
@@ -109,7 +115,7 @@ class Http:
         try:
             status, data = asked("POST", f"{self.url}{route}", key=key, seconds=LOAD_SECONDS, body=body)
         except (httpx2.HTTPError, TimeoutError) as error:
-            raise ReplicaRefused(f"{self.url}{route} does not answer ({type(error).__name__})") from error
+            raise ReplicaSilent(f"{self.url}{route} does not answer ({type(error).__name__})") from error
         if not 200 <= status < 300:
             raise ReplicaRefused(f"{self.url}{route} answered {status}: {data[:300].decode(errors='replace')}")
         return data

@@ -5,14 +5,19 @@ llama.cpp's server was run (`benchmarks/serving_llamacpp.py`).
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
 from typing import Any
 
 from adapter_registry.domain.errors import StoreUnavailable
 from adapter_registry.serving.fingerprint import TOKENS, Fingerprint, rounded
-from adapter_registry.serving.replicas import EVERY, Http, ReplicaRefused, Served, told_by
+from adapter_registry.serving.replicas import EVERY, Http, ReplicaRefused, ReplicaSilent, Served, told_by
+from adapter_registry.serving.spelling import anew, plain
 
 _UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 _GREEDY = {"temperature": 0, "ignore_eos": True}
+MOST_LOADS = 1 << 20
+"""Ways to write a path, of which each load draws one: nobody here remembers what a server was asked before."""
 _UNFINISHED = "incomplete unload"
 """What SGLang says of a name while some of its processes have it and others do not: it has to be unloaded again."""
 
@@ -20,9 +25,14 @@ _UNFINISHED = "incomplete unload"
 class Vllm(Http):
     """vLLM, started with `VLLM_ALLOW_RUNTIME_LORA_UPDATING=1`; a refused load in place leaves the old one serving."""
 
+    def served(self) -> tuple[Served, ...]:
+        """What it serves; raises StoreUnavailable."""
+        return tuple(replace(each, root=plain(each.root)) for each in super().served())
+
     def load(self, name: str, path: str, *, instead_of: str | None) -> None:
         """Serve `name` from `path`, which replaces `instead_of`."""
-        body = {"lora_name": name, "lora_path": path, "load_inplace": instead_of is not None}
+        written = anew(path, 1 + secrets.randbelow(MOST_LOADS))
+        body = {"lora_name": name, "lora_path": written, "load_inplace": instead_of is not None}
         self.manage("/v1/load_lora_adapter", body)
 
     def unload(self, name: str) -> None:
@@ -132,7 +142,7 @@ class LlamaCpp(Http):
         try:
             return self._known()
         except StoreUnavailable as error:
-            raise ReplicaRefused(error.text) from error
+            raise ReplicaSilent(error.text) from error
 
 
 STACKS: dict[str, type[Vllm] | type[Sglang] | type[LlamaCpp]] = {

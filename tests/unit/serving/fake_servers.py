@@ -21,6 +21,7 @@ class Fake:
     Attributes:
         says: route -> what it answers with 200, whatever it is asked.
         admin_key: what it asks for where adapters are loaded, if not `key`.
+        hangs_up_at: route whose requests it ends without an answer, as a server that is killed does.
     """
 
     def __init__(self, *, key: str | None = None, weights: str = "base") -> None:
@@ -29,6 +30,7 @@ class Fake:
         self.refuses = self.ignores = False
         self.admin_key: str | None = None
         self.says: dict[str, Any] = {}
+        self.hangs_up_at = ""
 
     def wanted(self, path: str) -> str | None:
         """The key that a route asks for."""
@@ -216,6 +218,9 @@ def running(fake: Fake) -> Iterator[Fake]:
 
         def _respond(self, body: dict[str, Any]) -> None:
             fake.asked.append((self.path, body))
+            if self.path == fake.hangs_up_at:
+                self.close_connection = True
+                return
             key = fake.wanted(self.path)
             if key and self.headers.get("Authorization") != f"Bearer {key}":
                 status, answer = 401, {"error": "Unauthorized"}

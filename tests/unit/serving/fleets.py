@@ -10,6 +10,7 @@ from pathlib import Path
 from adapter_registry.client import Registry
 from adapter_registry.serving.deploying import Deploying
 from adapter_registry.serving.fleet_file import read_fleet
+from adapter_registry.serving.spelling import plain
 from tests.unit.serving.fake_servers import FakeSglang, FakeVllm, running
 
 STACKS = {"vllm": FakeVllm, "sglang": FakeSglang}
@@ -39,7 +40,8 @@ class Fleet:
         return [line.outcome for line in self.deploying().reconcile()]
 
     def paths(self):
-        return [each.loaded.get("sql") for each in (self.one, self.two)]
+        loaded = [each.loaded.get("sql") for each in (self.one, self.two)]
+        return [path and plain(path) for path in loaded]
 
     def path(self, reference):
         return str(self.root / ".store" / self.registry.resolve(reference).digest.replace(":", "-"))

@@ -22,6 +22,7 @@ from adapter_registry.domain.errors import (
 )
 from adapter_registry.serving.fingerprint import Fingerprint, difference, rounded
 from adapter_registry.serving.fleet_file import read_fleet
+from adapter_registry.serving.spelling import plain
 from tests.unit.serving.builders import registry_of
 from tests.unit.serving.fake_servers import FakeSglang, FakeVllm
 from tests.unit.serving.fleets import fleet_of
@@ -85,6 +86,18 @@ class TestDeploying:
         fleet.file.write_text(fleet.file.read_text() + f"seen_as: {seen}/\n")
         assert fleet.deploy("team/sql@v1") == ["moved", "moved"]
         assert fleet.paths()[0].startswith(f"{seen}/.store/sha256-")
+
+    def test_vllm_is_never_given_a_path_again_as_its_cache_is_by_name_and_path(self, fleet):
+        for number in (1, 2, 1):
+            fleet.deploy(f"team/sql@v{number}")
+        fleet.two.ignores = True
+        assert fleet.deploy("team/sql@v2") == ["restored", "restored"]
+        given = [body["lora_path"] for path, body in fleet.one.asked if path.endswith("/load_lora_adapter")]
+        assert len(set(given)) == (len(given) if isinstance(fleet.one, FakeVllm) else 2)
+        assert len(given) == 5
+        assert {Path(each).resolve().name for each in given} == {
+            Path(fleet.path(f"team/sql@v{n}")).name for n in (1, 2)
+        }
 
 
 class TestPuttingBack:
@@ -264,7 +277,8 @@ class TestAttacks:
         fleet.deploy("team/sql@v1")
         assert [line.outcome for line in fleet.deploying().deploy("team/sql@v1", "chat")] == ["moved", "moved"]
         fleet.deploy("team/sql@v2")
-        assert fleet.one.loaded == {"sql": fleet.path("team/sql@v2"), "chat": fleet.path("team/sql@v1")}
+        loaded = {name: plain(path) for name, path in fleet.one.loaded.items()}
+        assert loaded == {"sql": fleet.path("team/sql@v2"), "chat": fleet.path("team/sql@v1")}
 
     def test_bytes_that_were_changed_in_the_store_are_not_deployed(self, fleet):
         fleet.deploy("team/sql@v1")

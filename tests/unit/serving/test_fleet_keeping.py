@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from adapter_registry.domain.deployment import LONGEST_TEXT, Replica
 from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.serving.fleet_file import read_fleet
 from adapter_registry.serving.fleet_keeping import FleetKeeping
+from adapter_registry.serving.pointing import FIRST_SECONDS
 from tests.unit.serving.builders import registry_of
 from tests.unit.serving.fleets import fleet_of
 
@@ -92,6 +94,27 @@ class TestKeeping:
         assert kept.step(after=30) == ["refused"]
         assert kept.reports() == 2
         assert kept.fleet.paths() == [kept.fleet.path("team/sql@v1")] * 2
+
+    def test_a_replica_that_is_silent_says_nothing_of_a_version_which_is_tried_again_soon(self, kept, registry):
+        kept.step()
+        assert kept.keeping.left() == math.inf
+        registry.tag("team/sql@v2", "live")
+        key, kept.fleet.two.key = kept.fleet.two.key, "changed"
+        assert kept.step() == ["refused"]
+        assert kept.keeping.left() == FIRST_SECONDS
+        kept.fleet.two.key = key
+        assert kept.step(after=FIRST_SECONDS / 2) == ["there", "there"]
+        assert kept.step(after=FIRST_SECONDS / 2) == ["moved", "moved"]
+        assert kept.keeping.left() == math.inf
+
+    def test_so_does_one_that_is_killed_while_it_loads(self, kept, registry):
+        kept.step()
+        registry.tag("team/sql@v2", "live")
+        kept.fleet.two.hangs_up_at = "/v1/load_lora_adapter"
+        assert kept.step() == ["restored", "restored"]
+        assert kept.keeping.left() == FIRST_SECONDS
+        kept.fleet.two.hangs_up_at = ""
+        assert kept.step(after=FIRST_SECONDS) == ["moved", "moved"]
 
     def test_another_version_is_tried_at_once(self, kept, registry):
         registry.tag("team/sql@v3", "live")

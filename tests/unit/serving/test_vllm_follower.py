@@ -17,6 +17,7 @@ from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.serving import pointing
 from adapter_registry.serving.placing import Placing, Refused
 from adapter_registry.serving.running_base import RunningBase
+from adapter_registry.serving.spelling import plain
 from adapter_registry.serving.vllm import names
 from adapter_registry.serving.vllm.follower import ROUTE, Follower, Misplaced, load_in_place
 from adapter_registry.serving.vllm.following import Following
@@ -207,13 +208,25 @@ class TestLoadInPlace:
         asyncio.run(load_in_place(models, "sql", Path("/store/sha256-1")))
         asyncio.run(load_in_place(models, "sql", Path("/store/sha256-2")))
         kept = models.lora_requests["sql"]
-        assert (kept.lora_path, kept.load_inplace, kept.lora_int_id) == ("/store/sha256-2", False, 1)
+        assert (plain(kept.lora_path), kept.load_inplace, kept.lora_int_id) == ("/store/sha256-2", False, 1)
 
     def test_what_serves_from_that_folder_is_left_alone(self):
         models = vllm_stand_in.ServingModels()
         for _ in range(2):
             asyncio.run(load_in_place(models, "sql", Path("/store/sha256-1")))
-        assert models.engine_client.loaded == ["/store/sha256-1"]
+        assert list(map(plain, models.engine_client.loaded)) == ["/store/sha256-1"]
+
+    def test_a_version_that_comes_back_is_written_another_way(self, tmp_path):
+        """VLLM's prefix cache is by name and path, and holds what the other one made under the old path."""
+        folders = [tmp_path / each for each in ("sha256-1", "sha256-2", "sha256-1")]
+        folders[0].mkdir()
+        folders[1].mkdir()
+        models = vllm_stand_in.ServingModels()
+        for each in folders:
+            asyncio.run(load_in_place(models, "sql", each))
+        loaded = models.engine_client.loaded
+        assert len(set(loaded)) == 3
+        assert [Path(each).resolve() for each in loaded] == folders
 
     def test_a_refusal_keeps_the_one_before_and_gives_the_reason(self):
         models = vllm_stand_in.ServingModels()
@@ -221,7 +234,7 @@ class TestLoadInPlace:
         models.engine_client.refuses = "rank 32 is greater than max_lora_rank 16"
         with pytest.raises(Refused, match="max_lora_rank 16"):
             asyncio.run(load_in_place(models, "sql", Path("/store/sha256-2")))
-        assert models.lora_requests["sql"].lora_path == "/store/sha256-1"
+        assert plain(models.lora_requests["sql"].lora_path) == "/store/sha256-1"
 
 
 class App:

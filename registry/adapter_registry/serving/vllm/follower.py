@@ -6,6 +6,7 @@ Versions are loaded by the server object itself, in its own process: no route th
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.reference import Kind
 from adapter_registry.serving.placing import Placing, Refused
 from adapter_registry.serving.running_base import RunningBase, folder_of
+from adapter_registry.serving.spelling import anew, plain
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.serving.vllm.following import Following
 from adapter_registry.settings import Settings, read_settings
@@ -27,6 +29,8 @@ ADOPT_SECONDS = 1.0
 MOST = 256
 """Names that are followed at a time: each has a thread that mostly waits."""
 logger = releases.logger
+_LOADS = itertools.count(1)
+"""How often this process had something loaded."""
 
 
 class Misplaced(RuntimeError):
@@ -137,9 +141,10 @@ async def load_in_place(models: Any, name: str, folder: Path) -> None:
     from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest  # noqa: PLC0415  there only in vLLM
 
     serving = models.lora_requests.get(name)
-    if serving is not None and serving.lora_path == str(folder):
+    if serving is not None and plain(serving.lora_path) == str(folder):
         return
-    request = LoadLoRAAdapterRequest(lora_name=name, lora_path=str(folder), load_inplace=True)
+    path = anew(str(folder), next(_LOADS))
+    request = LoadLoRAAdapterRequest(lora_name=name, lora_path=path, load_inplace=True)
     answer = await models.load_lora_adapter(request)
     if not isinstance(answer, str):
         raise Refused(f"vLLM refused it: {str(answer.error.message)[:200]}")
