@@ -96,6 +96,8 @@ def told(name: str, error: ErrorDetails, *, parts: Sequence[type[Part]], not_yet
         not_yet: keys of later releases.
     """
     location = [part for part in error["loc"] if not str(part).startswith(("function-", "literal[", "list["))]
+    if location[-1:] == ["[key]"]:
+        del location[-2:]  # what was found is the key itself
     path = ".".join(str(part) for part in location)
     key = str(location[-1]) if location else ""
     if error["type"] == "extra_forbidden":
@@ -103,7 +105,8 @@ def told(name: str, error: ErrorDetails, *, parts: Sequence[type[Part]], not_yet
     if error["type"] == "missing":
         return problem(name, path, f"a value for {key}", "nothing", f"add {_EXAMPLES.get(key, key + ': ...')}")
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return problem(name, path, expected, brief(error["input"]))
+    found = error.get("ctx", {}).get("found")  # of what does not fit together, whose input is all of it
+    return problem(name, path, expected, found or brief(error["input"]))
 
 
 _EXAMPLES = {"apiVersion": "apiVersion: adapters/v1", "kind": "kind: StagePolicy", "stage": "stage: prod"}

@@ -29,7 +29,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.file, self.field) if part)
-        return f"{where}: expected {self.expected}, found {self.found}. {self.fix}"
+        return f"{where}{': ' if where else ''}expected {self.expected}, found {self.found}. {self.fix}"
 
 
 @dataclass(frozen=True, slots=True)

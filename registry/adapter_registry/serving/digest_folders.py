@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ STORE = ".store"
 SYNCED, DEPLOYED = ".adapters-sync.json", ".adapters-deploy.json"
 """What is kept in a root by those that keep it; each root is kept by one of them."""
 CONFIG = "adapter_config.json"
+_ASIDE = re.compile(r"\.[0-9a-f]{12}\.(partial|removed)")
+"""Names under which things are made and taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +116,25 @@ def removed(folder: Path) -> None:
     folder.chmod(0o755)
     aside = folder.with_name(f".{secrets.token_hex(6)}.removed")
     folder.rename(aside)
+    _cleared(aside)
+
+
+def _cleared(aside: Path) -> None:
     for each in aside.rglob("*"):
         if each.is_dir():
             each.chmod(0o755)
     shutil.rmtree(aside)
+
+
+def _swept(root: Path) -> None:
+    """Take away what processes that were killed were making, or taking away, below a root that is held."""
+    for folder in (root, root / STORE):
+        for each in folder.iterdir():
+            if _ASIDE.fullmatch(each.name) and each.is_dir():
+                each.chmod(0o755)
+                _cleared(each)
+            elif _ASIDE.fullmatch(each.name):
+                each.unlink()
 
 
 @contextmanager
@@ -136,6 +154,7 @@ def alone(root: Path, mine: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Conflict(f"{root} is being changed by another process; nothing was done.") from error
+        _swept(root)
         yield
 
 

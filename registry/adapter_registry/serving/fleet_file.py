@@ -33,11 +33,14 @@ class Fleet(Part):
     @model_validator(mode="after")
     def _fits_together(self) -> Fleet:
         if len(set(self.replicas)) < len(self.replicas):
-            raise PydanticCustomError("replicas", "each replica once")
+            twice = max(self.replicas, key=self.replicas.count)
+            raise PydanticCustomError("replicas", "each replica once", {"found": f"{twice} twice"})
         if self.serve and not self.name:
-            raise PydanticCustomError("name", "`serve` with `name`: what the registry calls the fleet in its record")
+            wanted = "`name` with `serve`: what the registry calls the fleet in its record"
+            raise PydanticCustomError("name", wanted, {"found": "none"})
         if self.stack == "llama.cpp" and len(self.serve) > 1:
-            raise PydanticCustomError("serve", "one name: llama.cpp adds an adapter to every request")
+            wanted = "one name in `serve`: llama.cpp adds an adapter to every request"
+            raise PydanticCustomError("serve", wanted, {"found": ", ".join(self.serve)})
         return self
 
     def path_of(self, staged: Path) -> str:

@@ -53,6 +53,11 @@ def _path(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) and value else value
 
 
+def _span(text: str) -> str:
+    seconds(text)
+    return text
+
+
 Folder = Annotated[Path, BeforeValidator(_path)]
 
 
@@ -70,18 +75,19 @@ class Target(Part):
     seen_as: str | None = Field(default=None, min_length=1)
     servers: list[Annotated[str, AfterValidator(address)]] = Field(default=[])
     key_file: Folder | None = None
-    remove_after: str | None = None
+    remove_after: Annotated[str, AfterValidator(_span)] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Target:
         if self.layout == "vllm" and self.model is None:
-            raise PydanticCustomError("model", "with `model`: vLLM's resolver wants the text of its --model, exactly")
+            wanted = "`model` with the layout vllm, whose resolver compares it as text with the --model that vLLM runs"
+            raise PydanticCustomError("model", wanted, {"found": "none"})
         if self.layout in ("lorax", "llama.cpp") and self.model is not None:
-            raise PydanticCustomError("model", "no `model`: this stack reads no name of a base")
-        if self.remove_after is not None:
-            seconds(self.remove_after)
-            if not self.servers:
-                raise PydanticCustomError("servers", "`remove_after` with `servers`: they say what is still in use")
+            wanted = "no `model` with a layout whose stack reads no name of a base"
+            raise PydanticCustomError("model", wanted, {"found": f"{self.model!r} with {self.layout}"})
+        if self.remove_after is not None and not self.servers:
+            wanted = "`servers` with `remove_after`: they say what is still in use"
+            raise PydanticCustomError("servers", wanted, {"found": "none"})
         return self
 
     @property

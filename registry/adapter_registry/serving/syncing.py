@@ -113,7 +113,7 @@ class Syncing:
             lines = [self._line(alias, reference, entries) for alias, reference in self._target.serve.items()]
             lines += self._retired(entries)
         finally:
-            write_whole(self._root / STATE, msgspec.json.format(msgspec.json.encode(entries)))
+            self._write(entries)
         if self._target.layout == "tgi":
             write_whole(self._root / TGI, self._environment(lines).encode())
         return tuple(lines)
@@ -127,7 +127,7 @@ class Syncing:
             folder = f"{alias}-v{version.number}"
             known = entries.get(folder)
             stands = known is not None and self._stands(folder, known, version)
-            placed = known if known is not None and stands else self._place(folder, version, known)
+            placed = known if known is not None and stands else self._place(folder, version, entries)
         except RegistryError as error:
             kept = current[-1] if current else ""
             entry = entries.get(kept)
@@ -142,14 +142,15 @@ class Syncing:
         asked = (version.digest, self._target.base, self._target.model)
         return (known.digest, known.onto, known.model) == asked and (self._root / folder).is_dir()
 
-    def _place(self, folder: str, version: Version, known: Entry | None) -> Entry:
+    def _place(self, folder: str, version: Version, entries: dict[str, Entry]) -> Entry:
         self._admission.check(version)
         pulled = self._registry.pull(f"{version.adapter}@{version.digest}")
+        onto, model = self._target.base, self._target.model
         with TemporaryDirectory() as scratch:
             export, source = self._exported(pulled, Path(scratch))
-            self._lay(folder, export, source, known)
-        onto, model = self._target.base, self._target.model
-        return Entry(version.reference, version.digest, export.digest, onto, model, self._clock())
+            placed = Entry(version.reference, version.digest, export.digest, onto, model, self._clock())
+            self._lay(folder, export, source, placed, entries)
+        return placed
 
     def _exported(self, pulled: Pulled, scratch: Path) -> tuple[Exported, Path]:
         """(a version as the stack reads it, the folder that its files are in)."""
@@ -158,8 +159,9 @@ class Syncing:
         converter = self._registry.settings.serving.gguf_converter
         return converted(pulled, scratch, base=self._target.base, converter=converter), scratch
 
-    def _lay(self, folder: str, export: Exported, source: Path, known: Entry | None) -> None:
+    def _lay(self, folder: str, export: Exported, source: Path, placed: Entry, entries: dict[str, Entry]) -> None:
         """Have `folder` hold an export; it never held anything else."""
+        known = entries.get(folder)
         if known is not None and known.exported != export.digest:
             raise Conflict(
                 f"{self._root / folder} was {known.version} with the files {known.exported[:19]}, and would be "
@@ -170,7 +172,12 @@ class Syncing:
             raise Conflict(f"{self._root / folder} is there and was not made by `adapters sync`; it was left alone.")
         stored = store(self._root, export, source)
         if not (self._root / folder).exists():
+            # Written down before it is there: whoever is killed in between finds it again as what it is.
+            self._write({**entries, folder: placed})
             linked(stored, self._root / folder)
+
+    def _write(self, entries: dict[str, Entry]) -> None:
+        write_whole(self._root / STATE, msgspec.json.format(msgspec.json.encode(entries)))
 
     def _retired(self, entries: dict[str, Entry]) -> Iterator[Line]:
         """A line for each folder that no name means any more; it is removed where nothing can be reading it."""

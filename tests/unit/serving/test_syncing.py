@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 from adapter_cli.main import adapters
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidServing
+from adapter_registry.serving import digest_folders, syncing
 from adapter_registry.serving.sync_file import read_targets, target_of
 from adapter_registry.serving.syncing import Syncing
 from tests.adapter_builders import CONFIG, WEIGHTS
@@ -212,6 +215,40 @@ class TestRemoving:
         assert step(servers=None, remove_after=None)[0] == "kept"
         assert kept.folders() == ["sql-v1", "sql-v2"]
 
+    @pytest.mark.parametrize(
+        ("place", "step"),
+        [(digest_folders, "copy_verified"), (syncing, "store"), (syncing, "linked"), (digest_folders, "_cleared")],
+    )
+    def test_killed_at_any_step_the_next_process_ends_it_and_leaves_nothing_beside(
+        self, kept, server, tmp_path, monkeypatch, place, step
+    ):
+        kept.step()
+        done = getattr(place, step)
+
+        def killed(*arguments):
+            done(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        (tmp_path / "key").write_text("secret\n")
+        going = {"servers": [server.url], "remove_after": "1m", "key_file": str(tmp_path / "key")}
+        child = os.fork()
+        if not child:
+            try:
+                monkeypatch.setattr(place, step, killed)
+                kept.step("team/sql@v2", **going)
+                kept.now += DAY
+                kept.step("team/sql@v2", **going)
+            finally:
+                os._exit(1)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        for _ in range(2):
+            assert kept.step("team/sql@v2", **going)[0].outcome in ("placed", "there")
+            kept.now += DAY
+        kept.step("team/sql@v2", **going)
+        assert kept.folders() == ["sql-v2"]
+        assert sorted(path.name for path in kept.root.iterdir()) == [".adapters-sync.json", ".store", "sql-v2"]
+        assert len(list((kept.root / ".store").iterdir())) == len(["lock", "sha256-..."])
+
     def test_what_is_meant_again_is_kept(self, kept, step):
         kept.step("team/sql@v1")
         kept.now += 100 * DAY
@@ -230,12 +267,15 @@ class TestDocument:
         ("changed", "told"),
         [
             ({"serve": {"a--b": "t/x@v1"}}, "a name of letters"),
-            ({"serve": {"../a": "t/x@v1"}}, "a name of letters"),
+            ({"serve": {"../a": "t/x@v1"}}, "  serve: expected a name of letters"),
+            ({"serve": {"../a": "t/x@v1"}}, "found '../a'"),
             ({"serve": {"a": "t/x"}}, "says which version"),
             ({"serve": {}}, "at least 1 item"),
-            ({"layout": "vllm"}, "with `model`"),
-            ({"remove_after": "7d"}, "with `servers`"),
-            ({"remove_after": "7 days", "servers": ["http://a"]}, "a time span"),
+            ({"layout": "vllm"}, "  expected `model` with the layout vllm, whose resolver"),
+            ({"layout": "vllm"}, "found none"),
+            ({"model": "x", "layout": "lorax"}, "found 'x' with lorax"),
+            ({"remove_after": "7d"}, "`servers` with `remove_after`: they say what is still in use, found none"),
+            ({"remove_after": "7 days", "servers": ["http://a"]}, "remove_after: expected a time span"),
             ({"servers": ["a:8000"]}, "the address of a server"),
             ({"rot": "/x"}, "did you mean root?"),
         ],
