@@ -129,7 +129,11 @@ class Deploying:
         """What each replica serves the name from: nothing, what was deployed, or `wanted` already; else refuse."""
         known = record.names.get(name)
         allowed = {None, wanted.path, known.path if known else None}
-        found = {each.url: _path(each, name) for each in self._replicas}
+        try:
+            found = {each.url: _path(each, name) for each in self._replicas}
+        except StoreUnavailable as error:
+            text = f"{error.text} Nothing was moved: start it, or take it out of the fleet's replicas."
+            raise StoreUnavailable(text) from error
         for url, path in found.items():
             if path not in allowed:
                 raise Conflict(
