@@ -70,7 +70,7 @@ class TestDeploying:
 
     def test_a_replica_that_does_not_answer_stops_it_before_anything_moved(self, fleet):
         fleet.two.key = "changed"
-        with pytest.raises(StoreUnavailable, match="it answered 401. Nothing was moved: start it"):
+        with pytest.raises(StoreUnavailable, match=r"it answered 401\. Nothing was moved: start it"):
             fleet.deploy("team/sql@v1")
         assert fleet.one.loaded == {}
 
