@@ -66,7 +66,7 @@ def error_classes() -> list[type[RegistryError]]:
         waiting += children
     return sorted(
         {kind for kind in found if hasattr(kind, "code") and not kind.__name__.startswith("_")},
-        key=lambda kind: kind.code,
+        key=lambda kind: (kind.code, kind.__name__),
     )
 
 
