@@ -15,10 +15,11 @@ from starlette.routing import Route
 
 from adapter_registry.api import sessions
 from adapter_registry.api.requests import base_url, body, json_body, server_of
+from adapter_registry.api.rights import on_record
 from adapter_registry.domain.errors import IdentityRefused, InvalidInput, RegistryError, Unsupported
 from adapter_registry.domain.people.sign_in import Provider
 from adapter_registry.operation import to_wire
-from adapter_registry.outside.openid import issuer_in
+from adapter_registry.outside.openid import error_code, issuer_in
 from adapter_registry.services import people, trust
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -57,14 +58,15 @@ async def _exchange(request: Request) -> Response:
     given = await _exchange_form(request)
     subject = given["subject_token"].strip()
     server = server_of(request)
-    made = await run_in_threadpool(
-        trust.exchange,
-        server.backend,
-        server.identities,
-        issuer=issuer_in(subject),
-        subject_token=subject,
-        trust=given.get("trust") or None,
-    )
+    async with on_record(server, "token.exchange"):
+        made = await run_in_threadpool(
+            trust.exchange,
+            server.backend,
+            server.identities,
+            issuer=issuer_in(subject),
+            subject_token=subject,
+            trust=given.get("trust") or None,
+        )
     answer = {
         "access_token": made.secret,
         "issued_token_type": ACCESS_TOKEN,
@@ -119,7 +121,9 @@ async def _finish(request: Request) -> Response:
     secret, code = document.get("secret"), document.get("code")
     if not (isinstance(secret, str) and isinstance(code, str) and secret.isascii() and code.isascii()):
         raise InvalidInput("finishing takes the secret of the sign-in and the code that the browser shows.")
-    made = await run_in_threadpool(people.finish, server_of(request).backend, secret=secret, code=code)
+    server = server_of(request)
+    async with on_record(server, "account.sign-in"):
+        made = await run_in_threadpool(people.finish, server.backend, secret=secret, code=code)
     return Response(
         to_wire(made), status_code=201, media_type="application/json", headers={"cache-control": "no-store"}
     )
@@ -144,10 +148,18 @@ def _place(request: Request) -> str:
 
 
 async def _come_back(request: Request) -> Response:
+    async with on_record(server_of(request), "account.sign-in"):
+        return await _let_back(request)
+
+
+async def _let_back(request: Request) -> Response:
     asked, server = request.query_params, server_of(request)
     if "error" in asked:
         said = f"{asked['error'][:100]} {asked.get('error_description', '')[:300]}".strip()
-        raise IdentityRefused(f"the provider did not let you in: {said}. Begin again: `adapters login`.")
+        recorded = f"the provider did not let them in: {error_code(asked['error'])}."
+        raise IdentityRefused(
+            f"the provider did not let you in: {said}. Begin again: `adapters login`.", recorded=recorded
+        )
     account, code = await run_in_threadpool(
         people.come_back,
         server.backend,

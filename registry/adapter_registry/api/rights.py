@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+
+from starlette.concurrency import run_in_threadpool
 
 from adapter_registry.api.requests import Server
 from adapter_registry.domain.audit.denial import Denials
-from adapter_registry.domain.errors import Forbidden, InvalidInput, NotFound, RegistryError, Unauthorised
+from adapter_registry.domain.errors import (
+    Forbidden,
+    IdentityRefused,
+    InvalidInput,
+    NotFound,
+    RegistryError,
+    Unauthorised,
+)
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.reference import parse
 from adapter_registry.operation import Operation
 from adapter_registry.operations import ATTEMPTS
 from adapter_registry.services import access
 
+MOST_RECORDED = 300
 LOG = logging.getLogger("adapters.audit")
 
 
@@ -69,12 +81,27 @@ def let_in(server: Server, name: str, password: str) -> access.NewToken:
         raise
 
 
-def not_let_in(server: Server, name: str, refused: Unauthorised) -> None:
+@asynccontextmanager
+async def on_record(server: Server, action: str) -> AsyncIterator[None]:
+    """Have it on the record that an OpenID provider's word did not let somebody in; the refusal goes on."""
+    try:
+        yield
+    except IdentityRefused as refused:
+        await run_in_threadpool(not_let_in, server, refused.whose, refused, action=action)
+        raise
+
+
+def not_let_in(
+    server: Server, name: str, refused: Unauthorised | IdentityRefused, *, action: str = "account.sign-in"
+) -> None:
     """Put on the record that somebody could not sign in; all who could not are counted together, as one account is."""
-    left_out = server.denials.due(access.STRANGER, "account.sign-in", name[:100])
+    because = refused.recorded[:MOST_RECORDED] if isinstance(refused, IdentityRefused) else refused.text
+    # Who comes from a provider has no name before they are let in, and is told from others by what they were told.
+    left_out = server.denials.due(access.STRANGER, action, name[:100] or because)
     if left_out is None:
         return
+    detail: dict[str, Any] = {"because": because, "unrecorded": left_out}
     try:
-        access.not_let_in(server.backend, name=name, detail={"because": refused.text, "unrecorded": left_out})
+        access.not_let_in(server.backend, name=name, action=action, detail=detail)
     except RegistryError as error:
         LOG.warning("a failed sign-in is not on the record: %s", error.text)

@@ -188,9 +188,18 @@ class Unauthorised(RegistryError):
 
 
 class IdentityRefused(RegistryError):
-    """What a provider signed, or what came back from it, does not let its bearer in; `problems` lists claims."""
+    """What a provider signed, or what came back from it, does not let its bearer in; `problems` lists claims.
+
+    Attributes:
+        whose: the account that it was about, where that is known.
+        recorded: what the audit log says: the text without what others than we wrote into it.
+    """
 
     code, status, exit_code = "identity-refused", 401, 1
+
+    def __init__(self, text: str, *, problems: Sequence[Problem] = (), whose: str = "", recorded: str = "") -> None:
+        super().__init__(text, problems=problems)
+        self.whose, self.recorded = whose, recorded or text
 
 
 class IssuerUnavailable(RegistryError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
 import urllib.error
@@ -27,6 +28,7 @@ from adapter_registry.domain.people.trust import LOOPBACK, Claims, text_of
 TIMEOUT_SECONDS = 10
 LARGEST_DOCUMENT = 1_000_000
 LARGEST_TOKEN = 16_384
+_ERROR_CODE = re.compile(r"[a-z_]{1,40}")
 FRESH_SECONDS = 3600
 """How long addresses and keys are believed: a key that was withdrawn counts for at most this long."""
 PAUSE_SECONDS = 30
@@ -79,7 +81,9 @@ class Issuers:
                 options={"require": list(MUST), "verify_aud": False},
             )
         except (jwt.PyJWTError, ValueError, OverflowError, TypeError) as error:
-            raise IdentityRefused(f"{_why(error, token)} Nothing was given out.") from error
+            kind = type(error).__name__
+            why, recorded = _why(error, token), f"the token is not valid ({kind})."
+            raise IdentityRefused(f"{why} Nothing was given out.", recorded=recorded) from error
 
     def authorization_endpoint(self, issuer: str) -> str:
         """See ports.identity.Identities.authorization_endpoint."""
@@ -131,7 +135,8 @@ class Issuers:
         if found is None:
             raise IdentityRefused(
                 f"the token is signed with {header['alg']} and the key {text_of(header.get('kid'))}, which is none of "
-                f"those that {issuer} publishes. Nothing was given out."
+                f"those that {issuer} publishes. Nothing was given out.",
+                recorded=f"the token is signed with a key that is none of those that {issuer} publishes.",
             )
         return found
 
@@ -235,7 +240,8 @@ def _header(token: str) -> dict[str, Any]:
         raise IdentityRefused("this is no token of an OpenID provider: it is not a signed JWT.") from error
     if header.get("alg") not in ALGORITHMS:
         raise IdentityRefused(
-            f"the token's algorithm is {text_of(header.get('alg'))}; only {', '.join(ALGORITHMS)} are believed."
+            f"the token's algorithm is {text_of(header.get('alg'))}; only {', '.join(ALGORITHMS)} are believed.",
+            recorded="the token is signed with an algorithm that is not believed.",
         )
     if "crit" in header:
         raise IdentityRefused("the token has critical extensions (crit), and none is known here.")
@@ -289,7 +295,13 @@ def _answered(where: str, error: urllib.error.HTTPError) -> IdentityRefused | Is
     except (OSError, ValueError, KeyError, TypeError):
         return IssuerUnavailable(f"{where} answers {error.code}.")
     detail = document.get("error_description")
-    return IdentityRefused(f"the provider refuses: {text_of(reason)}{f' ({text_of(detail)})' if detail else ''}.")
+    text = f"the provider refuses: {text_of(reason)}{f' ({text_of(detail)})' if detail else ''}."
+    return IdentityRefused(text, recorded=f"the provider refuses: {error_code(reason)}.")
+
+
+def error_code(reason: object) -> str:
+    """A code of OAuth, `access_denied`; of anything else nothing is kept."""
+    return str(reason) if isinstance(reason, str) and _ERROR_CODE.fullmatch(reason) else "no code of OAuth"
 
 
 def _basic(name: str, password: str) -> str:

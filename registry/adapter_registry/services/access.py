@@ -377,7 +377,7 @@ def denied(backend: Backend, action: str, subject: str, detail: dict[str, Any]) 
         tx.events.append(Entry(action, subject, Outcome.REFUSED, backend.actor, backend.clock(), detail))
 
 
-def not_let_in(backend: Backend, *, name: str, detail: dict[str, Any]) -> None:
+def not_let_in(backend: Backend, *, name: str, action: str, detail: dict[str, Any]) -> None:
     """Record that somebody could not sign in.
 
     What they typed as a name is kept only where it is an account's: else it may be a password in the wrong place.
@@ -385,4 +385,4 @@ def not_let_in(backend: Backend, *, name: str, detail: dict[str, Any]) -> None:
     with backend.catalog.writing() as tx:
         known = name.isprintable() and tx.accounts.get(name) is not None
         subject = name if known else "*"
-        tx.events.append(Entry("account.sign-in", subject, Outcome.REFUSED, STRANGER, backend.clock(), detail))
+        tx.events.append(Entry(action, subject, Outcome.REFUSED, STRANGER, backend.clock(), detail))

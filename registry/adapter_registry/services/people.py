@@ -168,7 +168,7 @@ def finish(backend: Backend, *, secret: str, code: str) -> NewToken:
 
 def _let_in(backend: Backend, tx: Transaction, account: str) -> NewToken:
     if known_account(tx, account).disabled_at:
-        raise IdentityRefused(f"the account {account} is shut out.")
+        raise IdentityRefused(f"the account {account} is shut out.", whose=account)
     acting = replace(backend, actor=account)
     made = issued(acting, tx, account, "sign-in", None, SIGN_IN_HOURS * 3600)
     tx.events.append(_entry(acting, "account.sign-in", account, {"token": made.token.id}))
@@ -194,7 +194,8 @@ def _known_person(backend: Backend, tx: Transaction, provider: Provider, subject
         identity = Identity(provider.issuer, subject, account.name, ())
     account = known_account(tx, identity.account)
     if account.disabled_at:
-        raise IdentityRefused(f"the account {account.name} is shut out; an administrator can let it in again.")
+        text = f"the account {account.name} is shut out; an administrator can let it in again."
+        raise IdentityRefused(text, whose=account.name)
     grants = refreshed(account.grants, before=identity.grants, now=given)
     if grants != account.grants:
         tx.accounts.change(account.name, grants=grants)

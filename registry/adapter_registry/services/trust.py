@@ -148,7 +148,9 @@ def exchange(
     with backend.catalog.writing() as tx:
         chosen = _fitting(tx.identities.trusts(issuer), claims, trust)
         if known_account(tx, chosen.account).disabled_at:
-            raise IdentityRefused(f"the service account {chosen.account} is shut out. Nothing was given out.")
+            raise IdentityRefused(
+                f"the service account {chosen.account} is shut out. Nothing was given out.", whose=chosen.account
+            )
         _spend(backend, tx, claims, subject_token)
         tx.identities.forget_exchanged(before=_moment(datetime.fromisoformat(backend.clock()) - LISTED_AFTER))
         subject = text_of(claims.get("sub"))
@@ -170,13 +172,17 @@ def _fitting(known: tuple[Trust, ...], claims: Claims, wanted: str | None) -> Tr
         named = next((each for each in known if each.id == wanted), None)
         if named is None:
             raise IdentityRefused(
-                f"there is no trust {wanted[:40]!r} for tokens of this issuer. Nothing was given out."
+                f"there is no trust {wanted[:40]!r} for tokens of this issuer. Nothing was given out.",
+                recorded="the token names a trust that there is not for its issuer.",
             )
         problems = differences(named, claims)
         if problems:
             lines = "\n".join(f"  {problem}" for problem in problems)
             raise IdentityRefused(
-                f"the token does not fit trust {named.id}; nothing was given out:\n{lines}", problems=problems
+                f"the token does not fit trust {named.id}; nothing was given out:\n{lines}",
+                problems=problems,
+                whose=named.account,
+                recorded=f"the token does not fit trust {named.id}: {', '.join(each.field for each in problems)}.",
             )
         return named
     fitting = [each for each in known if not differences(each, claims)]
@@ -190,7 +196,8 @@ def _fitting(known: tuple[Trust, ...], claims: Claims, wanted: str | None) -> Tr
         )
         raise IdentityRefused(
             "the token is genuine, but no trust fits its claims; nothing was given out. Name the trust that you mean "
-            f"(--trust ID) to be told what differs. The token says: {said[:1500]}."
+            f"(--trust ID) to be told what differs. The token says: {said[:1500]}.",
+            recorded="the token is genuine, but no trust fits its claims.",
         )
     return fitting[0]
 

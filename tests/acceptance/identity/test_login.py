@@ -12,12 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from adapter_registry import app
+from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import IdentityRefused, Unauthorised
 from adapter_registry.outside.openid import Issuers
 from adapter_registry.services import people
+from adapter_registry.services.access import STRANGER
 from adapter_registry.settings import read_settings
 from tests.acceptance.identity.browser import Browser, changed, code_on
-from tests.acceptance.identity.conftest import RULES, known
+from tests.acceptance.identity.conftest import RULES, known, make_ci
 from tests.openid_provider import CLIENT, PASSWORD
 
 
@@ -266,6 +268,52 @@ class TestGroups:
                 status, _, page = Browser().signs_in(begun["open"], name)
                 assert (status, "corp.test, other.test" in page) == (401, True)
             assert {account.name for account in running.registry.accounts()} == {"admin", "ann"}
+
+
+class TestRecord:
+    """Who could not come in by a provider is on the record, and nothing that they sent."""
+
+    @pytest.fixture
+    def alone(self, tmp_path):
+        with known(tmp_path) as running:
+            yield running
+
+    @staticmethod
+    def refused(running):
+        entries = [each.entry for each in running.registry.events() if each.entry.outcome is Outcome.REFUSED]
+        return [(each.action, each.subject, each.actor, each.detail["because"]) for each in entries]
+
+    def test_each_reason_is_recorded_once_in_a_while_with_the_account_where_it_is_known(self, alone):
+        alone.provider.person("dora")
+        signed_in(alone, "dora")
+        alone.registry.disable("dora")
+        begun = alone.post("/api/v1/sign-in/browser", {})[1]
+        assert Browser().signs_in(begun["open"], "dora")[0] == 401
+        address = f"{alone.server.url}/auth/callback"
+        for path in ("?error=access_denied&error_description=hunter2", "?error=hunter2", "?state=hunter2&code=hunter2"):
+            for _ in range(3):
+                assert Browser().get(address + path)[0] == 401
+        assert finish(alone, begun, "hunter2")[0] == 401
+        make_ci(alone)
+        assert alone.exchange("hunter2")[0] == 401
+        assert alone.exchange(alone.provider.token(aud="hunter2"))[0] == 401
+        found = self.refused(alone)
+        assert [each[:3] for each in found] == [
+            ("account.sign-in", "dora", STRANGER),
+            *[("account.sign-in", "*", STRANGER)] * 4,
+            *[("token.exchange", "*", STRANGER)] * 2,
+        ]
+        reasons = [each[3] for each in found]
+        assert reasons[1:3] == [
+            "the provider did not let them in: access_denied.",
+            "the provider did not let them in: no code of OAuth.",
+        ]
+        assert "hunter2" not in str(alone.registry.events())
+
+    def test_nobody_fills_the_log(self, alone):
+        for index in range(60):
+            Browser().get(f"{alone.server.url}/auth/callback?error=e_{chr(97 + index % 26)}{chr(97 + index // 26)}")
+        assert 15 <= len(self.refused(alone)) <= 25
 
 
 def test_a_sign_in_ends_after_ten_minutes(there, tmp_path):

@@ -163,7 +163,8 @@ def _check_domain(provider: Provider, claims: Claims) -> None:
     if domain not in provider.domains or claims.get("email_verified") is not True:
         raise IdentityRefused(
             f"only verified e-mail addresses of {', '.join(provider.domains)} may sign in here; the provider says "
-            f"{str(email)[:100]!r}, {'verified' if claims.get('email_verified') is True else 'not verified'}."
+            f"{str(email)[:100]!r}, {'verified' if claims.get('email_verified') is True else 'not verified'}.",
+            recorded=f"the provider says no verified e-mail address of {', '.join(provider.domains)}.",
         )
 
 
