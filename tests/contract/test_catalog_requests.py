@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy.exc import IntegrityError
 
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.people.account import Account, AccountKind
 from adapter_registry.domain.promotions.passage import Hold, Window
 from adapter_registry.domain.promotions.request import Approval, Binding, Request, State
+from adapter_registry.settings import migrations_folder
+from adapter_registry.storage import database
 from tests.contract.test_catalog_rows import AT, pushed  # noqa: F401  a fixture
 
 DIGEST = of_bytes(b"v")
@@ -46,6 +50,27 @@ class TestRequests:
             assert [each.id for each in tx.requests.listed(adapter="team/a", still_open=True, limit=9)] == [3, 1]
             again = tx.requests.add(request(stage="staging"))
             assert tx.requests.open_for("team/a", "staging") == again
+
+    def test_every_request_of_a_version_for_a_stage_is_found_however_many_came_after(self, pushed):  # noqa: F811
+        with pushed.writing() as tx:
+            ended = [tx.requests.add(request(state=State.DECLINED)) for _ in range(2)]
+            tx.requests.add(request("team/b"))
+            tx.requests.add(request(stage="staging"))
+            tx.requests.add(replace(request(state=State.DECLINED), number=2))
+            assert tx.requests.asked("team/a", "prod", number=1) == tuple(reversed(ended))
+            assert tx.requests.asked("team/a", "prod", number=3) == ()
+
+    def test_requests_of_an_older_schema_are_found_by_version_too(self, pushed):  # noqa: F811
+        with pushed.writing() as tx:
+            made = [tx.requests.add(replace(request(stage=stage), number=7)) for stage in ("dev", "prod")]
+        revision = Config()
+        revision.set_main_option("script_location", str(migrations_folder()))
+        with pushed._engine.begin() as connection:
+            revision.attributes["connection"] = connection
+            command.downgrade(revision, "0018")
+        database.migrate(pushed._engine, migrations_folder())
+        with pushed.reading() as tx:
+            assert tx.requests.asked("team/a", "prod", number=7) == (made[1],)
 
     def test_the_database_itself_has_one_open_for_each_stage_of_an_adapter(self, pushed):  # noqa: F811
         with pushed.writing() as tx:

@@ -96,6 +96,17 @@ class TestAutoPromotion:
         sweep(qa)
         assert qa.requests() == ()
 
+    def test_nor_after_a_thousand_other_requests(self, qa):
+        qa.freeze(*ALWAYS, reason="audit", stage="qa")
+        qa.promote("team/a@v1", "dev")
+        [waiting] = qa.requests()
+        qa.decline(waiting, reason="not this one")
+        with app.embedded(qa.settings).catalog.writing() as tx:
+            for _ in range(1_000):
+                tx.requests.add(replace(waiting, stage="prod", state=State.CANCELLED))
+        sweep(qa)
+        assert qa.requests() == ()
+
     def test_a_person_s_request_is_not_superseded_by_it(self, qa):
         qa.freeze(*ALWAYS, reason="audit", stage="qa")
         qa.promote("team/a@v1", "dev")

@@ -20,7 +20,6 @@ from adapter_registry.services.progress import attempt, moved, opened
 LOG = logging.getLogger("adapters.requests")
 ACTOR = "(registry)"
 """Who does what nobody asked for; no account can have this name."""
-MOST_REQUESTS = 1_000
 
 
 def follow(backend: Backend, *, adapter: str | None = None) -> tuple[Judged, ...]:
@@ -94,12 +93,10 @@ def _new(tx: Transaction, stage: Stage) -> Iterator[tuple[str, int]]:
 
 
 def _is_new(tx: Transaction, stage: Stage, adapter: str, number: int) -> bool:
-    if not stage.has(adapter) or any(move.number == number for move in tx.stages.history(adapter, stage.name)):
+    if not stage.has(adapter) or tx.stages.entered(adapter, stage.name, number=number):
         return False
     there = tx.requests.open_for(adapter, stage.name)
-    asked = tx.requests.listed(adapter=adapter, limit=MOST_REQUESTS)
-    before = any((each.stage, each.number) == (stage.name, number) for each in asked)
-    return not before and (there is None or there.auto)
+    return (there is None or there.auto) and not tx.requests.asked(adapter, stage.name, number=number)
 
 
 def _looked(

@@ -20,8 +20,6 @@ from adapter_registry.services.subject import gathered
 
 MOST = 200
 """Promotions that are judged again at once."""
-MOST_REQUESTS = 1_000
-"""The newest requests of an adapter, among which that of a promotion is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +98,9 @@ def _until(moves: Sequence[Promotion], at: str) -> list[Promotion]:
 
 def _request(tx: Transaction, promotion: Promotion) -> Request | None:
     """The request that a promotion was, with the approvals that moved it; None when nobody had to approve."""
-    for each in tx.requests.listed(adapter=promotion.adapter, limit=MOST_REQUESTS):
+    for each in tx.requests.asked(promotion.adapter, promotion.stage, number=promotion.number):
         bound = {given.binding.generation for given in each.approvals}
-        same = (each.stage, each.version) == (promotion.stage, promotion.version)
-        if same and each.state is State.APPLIED and promotion.sequence - 1 in bound:
+        if each.version == promotion.version and each.state is State.APPLIED and promotion.sequence - 1 in bound:
             return each
     return None
 

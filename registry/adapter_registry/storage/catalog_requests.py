@@ -25,6 +25,7 @@ class RequestTable:
         newest = self._connection.execute(select(func.max(requests.c.id))).scalar() or 0
         stored = replace(request, id=newest + 1)
         row = {"id": stored.id, "adapter_id": self._adapter(stored.adapter), "stage": stored.stage}
+        row["number"] = stored.number
         self._connection.execute(insert(requests), [{**row, **_changing(stored)}])
         return stored
 
@@ -46,6 +47,13 @@ class RequestTable:
         )
         text = self._connection.execute(query).scalar()
         return from_text(text, Request) if text else None
+
+    def asked(self, adapter: str, stage: str, *, number: int) -> tuple[Request, ...]:
+        """See ports.requests.RequestRows.asked."""
+        here = (adapters.c.name == adapter, requests.c.stage == stage, requests.c.number == number)
+        query = select(requests.c.document).join(adapters, adapters.c.id == requests.c.adapter_id).where(*here)
+        found = self._connection.execute(query.order_by(requests.c.id.desc()))
+        return tuple(from_text(text, Request) for text in found.scalars())
 
     def listed(
         self, *, adapter: str | None = None, still_open: bool = False, before: int | None = None, limit: int

@@ -21,6 +21,7 @@ from adapter_registry.storage.tables import (
     verifications,
     versions,
 )
+from adapter_registry.storage.version_rows import row_of_adapter
 
 # Asked by everybody who waits for a stage to move.
 _CURRENT = (
@@ -78,6 +79,13 @@ class StageTable:
         if stage is not None:
             query = query.where(promotions.c.stage == stage)
         return tuple(from_text(text, Promotion) for text in self._connection.execute(query).scalars())
+
+    def entered(self, adapter: str, stage: str, *, number: int) -> bool:
+        """See ports.StageRows.entered."""
+        joined = promotions.join(versions, versions.c.id == promotions.c.version_id)
+        here = (versions.c.adapter_id == row_of_adapter(adapter), versions.c.number == number)
+        query = select(promotions.c.id).select_from(joined).where(*here, promotions.c.stage == stage).limit(1)
+        return self._connection.execute(query).scalar() is not None
 
     def moves(
         self, *, adapter: str | None, stage: str | None, until: str | None, before: int | None, limit: int

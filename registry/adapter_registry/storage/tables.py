@@ -264,6 +264,7 @@ promotions = Table(
     UniqueConstraint("adapter_id", "stage", "sequence"),
     CheckConstraint("sequence > 0", name="sequence_positive"),
 )
+Index("ix_promotions_version_id_stage", promotions.c.version_id, promotions.c.stage)
 
 events = Table(
     "events",

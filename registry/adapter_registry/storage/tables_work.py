@@ -12,12 +12,14 @@ requests = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("adapter_id", ForeignKey("adapters.id"), nullable=False),
     Column("stage", String(96), nullable=False),
+    Column("number", Integer, nullable=False),
     Column("open", Integer),
     Column("state", String(16), nullable=False),
     Column("document", Text, nullable=False),
     # NULLs differ from each other: any number may be closed, one may be open.
     UniqueConstraint("adapter_id", "stage", "open"),
 )
+Index("ix_requests_adapter_id_stage_number", requests.c.adapter_id, requests.c.stage, requests.c.number)
 
 holds = Table(
     "holds",

@@ -158,6 +158,9 @@ class StageRows(Protocol):
     def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
         """Newest first."""
 
+    def entered(self, adapter: str, stage: str, *, number: int) -> bool:
+        """Whether the pointer ever moved to this version."""
+
     def moves(
         self, *, adapter: str | None, stage: str | None, until: str | None, before: int | None, limit: int
     ) -> tuple[tuple[int, Promotion], ...]:

@@ -21,6 +21,9 @@ class RequestRows(Protocol):
 
     def open_for(self, adapter: str, stage: str) -> Request | None: ...
 
+    def asked(self, adapter: str, stage: str, *, number: int) -> tuple[Request, ...]:
+        """Every request that there ever was for a version to enter a stage, newest first."""
+
     def listed(
         self, *, adapter: str | None = None, still_open: bool = False, before: int | None = None, limit: int
     ) -> tuple[Request, ...]:
