@@ -14,16 +14,16 @@ from adapter_registry.domain.people.access import ROLES, Grant
 from adapter_registry.domain.people.account import AccountKind, Token
 from adapter_registry.settings import read_settings
 
-_UNITS = {"m": 60, "h": 3600, "d": 86_400}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds_of(text: str) -> int | None:
-    """The seconds in `12h`, `90d` or `30m`; None for `never`."""
+    """The seconds in `12h`, `90d`, `30m` or `90s`; None for `never`."""
     if text == "never":
         return None
-    found = re.fullmatch(r"(\d{1,6})([mhd])", text)
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
     if found is None:
-        raise InvalidInput(f"{text!r} is not a time span; write 30m, 12h, 90d or never.")
+        raise InvalidInput(f"{text!r} is not a time span; write 90s, 30m, 12h, 90d or never.")
     return int(found[1]) * _UNITS[found[2]]
 
 

@@ -98,7 +98,9 @@ def lint(file: Path, as_json: bool, quiet: bool) -> None:
         for each in advice:
             word = "impossible" if each.impossible else "note"
             say(f"{word:<11} {each.rule}: {each.text}", style="red" if each.impossible else "yellow")
-        say(f"{len(impossible)} impossible, {len(advice) - len(impossible)} notes" if advice else "nothing to say")
+        notes = len(advice) - len(impossible)
+        counted = f"{len(impossible)} impossible, {notes} note{'' if notes == 1 else 's'}"
+        say(counted if advice else "nothing to say")
     raise SystemExit(3 if impossible else 0)
 
 

@@ -21,6 +21,7 @@ from adapter_cli.output import (
 )
 from adapter_registry.client import History, Judged, Overriding, Registry, connect
 from adapter_registry.domain.audit.event import Event
+from adapter_registry.domain.figures import count
 from adapter_registry.domain.promotions.finding import Finding
 from adapter_registry.domain.promotions.promotion import Result
 from adapter_registry.domain.promotions.request import Request, State
@@ -52,7 +53,9 @@ LANE = click.option("--lane", metavar="NAME", help="A lane of the stage; `prod -
     "--override", "rules", multiple=True, metavar="RULE", help="Pass over this rule; once for each, with --reason."
 )
 @click.option("--ticket", default="", help="Where the override is discussed, for the record.")
-@click.option("--wait", metavar="TIME", help="Wait until it is applied or over, at most 30m, 12h or 7d.")
+@click.option(
+    "--wait", metavar="TIME", help="Wait until it is applied or over, at most 90s, 30m or 12h; never: for ever."
+)
 @output_options
 def promote(
     reference: str,
@@ -80,6 +83,7 @@ def promote(
       adapters promote v4 prod --lane canary
       adapters promote v3 prod --override soak --reason "outage since noon" --ticket OPS-142
     """
+    most = seconds_of(wait) if wait else 0
     registry, stage = connect(), place_of(stage, lane)
     if dry_run:
         judged = registry.explain(reference, stage, hotfix=hotfix, override=rules)
@@ -94,13 +98,13 @@ def promote(
         print_judged(judged, dry_run)
     request = judged.request
     if wait and request.id and request.state.is_open:
-        raise SystemExit(_waited(registry, request, wait, quiet))
+        raise SystemExit(_waited(registry, request, most, quiet))
     raise SystemExit(judged.decision.exit_code)
 
 
-def _waited(registry: Registry, request: Request, wait: str, quiet: bool) -> int:
-    """The exit code after the request ended, or the time is over."""
-    deadline = time.monotonic() + (seconds_of(wait) or math.inf)
+def _waited(registry: Registry, request: Request, most: int | None, quiet: bool) -> int:
+    """The exit code after the request ended, or `most` seconds are over."""
+    deadline = time.monotonic() + (math.inf if most is None else most)
     while request.state.is_open and (left := deadline - time.monotonic()) > 0:
         request = registry.request(request.name, after=request.changed, wait_seconds=min(left, 30))
     if not quiet:
@@ -160,7 +164,7 @@ def _summary(judged: Judged, dry_run: bool) -> str:
     texts = {
         Result.REFUSED: f"refused: {target}, {blocked}",
         Result.WAITING: f"waiting: {target}, {blocked}",
-        Result.UNDECIDED: f"undecided: {target}, the evidence cannot decide {blocked}",
+        Result.UNDECIDED: f"undecided: {target}, {blocked} that the evidence cannot decide",
     }
     if not judged.decision.promotes:
         return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{_goes_on(judged, dry_run)}"
@@ -173,9 +177,20 @@ def _goes_on(judged: Judged, dry_run: bool) -> str:
     """What becomes of it by itself."""
     request = judged.request
     if request.id:
-        return f"; {request.name} is applied by itself once nothing is missing" if request.state.is_open else ""
+        by_itself = f"; {request.name} is applied by itself once nothing is missing{_instead(judged)}"
+        return by_itself if request.state.is_open else ""
     waits = dry_run and judged.decision.outcome is Result.WAITING and not judged.already
-    return "; without --explain it becomes a request, applied by itself once nothing is missing" if waits else ""
+    by_itself = f"; without --explain it becomes a request, applied by itself once nothing is missing{_instead(judged)}"
+    return by_itself if waits else ""
+
+
+def _instead(judged: Judged) -> str:
+    """The request that is given up for it."""
+    other = judged.instead_of
+    if other is None:
+        return ""
+    given = f", with {count(len(other.approvals), 'approval')}" if other.approvals else ""
+    return f", in place of {other.name} (v{other.number}{given})"
 
 
 @click.command()
@@ -194,7 +209,8 @@ def rollback(
     Example:
       adapters rollback sql-lora prod --reason "wrong joins since noon"
     """
-    promotion = connect().rollback(adapter, place_of(stage, lane), to=to, reason=reason)
+    registry = connect()
+    promotion = registry.rollback(adapter, place_of(stage, lane), to=to, reason=reason)
     if as_json:
         print_json(promotion)
     elif quiet:
@@ -202,6 +218,9 @@ def rollback(
     else:
         moved = f"{promotion.stage} of {promotion.adapter}: v{promotion.previous} -> v{promotion.number}"
         say(f"rolled back {moved} ({digest_text(promotion.version)})", style="green")
+        if registry.hold(promotion.adapter, promotion.stage) is not None:
+            lift = f"adapters hold clear {promotion.adapter} {promotion.stage}"
+            note(f"machines promote nothing there until a person does, or lifts the hold: {lift}")
 
 
 @click.command()

@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING
 import click
 
 from adapter_cli.files import read_bytes
-from adapter_cli.output import note, output_options, print_json, print_table, say, steps_bar
-from adapter_cli.submitting import check_device, refuse_local, submit_options, submitted
+from adapter_cli.measure import BASE, check_subject, run
+from adapter_cli.output import note, output_options, print_json, print_table, say
+from adapter_cli.suite import stored_suite
 from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
 from adapter_registry.domain.evidence.metric import known_direction
 from adapter_registry.domain.evidence.outcomes import Outcomes
 from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
-from adapter_registry.domain.job import QUEUES
-from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.domain.results.file import ResultsFile
 
 if TYPE_CHECKING:
-    from adapter_registry.jobs.evaluate import Evaluate
+    pass
 
 
 @click.group()
@@ -33,9 +32,6 @@ def score() -> None:
 
     `adapters eval` is the same.
     """
-
-
-BASE = click.option("--base", help="Bind to this base instead of a version.")
 
 
 @score.command("add")
@@ -92,7 +88,7 @@ def _settings(given: tuple[str, ...]) -> dict[str, str]:
     help="A samples_*.jsonl of lm-evaluation-harness; repeatable. Those of the same run beside FILE are found.",
 )
 @click.option("--without-samples", is_flag=True, help="Leave out what each sample scored.")
-@click.option("--suite", default="", help="The suite it was measured by: core@3, or core for its newest version.")
+@click.option("--suite", default="", help="The suite it was measured by: core@3, core for its newest, or its file.")
 @BASE
 @output_options
 def import_(
@@ -126,8 +122,11 @@ def import_(
     claimed = results.claimed
     reference = None if base else arguments[0]
     outcomes, left_out = ([], []) if without_samples else _outcomes(file, samples, results)
-    bundle = _Bundle(results.scores, claimed, tuple(outcomes), suite)
-    recorded = _bind(connect(), reference, base, bundle)
+    registry = connect()
+    into = registry.resolve(reference).adapter if reference else registry.adapter("suites")
+    measured_by = stored_suite(registry, suite, adapter=into).reference if suite else ""
+    bundle = _Bundle(results.scores, claimed, tuple(outcomes), measured_by)
+    recorded = _bind(registry, reference, base, bundle)
     _report(recorded, as_json, quiet)
     for each in [*results.notices, *left_out]:
         note(f"note: {each}")
@@ -156,16 +155,11 @@ def _outcomes(file: Path, samples: Sequence[Path], results: ResultsFile) -> tupl
 
 
 def _bind(registry: Registry, reference: str | None, base: str | None, given: _Bundle) -> tuple[RecordedScore, ...]:
-    _check_subject(reference, base)
+    check_subject(reference, base)
     more = {"claimed": given.claimed, "suite": given.suite}
     if base is not None:
         return registry.add_base_scores(base, given.scores, outcomes=given.outcomes, **more)
     return registry.add_scores(reference or "", given.scores, outcomes=given.outcomes, **more)
-
-
-def _check_subject(reference: str | None, base: str | None) -> None:
-    if (reference is None) == (base is None):
-        raise click.UsageError("name a version, or a base with --base, and not both.")
 
 
 def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool) -> None:
@@ -210,128 +204,13 @@ def _evidence(each: RecordedScore) -> str:
     return ", ".join(filter(None, facts))
 
 
-@score.command("run")
-@click.argument("reference", required=False)
-@click.option("--data", type=click.Path(path_type=Path), help="Text that it was not trained on: its loss is measured.")
-@click.option("--field", help="The data is JSONL, and this field of each line is its text.")
-@click.option("--task", default="heldout", show_default=True, help="The loss is named TASK/loss and TASK/perplexity.")
-@click.option(
-    "--tasks",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="A task of lm-evaluation-harness, a YAML file with its data beside it; repeatable.",
-)
-@click.option("--shots", type=click.IntRange(0, 1000), help="With --tasks: examples before each question.")
-@click.option("--limit", type=click.IntRange(1), help="With --tasks: only so many samples of each.")
-@click.option("--suite", default="", help="With --tasks: the suite that is measured, core@3 or core.")
-@click.option("--batch", type=click.IntRange(1, 4096), default=8, show_default=True, help="Windows at a time.")
-@click.option("--max-length", type=click.IntRange(8), default=1024, show_default=True, help="Tokens of a window.")
-@click.option("--device", type=click.Choice(QUEUES), default="cpu", show_default=True)
-@click.option("--base-path", type=click.Path(path_type=Path), help="Folder with the base, if it moved.")
-@submit_options
-@BASE
-@output_options
-def run(
-    reference: str | None,
-    data: Path | None,
-    field: str | None,
-    task: str,
-    tasks: tuple[Path, ...],
-    shots: int | None,
-    limit: int | None,
-    suite: str,
-    batch: int,
-    max_length: int,
-    device: str,
-    base_path: Path | None,
-    submit: bool,
-    priority: int,
-    base: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Measure a version, or a base alone, and record its scores: the loss on held-out text, or tasks.
-
-    Float32, on base and adapter as PEFT puts them together, in a process of its own without network. What was measured
-    with which data, base and library is bound to the scores by digest. Tasks are run by lm-evaluation-harness (extra
-    `eval`); docs/evidence.md says what a task may hold.
-
-    \b
-    Examples:
-      adapters score run sql-lora@v3 --data heldout.txt
-      adapters score run sql-lora@v3 --data heldout.jsonl --field text --submit
-      adapters score run sql-lora@v3 --tasks sql-questions.yaml --suite core --submit
-      adapters score run --base mistral-7b --data heldout.txt
-    """
-    from adapter_registry.jobs.evaluate import Evaluate, file_digest, files_of_tasks  # noqa: PLC0415  as needed
-
-    _check_subject(reference, base)
-    _check_measured(data, tasks, of_data=field, of_tasks=(shots, limit, suite or None))
-    if submit:
-        refuse_local(base_path=base_path)
-    else:
-        check_device(device)
-    if data is not None and not data.is_file():
-        raise InvalidReference(f"{data} is no file.")
-    registry = connect()
-    options: dict[str, object] = {"batch": batch, "max_length": max_length, "device": device}
-    if tasks:
-        options |= {"shots": shots, "limit": limit, "suite": suite}
-    else:
-        options |= {"task": task, **({"format": "jsonl", "field": field} if field else {})}
-    files = files_of_tasks(tasks) if data is None else {"data": data}
-    exact = registry.resolve(reference).reference if reference else None
-    into = exact.partition("@")[0] if exact else registry.adapter((base or "").partition("@")[0].rpartition("/")[2])
-    recipe = Recipe(
-        "evaluate",
-        (Ingredient(exact),) if exact else (),
-        base=registry.base(base).base.digest if base else None,
-        options=options,
-        files={name: file_digest(path) for name, path in files.items()},
-        into=into,
-    )
-    if submit:
-        for path in files.values():
-            registry.keep_file(path, adapter=into)
-        submitted(registry, recipe, priority=priority, as_json=as_json, quiet=quiet, queue=device)
-    else:
-        _evaluated(registry, Evaluate(files, base_path), recipe, as_json, quiet)
-
-
-def _check_measured(
-    data: Path | None, tasks: tuple[Path, ...], *, of_data: object | None, of_tasks: tuple[object | None, ...]
-) -> None:
-    if (data is None) != bool(tasks):
-        raise click.UsageError("say what is measured: --data FILE for the loss on text, or --tasks FILE.")
-    if tasks and of_data is not None:
-        raise click.UsageError("--field is for --data.")
-    if not tasks and any(each is not None for each in of_tasks):
-        raise click.UsageError("--shots, --limit and --suite are for --tasks.")
-
-
-def _evaluated(registry: Registry, kind: Evaluate, recipe: Recipe, as_json: bool, quiet: bool) -> None:
-    from adapter_registry.jobs.run import fresh_scratch, run_here  # noqa: PLC0415  with the command that needs it
-
-    with steps_bar("evaluating") as report:
-        result = run_here(registry, kind, recipe, fresh_scratch(registry), report)
-    if as_json:
-        print_json(result)
-    elif quiet:
-        click.echo("\n".join(result["scores"]))
-    else:
-        say(f"recorded {len(result['scores'])} scores of {result['subject']}", style="green")
-        print_table(["metric", "value"], [(name, f"{value:.6g}") for name, value in result["scores"].items()])
-        for each in result.get("notes", ()):
-            note(f"note: {each}")
-
-
 @score.command("ls")
 @click.argument("reference", required=False)
 @BASE
 @output_options
 def list_scores(reference: str | None, base: str | None, as_json: bool, quiet: bool) -> None:
     """List the scores of a version or a base."""
-    _check_subject(reference, base)
+    check_subject(reference, base)
     registry = connect()
     recorded = registry.base_scores(base) if base else registry.scores(reference or "")
     if as_json:
@@ -367,7 +246,7 @@ def invalidate(
       adapters score invalidate v3 --source results_2026-03-01.json --because "ran with the old chat template"
       adapters score invalidate v3 --id 17 --because "typed the wrong value"
     """
-    _check_subject(reference, base)
+    check_subject(reference, base)
     registry = connect()
     if base is not None:
         meant = registry.invalidate_base_scores(base, because=because, ids=ids, metric=metric, source=source)
@@ -385,4 +264,5 @@ def invalidate(
         _print_scores(meant)
 
 
+score.add_command(run)
 score.add_command(suite_group)

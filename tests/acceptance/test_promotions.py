@@ -43,6 +43,13 @@ def people(cli, llama_folder, lora_folder):
     return cli, Person(cli.home, cli.folder, "bob"), Person(cli.home, cli.folder, "rob")
 
 
+def test_a_time_that_is_none_is_refused_before_anything_is_asked_for(people):
+    _, _, rob = people
+    assert "write 90s, 30m, 12h, 90d or never" in rob("promote", "v1", "prod", "--wait", "5 minutes", code=2).err
+    assert rob("requests", "ls", "--json").json == []
+    assert "P-1 is waiting" in rob("promote", "v1", "prod", "--wait", "1s", code=4).err
+
+
 def test_a_stranger_reads_what_is_missing_and_who_can_give_it(people):
     ann, bob, rob = people
     waiting = rob("promote", "v1", "prod", code=4)

@@ -261,8 +261,8 @@ class TestScores:
         kept, stray = of_bytes(b"outcomes"), of_bytes(b"stray")
         score = Score("x/acc", 0.5, None, outcomes=kept)
         with catalog.writing() as tx:
-            tx.scores.keep_outcomes({kept: 8, stray: 5})
-            tx.scores.keep_outcomes({kept: 8})
+            tx.scores.keep_blobs({kept: 8, stray: 5})
+            tx.scores.keep_blobs({kept: 8})
             tx.scores.add([RecordedScore(BASE.digest, "llama", score, "me", AT)])
         with catalog.reading() as tx:
             assert tx.blobs.referenced([kept, stray]) == {kept}
@@ -316,6 +316,9 @@ class TestStages:
             assert tx.stages.history("team/a") == tuple(reversed(moves))
             assert tx.stages.history("team/a", "prod") == (moves[2], moves[0])
             assert tx.stages.history("team/b") == ()
+            entered = [(number, tx.stages.entered("team/a", "prod", number=number)) for number in (1, 2, 3, 4)]
+            assert entered == [(1, True), (2, True), (3, False), (4, False)]
+            assert not tx.stages.entered("team/b", "prod", number=1)
 
     def test_a_place_in_the_history_is_taken_once(self, pushed):
         with pushed.writing() as tx:

@@ -14,9 +14,9 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.errors import JobFailed
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.jobs.computing import Ears, Task, computed
-from adapter_registry.jobs.evaluate import file_digest
 from adapter_registry.jobs.kind import INPUTS, OUT
 from adapter_registry.jobs.kinds import KINDS
+from adapter_registry.local.folders import file_digest
 from adapter_registry.settings import read_settings
 from tests.adapter_builders import copied
 from tests.confined_kinds import EYED

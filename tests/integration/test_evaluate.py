@@ -11,8 +11,9 @@ from adapter_registry.domain.digest import of_json
 from adapter_registry.domain.errors import InvalidInput, JobFailed
 from adapter_registry.domain.evidence.score import Direction
 from adapter_registry.domain.recipe import Ingredient, Recipe
-from adapter_registry.jobs.evaluate import DEFAULTS, Evaluate, file_digest
+from adapter_registry.jobs.evaluate import DEFAULTS, Evaluate
 from adapter_registry.jobs.run import fresh_scratch, run_here
+from adapter_registry.local.folders import file_digest
 from adapter_registry.settings import read_settings
 from tests.adapter_builders import adapter, llama
 

@@ -13,8 +13,10 @@ from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.domain.evidence.suite import Suite, SuiteMetric
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.jobs import evaluate_tasks
-from adapter_registry.jobs.evaluate import Evaluate, file_digest, files_of_tasks
+from adapter_registry.jobs.evaluate import Evaluate
 from adapter_registry.jobs.run import fresh_scratch, run_here
+from adapter_registry.local.folders import file_digest
+from adapter_registry.local.suite_files import files_of_tasks
 from tests.adapter_builders import copied
 from tests.integration.test_evaluate import ADAPTER, registry  # noqa: F401  a fixture
 from tests.integration.test_evaluate import folders as without_ends  # noqa: F401  a fixture

@@ -107,6 +107,27 @@ def test_a_request_for_another_version_supersedes_and_a_decline_ends(ready):
     assert ready.registry("rob").cancel(asked(ready)).state is State.CANCELLED
 
 
+def test_a_request_of_who_may_not_ask_is_refused_at_once_and_keeps_nobody_from_asking(ready):
+    me = ready.registry("root")
+    for name in ("rob", "bob"):
+        me.create_account(name)
+    me.grant("bob", "*", ("promoter",))
+    refused = ready.registry("rob").attempt("a@v1", "prod")
+    assert (refused.decision.outcome, refused.request.state) == (Result.REFUSED, State.REFUSED)
+    assert me.requests() == ()
+    assert ready.registry("bob").attempt("a@v1", "prod").request.state is State.WAITING
+
+
+def test_a_request_that_takes_the_place_of_another_says_which(ready):
+    ready.registry().set_policy("prod", Policy("prod", process=TWO))
+    first = asked(ready)
+    ready.registry("bob").approve(first)
+    seen = ready.registry("rob").explain("a@v2", "prod").instead_of
+    assert (seen.name, len(seen.approvals)) == (first.name, 1)
+    assert ready.registry("rob").explain("a@v1", "prod").instead_of is None
+    assert ready.registry("rob").attempt("a@v2", "prod").instead_of.name == first.name
+
+
 def test_a_rule_that_fails_meanwhile_ends_the_request(ready):
     request = asked(ready)
     evals = Evals(bounds=(Bound("x/acc", min=0.9),))

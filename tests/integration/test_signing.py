@@ -54,7 +54,7 @@ class TestSignatures:
         waiting = me.attempt("a@v1", "prod")
         assert waiting.decision.outcome is Result.WAITING
         [blocker] = waiting.decision.blockers
-        assert blocker.reason == "signed by 0 of 1 that it needs of keys that are trusted for it"
+        assert blocker.reason == "0 of 1 signature by keys that are trusted for it"
         assert blocker.fix.startswith("adapters sign default/a@v1 --key FILE")
         version = me.resolve("a@v1")
         made = me.sign(version, CI)

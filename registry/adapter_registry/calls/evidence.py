@@ -59,9 +59,9 @@ class EvidenceCalls(Asking):
         """A suite by `core@3`, or the newest version of `core`."""
         return self._ask(suites.suite, name=name)
 
-    def set_suite(self, suite: Suite) -> Suite:
-        """Store the next version of a suite."""
-        return self._ask(suites.set_suite, suite=suite)
+    def set_suite(self, suite: Suite, *, adapter: str = "") -> Suite:
+        """Store the next version of a suite; its files were sent for `adapter` before."""
+        return self._ask(suites.set_suite, suite=suite, adapter=adapter)
 
     def lint_policy(self, policy: Policy) -> tuple[Advice, ...]:
         """What in a policy nothing can satisfy, and what is likely a mistake."""

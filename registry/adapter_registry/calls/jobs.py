@@ -6,20 +6,26 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapter_registry.calls.asking import Asking
 from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, hex_of
-from adapter_registry.domain.errors import DigestMismatch, InvalidInput
+from adapter_registry.domain.errors import DigestMismatch, InvalidInput, Unsupported
+from adapter_registry.domain.evidence.suite import Suite
 from adapter_registry.domain.job import Job, LogLine, State
 from adapter_registry.domain.recipe import Recipe
-from adapter_registry.services import running
+from adapter_registry.services import running, suites
 from adapter_registry.services import submit as submitting
 from adapter_registry.transport.keeping import Brings
 
 POLL_SECONDS = 0.5
 BLOCK = 1 << 20
+
+
+if TYPE_CHECKING:
+    from adapter_registry.local.suite_files import SuiteFiles
 
 
 class JobCalls(Asking):
@@ -106,12 +112,30 @@ class JobCalls(Asking):
             bringing.send([FolderFile(path.name, size, path)], lambda some: [file for _ in some])
         return file.digest
 
+    def keep_suite(self, found: SuiteFiles, *, adapter: str) -> Suite:
+        """Store a suite with the files it is measured with; what is its newest version already changes nothing.
+
+        Args:
+            found: the suite, and where its files are.
+            adapter: into whose namespace the files are sent.
+        """
+        if found.paths and found.suite.digest not in {each.digest for each in self._ask(suites.suites)}:
+            for path in sorted(set(found.paths.values())):
+                self.keep_file(path, adapter=adapter)
+        return self._ask(suites.set_suite, suite=found.suite, adapter=adapter)
+
     def bring_file(self, digest: Digest, target: Path) -> None:
         """Write a file that a recipe names to `target`, verified; for who works where the store is.
 
         Raises:
             DigestMismatch: the store's bytes are damaged; nothing was left.
+            Unsupported: a server has it: only its workers read such files.
         """
+        if self._settings.url:
+            raise Unsupported(
+                f"the files of a recipe or a suite are read by workers of {self._settings.url} alone: "
+                "have one do it (--submit), or name files that are here."
+            )
         hasher, size = hashlib.sha256(), 0
         with self._ask(running.kept, digest=digest) as source, target.open("wb") as sink:
             while block := source.read(BLOCK):

@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -21,7 +21,7 @@ LARGEST_TEXT = 64 * 1024
 DEEPEST = 12
 """Levels of nesting; a policy has six."""
 
-_TOML_START = re.compile(r"\s*(\[[^\]]|[\"'\w.-]+\s*=)")
+_TOML_START = re.compile(r"\s*(\[{1,2}[\w.\"' -]+\]|[\"'\w.-]+\s*=)")
 
 
 class Part(BaseModel):
@@ -30,30 +30,36 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def parsed(text: str, name: str) -> object:
+def parsed(text: str, name: str, what: str = "policy") -> object:
     """What the text of a document holds.
+
+    Args:
+        text: YAML or TOML; which of them, the ending of its name says, or how it begins.
+        name: the file's name.
+        what: what it should be, for the refusal.
 
     Raises:
         InvalidInput: not YAML without anchors, aliases and tags, or TOML; or too large.
     """
     if len(text) > LARGEST_TEXT:
         size = f"{len(text):,} characters"
-        raise refused(name, [problem(name, "", f"at most {LARGEST_TEXT:,} characters", size)])
+        raise refused(name, [problem(name, "", f"at most {LARGEST_TEXT:,} characters", size)], what)
     first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    is_toml = name.endswith(".toml") or _TOML_START.match(first)
     try:
-        return tomllib.loads(text) if _TOML_START.match(first) else _yaml(text, name)
+        return tomllib.loads(text) if is_toml else _yaml(text, name, what)
     except tomllib.TOMLDecodeError as invalid:
-        raise refused(name, [problem(name, "", "TOML", str(invalid))]) from invalid
+        raise refused(name, [problem(name, "", "TOML", str(invalid))], what) from invalid
     except (yaml.YAMLError, ValueError) as invalid:
-        raise refused(name, [problem(name, "", "YAML", " ".join(str(invalid).split()))]) from invalid
+        raise refused(name, [problem(name, "", "YAML", " ".join(str(invalid).split()))], what) from invalid
 
 
-def _yaml(text: str, name: str) -> object:
+def _yaml(text: str, name: str, what: str) -> object:
     problems = list(_unsafe(text, name))
     if not problems:
         problems = list(_repeated(yaml.compose(text, Loader=yaml.SafeLoader), name, ""))
     if problems:
-        raise refused(name, problems)
+        raise refused(name, problems, what)
     return yaml.safe_load(text)
 
 
@@ -86,14 +92,16 @@ def _repeated(node: yaml.Node | None, name: str, path: str) -> Iterator[Problem]
             yield from _repeated(value, name, _join(path, key.value))
 
 
-def told(name: str, error: ErrorDetails, *, parts: Sequence[type[Part]], not_yet: frozenset[str]) -> Problem:
+def told(
+    name: str, error: ErrorDetails, *, parts: Sequence[type[Part]], instead: Mapping[str, str] | None = None
+) -> Problem:
     """What pydantic found wrong, in our words.
 
     Args:
         name: the file's name.
         error: one of its errors.
         parts: every mapping of the document, for keys that are nearly right.
-        not_yet: keys of later releases.
+        instead: keys that people expect and that there are not -> what to write in their place.
     """
     location = [part for part in error["loc"] if not str(part).startswith(("function-", "literal[", "list["))]
     if location[-1:] == ["[key]"]:
@@ -101,7 +109,7 @@ def told(name: str, error: ErrorDetails, *, parts: Sequence[type[Part]], not_yet
     path = ".".join(str(part) for part in location)
     key = str(location[-1]) if location else ""
     if error["type"] == "extra_forbidden":
-        return _unknown(name, path, key, parts, not_yet)
+        return _unknown(name, path, key, parts, instead or {})
     if error["type"] == "missing":
         return problem(name, path, f"a value for {key}", "nothing", f"add {_EXAMPLES.get(key, key + ': ...')}")
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
@@ -112,10 +120,9 @@ def told(name: str, error: ErrorDetails, *, parts: Sequence[type[Part]], not_yet
 _EXAMPLES = {"apiVersion": "apiVersion: adapters/v1", "kind": "kind: StagePolicy", "stage": "stage: prod"}
 
 
-def _unknown(name: str, path: str, key: str, parts: Sequence[type[Part]], not_yet: frozenset[str]) -> Problem:
-    if key in not_yet:
-        fix = "remove it: it is refused instead of ignored, because a rule that is ignored always passes"
-        return problem(name, path, "a rule of this release", f"{key}, not available in this release", fix)
+def _unknown(name: str, path: str, key: str, parts: Sequence[type[Part]], instead: Mapping[str, str]) -> Problem:
+    if key in instead:
+        return problem(name, path, "a rule that there is", f"{key}, which is none", instead[key])
     known = sorted({field for part in parts for field in part.model_fields})
     near = difflib.get_close_matches(key, known, n=1)
     return problem(name, path, "a known key", repr(key), f"did you mean {near[0]}?" if near else "remove it")

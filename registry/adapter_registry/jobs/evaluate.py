@@ -6,12 +6,10 @@ a task of lm-evaluation-harness.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,10 @@ from adapter_registry.domain.digest import Digest, of_bytes, of_json
 from adapter_registry.domain.errors import DigestMismatch, InvalidInput, JobFailed
 from adapter_registry.domain.evidence.outcomes import Outcomes
 from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
+from adapter_registry.domain.evidence.suite import TASK_FILE, Suite, unfit_files
 from adapter_registry.domain.recipe import Ingredient, Recipe
 from adapter_registry.jobs.kind import INPUTS, OUT, Report
+from adapter_registry.local.folders import file_digest
 
 DATA, BASE, ADAPTER = "data", "base", "adapter"
 DEFAULTS: dict[str, Any] = {
@@ -43,8 +43,6 @@ TASK_DEFAULTS: dict[str, Any] = {
 }
 RANGES = {"batch": (1, 4_096), "max_length": (8, 1 << 20), "shots": (0, 1_000), "limit": (1, 10_000_000)}
 TASKS, RESULTS = "tasks", "results.json"
-TASK_NAME = re.compile(r"(?P<task>[A-Za-z0-9][\w.-]*)/(task\.yaml|data(/[A-Za-z0-9_][\w.-]*)+)", re.ASCII)
-"""What the files of tasks are called in a recipe; no part begins with a dot."""
 FORMATS = ("text", "jsonl")
 DEVICES = ("cpu", "cuda")
 LONGEST_TASK = 100
@@ -142,37 +140,6 @@ class _Found:
     notes: tuple[str, ...] = ()
 
 
-def files_of_tasks(paths: Sequence[Path]) -> dict[str, Path]:
-    """The files of tasks by their names in a recipe: each task's YAML, and the data beside it.
-
-    Raises:
-        InvalidInput: a file that cannot be read, a task that jobs do not run, or two of one name.
-    """
-    from adapter_registry.domain.evidence.harness_task import read_task  # noqa: PLC0415  with what needs it
-
-    found: dict[str, Path] = {}
-    for path in paths:
-        try:
-            task = read_task(path.read_text(encoding="utf-8"), name=path.name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"{path} cannot be read ({error}).") from error
-        if f"{task.name}/task.yaml" in found:
-            raise InvalidInput(f"{path} and another file are both of a task {task.name}.")
-        found[f"{task.name}/task.yaml"] = path
-        for name in task.files:
-            data = path.parent / name
-            if not data.is_file():
-                raise InvalidInput(f"{path}: its data {data} is no file.")
-            found[f"{task.name}/data/{name}"] = data
-    return found
-
-
-def file_digest(path: Path) -> Digest:
-    """The digest of a file's bytes."""
-    with path.open("rb") as stream:
-        return Digest(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
-
-
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     options = _filled(given, DEFAULTS)
     if options["format"] not in FORMATS:
@@ -186,27 +153,37 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _task_options(registry: Registry, recipe: Recipe) -> dict[str, Any]:
     """The options of tasks, with the suite by its version."""
-    matches = {name: TASK_NAME.fullmatch(name) for name in recipe.files}
-    wrong = [name for name, match in matches.items() if match is None]
-    tasks = {name.partition("/")[0] for name in recipe.files if name.endswith("/task.yaml")}
-    wrong += [name for name, match in matches.items() if match and match["task"] not in tasks]
-    if wrong or not tasks:
+    tasks = {name.removesuffix(TASK_FILE) for name in recipe.files if name.endswith(TASK_FILE)}
+    if not tasks or (wrong := unfit_files(recipe.files)):
+        what = f"; not {wrong[:60]!r}" if tasks else ""
         raise InvalidInput(
-            f"evaluating takes a file of text, named {DATA!r}, or tasks: NAME/task.yaml with its files in NAME/data/; "
-            f"not {wrong[0][:60]!r}."
-            if wrong
-            else f"evaluating takes a file of text, named {DATA!r}, or tasks, NAME/task.yaml."
+            f"evaluating takes a file of text, named {DATA!r}, or tasks: NAME/task.yaml with its files in NAME/data/"
+            f"{what}."
         )
     options = _filled(recipe.options, TASK_DEFAULTS)
     if not isinstance(options["suite"], str):
         raise InvalidInput("suite is the name of one: core@3, or core for its newest version.")
     if options["suite"]:
         suite = registry.suite(options["suite"])
-        absent = sorted({each.metric.partition("/")[0] for each in suite.metrics} - tasks)
-        if absent:
-            raise InvalidInput(f"{suite.reference} also asks for the tasks {', '.join(absent[:5])}.")
+        _check_suite(suite, recipe.files, tasks, options["shots"])
         options["suite"] = suite.reference
     return options
+
+
+def _check_suite(suite: Suite, files: Mapping[str, Digest], tasks: set[str], shots: int | None) -> None:
+    """Refuse now what could not be recorded as measured by the suite."""
+    absent = sorted({each.metric.partition("/")[0] for each in suite.metrics} - tasks)
+    if absent:
+        raise InvalidInput(f"{suite.reference} also asks for the tasks {', '.join(absent[:5])}.")
+    other = sorted(name for name in suite.files.keys() | files.keys() if suite.files.get(name) != files.get(name))
+    if suite.files and other:
+        raise InvalidInput(
+            f"{suite.reference} is measured with its own files, and {', '.join(other[:3])} is another; "
+            "leave the files out, or store them as its next version (`adapters score suite set FILE`)."
+        )
+    asked = {each.setting["shots"] for each in suite.metrics if "shots" in each.setting}
+    if shots is not None and asked - {str(shots)}:
+        raise InvalidInput(f"{suite.reference} asks for {' and '.join(sorted(asked))} shots, not {shots}.")
 
 
 def _filled(given: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

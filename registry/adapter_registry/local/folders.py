@@ -30,6 +30,12 @@ def is_folder(text: str) -> bool:
     return not text.startswith("sha256:") and (text.startswith((".", "/", "~")) or Path(text).is_dir())
 
 
+def file_digest(path: Path) -> Digest:
+    """The digest of a file's bytes."""
+    with path.open("rb") as stream:
+        return Digest(f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
+
+
 def name_of(folder: Path) -> str:
     """The adapter name that a folder's own name is; raises InvalidInput when it is none."""
     name = folder.absolute().name

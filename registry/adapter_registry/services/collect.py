@@ -39,7 +39,8 @@ class Damage:
         what: `missing`, `damaged`, `log`, `pointer`, `key` or `total`.
         digest: of the blob concerned; None for what is none.
         text: what it is and what to do.
-        affected: what needs it: versions, `namespace/name@v3`, stored bases, `base NAME`, and `key NAME`.
+        affected: what needs it: versions, `namespace/name@v3`, stored bases, `base NAME`, suites, `suite core@3`,
+            and `key NAME`.
     """
 
     what: str
@@ -140,6 +141,9 @@ def _users(tx: Transaction) -> dict[Digest, list[str]]:
     for stored in tx.stored_bases.all():
         for file in stored.files:
             users.setdefault(file.digest, []).append(f"base {stored.name}")
+    for suite in tx.scores.suites():
+        for digest in suite.files.values():
+            users.setdefault(digest, []).append(f"suite {suite.reference}")
     return users
 
 
@@ -235,12 +239,13 @@ def in_use(tx: Transaction, digests: Sequence[Digest], cutoff: str) -> dict[str,
         "versions, bases and scores": tx.blobs.referenced(digests),
         "drafts": tx.branches.drafted(),
         "jobs": tx.jobs.kept(digests),
+        "suites": tx.scores.suite_files(),
         "just arrived": tx.branches.reserved(digests, since=cutoff),
     }
 
 
 def _unneeded(tx: Transaction, digests: Iterable[Digest], cutoff: str) -> list[Digest]:
-    """Those that no version, base, draft or job refers to, and that nobody received or asked for after `cutoff`."""
+    """Those that nothing of `in_use` refers to: nobody received or asked for them after `cutoff`, either."""
     wanted = list(digests)
     needed = frozenset[Digest]().union(*in_use(tx, wanted, cutoff).values())
     return [digest for digest in wanted if digest not in needed]

@@ -51,6 +51,7 @@ class Judged:
         already: whether the stage pointed to this Version before.
         request: the request that it is, or would be, judged as; its id is 0 when none is stored.
         binding: what an approval given now is about.
+        instead_of: the open request for something else whose place it takes, or would take; its approvals are lost.
     """
 
     version: Version
@@ -62,6 +63,7 @@ class Judged:
     already: bool
     request: Request
     binding: Binding
+    instead_of: Request | None = None
 
     @property
     def consents(self) -> tuple[Approvals, ...]:

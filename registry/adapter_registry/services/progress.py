@@ -30,7 +30,12 @@ def opened(backend: Backend, tx: Transaction, draft: Judged, *, before: Weighed 
     _told(backend, tx, request, None)
     request = _step(backend, tx, request, Step.EVALUATE)
     found = judged(backend, tx, draft.version, request, before=before)
-    return replace(found, request=_step(backend, tx, replace(request, blockers=_blockers(found)), Step.BLOCK))
+    request = replace(request, blockers=_blockers(found))
+    if found.decision.outcome is Result.REFUSED:
+        request = close(backend, tx, request, Step.REFUSE, "; ".join(request.blockers))
+    else:
+        request = _step(backend, tx, request, Step.BLOCK)
+    return replace(found, request=request, instead_of=there)
 
 
 def advance(backend: Backend, tx: Transaction, found: Judged) -> Judged:
@@ -41,7 +46,8 @@ def advance(backend: Backend, tx: Transaction, found: Judged) -> Judged:
         return replace(found, request=ended)
     if why := overdue(request, backend.clock()):
         return replace(found, request=close(backend, tx, request, Step.EXPIRE, why))
-    if request.state is State.WAITING and request.blockers == _blockers(found) and not decision.promotes:
+    goes_on = decision.promotes or decision.outcome is Result.REFUSED
+    if request.state is State.WAITING and request.blockers == _blockers(found) and not goes_on:
         return found
     request = _step(backend, tx, request, Step.EVALUATE)
     if decision.promotes:

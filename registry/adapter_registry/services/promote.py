@@ -53,7 +53,9 @@ def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = Fals
         request = _mine(tx, version, wish) or _draft(backend, tx, version, wish, trial=True)
         if request.machine and not backend.asks.machine:
             request = _as_person(backend, request, wish)
-        return _needed(judged(backend, tx, version, request))
+        found = _needed(judged(backend, tx, version, request))
+        would_wait = not request.id and found.decision.outcome is Result.WAITING and not found.already
+        return replace(found, instead_of=tx.requests.open_for(version.adapter, stage)) if would_wait else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,8 @@ def _open(tx: Transaction, adapter: str, stage: str, request: int) -> Request:
     if found is None or (found.adapter, found.stage) != (adapter, stage):
         raise NotFound(f"there is no request P-{request} for {stage} of {adapter}; `adapters requests ls` lists them.")
     if not found.state.is_open:
-        raise Conflict(f"{found.name} is {found.state}: {found.ended or 'it is over'} Nothing was changed.")
+        why = f" ({found.ended.rstrip('.')})" if found.ended else ""
+        raise Conflict(f"{found.name} is {found.state}{why}; nothing was changed.")
     return found
 
 

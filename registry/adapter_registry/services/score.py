@@ -109,7 +109,7 @@ def _record(
         scores = tuple(replace(s, suite=measured_by.reference) if s.metric in part_of else s for s in scores)
     at = backend.clock()
     recorded = tuple(RecordedScore(digest, name, score, backend.actor, at, claimed, backend.job) for score in scores)
-    tx.scores.keep_outcomes(prepared.kept)
+    tx.scores.keep_blobs(prepared.kept)
     tx.scores.add(recorded)
     values = [
         {"metric": s.metric, "value": repr(s.value), "evidence": s.evidence, "outcomes": s.outcomes}

@@ -184,9 +184,9 @@ def _checked(backend: Backend, recipe: Recipe) -> Recipe:
             f"{backend.asks.name} may not do this: it takes the verb {VERB!r} on {recipe.into}. Nothing was queued."
         )
     with backend.catalog.reading() as tx:
-        owned = tx.branches.owned(recipe.into.partition("/")[0], recipe.files.values())
+        there = tx.branches.owned(recipe.into.partition("/")[0], recipe.files.values()).keys() | tx.scores.suite_files()
     for name, digest in recipe.files.items():
-        if digest not in owned:
+        if digest not in there:
             raise NotFound(f"{name}: no bytes {digest} were sent for {recipe.into}; send them first.")
     if backend.checks is None:
         raise Unsupported("this registry takes no jobs.")

@@ -42,9 +42,7 @@ def read(text: str, name: str, kind: type[Kind], *, what: str, parts: Sequence[t
     except ValidationError as invalid:
         places = dict(_places(text))
         wrong = [(_nearest(each["loc"], places), each) for each in invalid.errors()]
-        raise refused(
-            name, [told(f"{name}{place}", each, parts=parts, not_yet=frozenset()) for place, each in wrong], what
-        ) from invalid
+        raise refused(name, [told(f"{name}{place}", each, parts=parts) for place, each in wrong], what) from invalid
 
 
 def refused(name: str, problems: Iterable[Problem], what: str) -> InvalidServing:

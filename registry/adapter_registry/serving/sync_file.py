@@ -123,5 +123,5 @@ def target_of(values: dict[str, object]) -> Target:
     try:
         return Target.model_validate(given)
     except ValidationError as invalid:
-        problems = [told("", each, parts=(Target,), not_yet=frozenset()) for each in invalid.errors()]
+        problems = [told("", each, parts=(Target,)) for each in invalid.errors()]
         raise InvalidInput(refused(_OPTIONS, problems, "target").text, problems=problems) from invalid

@@ -30,8 +30,8 @@ class ScoreTable:
         if rows:
             self._connection.execute(insert(scores), rows)
 
-    def keep_outcomes(self, kept: dict[Digest, int]) -> None:
-        """See ports.ScoreRows.keep_outcomes."""
+    def keep_blobs(self, kept: dict[Digest, int]) -> None:
+        """See ports.ScoreRows.keep_blobs."""
         insert_missing(self._connection, blobs, [{"digest": digest, "size": size} for digest, size in kept.items()])
 
     def of(self, subject: Digest) -> tuple[RecordedScore, ...]:
@@ -142,6 +142,10 @@ class ScoreTable:
         if after is not None:
             query = query.where(tuple_(*order) > tuple_(*after))
         return tuple(from_text(text, Suite) for text in self._connection.execute(query).scalars())
+
+    def suite_files(self) -> frozenset[Digest]:
+        """See ports.ScoreRows.suite_files."""
+        return frozenset(digest for each in self.suites() for digest in each.files.values())
 
     def add_suite(self, suite: Suite) -> Suite:
         """See ports.ScoreRows.add_suite."""

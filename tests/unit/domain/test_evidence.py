@@ -409,7 +409,7 @@ class TestLint:
 
     def test_a_suite_that_there_is_not_or_that_lacks_the_metric(self):
         assert self.texts(demands=Demands(suite="core@9")) == [
-            ("there is no such suite, so that no evidence can be of it", True)
+            ("there is no such suite, so that no evidence can be of it: adapters score suite set FILE", True)
         ]
         assert ("core@4 does not measure it", True) in self.texts(Bound("t/loss", max=1), demands=Demands(suite="core"))
         assert self.texts(Bound(ACC, min=0.1), demands=Demands(suite="core@3")) == [("core@4 is newer", False)]

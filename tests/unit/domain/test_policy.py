@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adapter_registry.domain.errors import InvalidInput, InvalidReference
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.names import STAGE_NAMES
-from adapter_registry.domain.policies.file import LARGEST_TEXT, NOT_YET, read_policy, to_yaml
+from adapter_registry.domain.policies.file import INSTEAD, LARGEST_TEXT, read_policy, to_yaml
 from adapter_registry.domain.policies.lint import lint
 from adapter_registry.domain.policies.policy import (
     PRESETS,
@@ -126,11 +126,16 @@ class TestProblems:
             ),
         }
 
-    @pytest.mark.parametrize("name", sorted(NOT_YET))
-    def test_a_rule_of_a_later_release_is_refused_by_name_and_never_ignored(self, name):
+    @pytest.mark.parametrize("name", sorted(INSTEAD))
+    def test_a_rule_that_there_is_not_is_refused_with_what_there_is_in_its_place(self, name):
         for text in (changed(**{name: {}}), changed(require={name: {}}), evals({"any": True, name: 1})):
             [problem] = problems(text).values()
-            assert f"{name}, not available in this release" in problem
+            assert f"{name}, which is none. " in problem
+            assert "evals: [{metric: TASK/ece, max: 0.05}]" in problem
+
+    def test_a_declared_equivalent_is_an_equivalent(self):
+        text = changed(require={"compatibility": {"verdict": ["exact", "declared-equivalent"]}})
+        assert read_policy(text).verdicts == (Level.EXACT, Level.EQUIVALENT)
 
     @pytest.mark.parametrize(
         ("rule", "expected"),

@@ -40,7 +40,10 @@ def test_enough_people_for_each_and_for_both_leave_nothing_to_say():
 def test_the_approvals_of_an_override_take_people_of_their_own():
     [(rule, text, impossible)] = told(prod(Approvals(2), Overriding(2)))
     assert (rule, impossible) == ("override", False)
-    assert text == "2 and 2 wanted, each of another person, and 3 accounts may give them (ann, bob, cat)"
+    assert text == (
+        "2 and 2 wanted, each of another person, and 3 accounts may give them (ann, bob, cat): "
+        "adapters account grant NAME '*' approver"
+    )
 
 
 def test_nobody_counts_for_both_even_from_two_groups():

@@ -6,12 +6,14 @@ metrics that are fetched or run code, no data but the files that came with it. T
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from adapter_registry.domain.document_file import Part, brief, parsed, problem, refused, told
+from adapter_registry.domain.evidence.suite import SuiteMetric
+from adapter_registry.domain.untrusted import words
 
 _PATH = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 File = Annotated[str, Field(pattern=_PATH, max_length=200)]
@@ -34,6 +36,15 @@ class HarnessTask:
     config: dict[str, Any]
     files: tuple[str, ...]
 
+    @property
+    def metrics(self) -> tuple[SuiteMetric, ...]:
+        """What it measures, by the names of its scores, with what its file says of how."""
+        version = words(self.config.get("metadata", {}).get("version"))
+        said = {"shots": str(self.config.get("num_fewshot", 0)), **({"task_version": version} if version else {})}
+        filters = [f"@{each['name']}" for each in self.config.get("filter_list", ()) if each["name"] != "none"] or [""]
+        names = [f"{self.name}/{each['metric']}" for each in self.config["metric_list"]]
+        return tuple(SuiteMetric(name + kept, said) for name in dict.fromkeys(names) for kept in dict.fromkeys(filters))
+
     def placed(self, folder: str) -> dict[str, Any]:
         """Its config with its data in a folder."""
         given = self.config["dataset_kwargs"]["data_files"]
@@ -46,20 +57,28 @@ def read_task(text: str, *, name: str) -> HarnessTask:
     Raises:
         InvalidInput: `problems` lists everything that it may not hold.
     """
-    found = parsed(text, name)
+    found = parsed(text, name, _WHAT)
     if not isinstance(found, dict):
         raise refused(name, [problem(name, "", "a mapping with task, dataset_path, ...", brief(found))], _WHAT)
     try:
         asked = _Task.model_validate(found)
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False)
-        problems = [told(name, error, parts=(_Task,), not_yet=frozenset()) for error in errors]
+        found_wrong = [told(name, error, parts=(_Task,)) for error in errors]
+        problems = [replace(each, fix=_FIXES.get(each.field, each.fix)) for each in found_wrong]
         raise refused(name, problems, _WHAT) from invalid
     files = dict.fromkeys(_paths(asked.dataset_kwargs.data_files))
     return HarnessTask(asked.task, asked.model_dump(exclude_unset=True), tuple(files))
 
 
 _WHAT = "task that a job runs"
+_FIXES = {
+    "dataset_path": "A job reaches no hub: write the data beside this file, and say json, csv, text or parquet.",
+    "dataset_kwargs": "Name the data beside this file: dataset_kwargs: {data_files: {test: questions.jsonl}}",
+    "metric_list": "Add what is measured: metric_list: [{metric: acc}]",
+    "include": "Write what it includes into this file.",
+}
+"""What to do where tasks that the harness brings along differ from those that jobs run."""
 
 
 def _mapped(given: Any, change: Any) -> Any:

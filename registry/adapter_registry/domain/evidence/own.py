@@ -199,9 +199,11 @@ def samples(score: Score) -> str:
 def score_it(subject: Subject, demands: Demands) -> str:
     """The command that gives the Version scores that count."""
     if demands.verified:
-        # What somebody imports is claimed, and would not count.
-        return f"have this registry measure it: adapters score run {subject.reference} --data FILE"
-    return f"adapters score import {subject.reference} FILE"
+        # What somebody imports or measures elsewhere is claimed, and would not count.
+        suite = demands.suite or "FILE"
+        return f"have a job measure it: adapters score run {subject.reference} --suite {suite} --submit"
+    suite = f" --suite {demands.suite}" if demands.suite else ""
+    return f"adapters score import {subject.reference} FILE{suite}"
 
 
 def measure(subject: Subject, metric: str, demands: Demands) -> str:

@@ -353,8 +353,10 @@ def _next_step(outcome: Outcome, needed: int | None, n: int | None) -> str:
         return ""
     if outcome is Outcome.FAIL:
         return "promote another version, or set another margin in the stage's policy"
-    if needed is None or n is None:
-        return "score both on more samples"
+    if n is None:
+        return "score both on more samples, and say how many there are (n)"
+    if needed is None:
+        return "as it stands no number of samples would decide: score both on more, and a difference may show"
     return f"score both on {needed:,} more samples, {needed + n:,} in all: that decides if the difference stays"
 
 

@@ -59,7 +59,7 @@ def _signature(asked: Signers, subject: Subject) -> Finding:
     if len(good) >= asked.count:
         return Finding(rule, Outcome.PASS, f"signed by {'; '.join(str(each) for each in good)}")
     whose = f"the keys {', '.join(asked.keys)}" if asked.keys else "keys that are trusted for it"
-    said = f"signed by {len(good)} of {asked.count} that it needs of {whose}"
+    said = f"{len(good)} of {count(asked.count, 'signature')} by {whose}"
     broken = [each.unfit for each in asked_of if each.unfit]
     others = [f"{each.key} is not one of them" for each in subject.signatures if not _is_asked(each, asked)]
     fix = f"adapters sign {subject.reference} --key FILE; adapters key ls says whose count"

@@ -72,7 +72,11 @@ def _suite(group: EvalGroup, suites: Sequence[Suite]) -> Iterator[Advice]:
     name, version = parse(group.demands.suite)
     known = [suite for suite in suites if suite.name == name and version in (None, suite.version)]
     if not known:
-        yield Advice(rule, "there is no such suite, so that no evidence can be of it", impossible=True)
+        yield Advice(
+            rule,
+            "there is no such suite, so that no evidence can be of it: adapters score suite set FILE",
+            impossible=True,
+        )
         return
     metrics = {each.metric for each in known[-1].metrics}
     named = [bound.metric for bound in group.bounds]

@@ -180,7 +180,10 @@ ninety days."""
 
 
 def regulated(stage: str) -> Policy:
-    """Staging and prod count only what this registry measured itself, prod of thirty days, on the way of REGULATED."""
+    """Staging and prod count only what this registry measured itself.
+
+    Prod of thirty days, signed, found clean by its scanner, and on the way of REGULATED.
+    """
     asked = team(stage)
     if stage == "dev":
         return asked
@@ -190,7 +193,7 @@ def regulated(stage: str) -> Policy:
     described = ("description", "license", "training_data_ref", "owner") if prod else ()
     return replace(
         asked,
-        integrity=Integrity(),
+        integrity=Integrity(signature=Signers(), scan=Scanners()) if prod else Integrity(),
         health=Health(Matched.ALL, finite=True, nonzero=True),
         metadata=described,
         evals=Evals(groups=(group,)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from adapter_registry.domain.figures import count
 from adapter_registry.domain.integrity.key import Key
 from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.people.account import Account, AccountKind
@@ -109,7 +110,8 @@ def _too_few(
     stuck = [author for author in authors or [""] if not wanted.enough(fit, groups, without=author)]
     if stuck == (authors or [""]):
         able = sorted(set().union(*fit))
-        text = f"{wanted}, and {len(able)} accounts may give them ({', '.join(able) or 'none'})"
+        text = f"{wanted}, and {count(len(able), 'account')} may give them ({', '.join(able) or 'none'}): "
+        text += "adapters account grant NAME '*' approver"
         yield Advice(rule, text, impossible=True)
     elif stuck:
         text = f"{wanted}: what {', '.join(sorted(stuck)[:5])} pushed could never be approved, too few others may"

@@ -16,8 +16,8 @@ class ScoreRows(Protocol):
     def add(self, scores: Iterable[RecordedScore]) -> None:
         """Append scores; the blobs of their outcomes were kept before."""
 
-    def keep_outcomes(self, kept: dict[Digest, int]) -> None:
-        """Know these blobs, digest -> size, so that scores can refer to them."""
+    def keep_blobs(self, kept: dict[Digest, int]) -> None:
+        """Know these blobs, digest -> size, so that scores and suites can refer to them."""
 
     def of(self, subject: Digest) -> tuple[RecordedScore, ...]:
         """In the order they were recorded, invalid ones included."""
@@ -51,6 +51,9 @@ class ScoreRows(Protocol):
 
     def suites(self, *, after: tuple[str, int] | None = None, limit: int | None = None) -> tuple[Suite, ...]:
         """Every version of every suite, by name and version; `after` those of the one before."""
+
+    def suite_files(self) -> frozenset[Digest]:
+        """Every file that a version of a suite is measured with."""
 
     def add_suite(self, suite: Suite) -> Suite:
         """Store the next version of a suite; the suite with its number."""
