@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -160,6 +161,9 @@ def test_no_client_can_say_that_its_scores_are_verified_of_a_suite_or_have_sampl
     claim = Score("sql/acc", 0.9, Direction.HIGHER, n=9, producer="job a1", suite="core@1", outcomes=stray)
     [recorded] = client.add_scores("sql-lora@v1", (claim,))
     assert (recorded.score.suite, recorded.score.outcomes, recorded.verified) == ("", None, False)
+    for n in (0, 10**12 + 1, 10**30):
+        with pytest.raises(InvalidInput, match="it must be 1 to 1,000,000,000,000"):
+            client.add_scores("sql-lora@v1", (replace(claim, n=n),))
     wrong = Outcomes("sql/acc", ("a", "b"), (1.0, 0.0))
     with pytest.raises(InvalidInput, match="the mean of its 2 samples is 0"):
         client.add_scores("sql-lora@v1", (claim,), outcomes=(wrong,))

@@ -20,6 +20,7 @@ from adapter_registry.services.references import base_of, version_of
 
 LONGEST_METRIC = 256
 LONGEST_REASON = 500
+MOST_SAMPLES = 10**12
 
 
 def add(
@@ -225,6 +226,6 @@ def _wrong(score: Score) -> str | None:
         return f"{name} is infinite, which no measurement is"
     if score.stderr is not None and not (math.isfinite(score.stderr) and score.stderr >= 0):
         return f"the standard error of {name} is {score.stderr}, it must be a number of at least 0"
-    if score.n is not None and score.n < 1:
-        return f"{name} was measured on {score.n} samples, it must be at least 1"
+    if score.n is not None and not 1 <= score.n <= MOST_SAMPLES:
+        return f"{name} was measured on {score.n:,} samples, it must be 1 to {MOST_SAMPLES:,}"
     return None
