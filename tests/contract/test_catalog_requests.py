@@ -67,7 +67,7 @@ class TestRequests:
         revision.set_main_option("script_location", str(migrations_folder()))
         with pushed._engine.begin() as connection:
             revision.attributes["connection"] = connection
-            command.downgrade(revision, "0018")
+            command.downgrade(revision, "0019")
         database.migrate(pushed._engine, migrations_folder())
         with pushed.reading() as tx:
             assert tx.requests.asked("team/a", "prod", number=7) == (made[1],)

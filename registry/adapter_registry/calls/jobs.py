@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from adapter_registry.calls.asking import Asking
 from adapter_registry.checkpoints.adapter_files import FolderFile
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.digest import Digest, hex_of
-from adapter_registry.domain.errors import DigestMismatch, InvalidInput, Unsupported
+from adapter_registry.domain.errors import DigestMismatch, InvalidInput, NotFound, Unsupported
 from adapter_registry.domain.evidence.suite import Suite
 from adapter_registry.domain.job import Job, LogLine, State
 from adapter_registry.domain.recipe import Recipe
@@ -119,10 +120,15 @@ class JobCalls(Asking):
             found: the suite, and where its files are.
             adapter: into whose namespace the files are sent.
         """
-        if found.paths and found.suite.digest not in {each.digest for each in self._ask(suites.suites)}:
+        if found.paths and not self._is_newest(found.suite):
             for path in sorted(set(found.paths.values())):
                 self.keep_file(path, adapter=adapter)
         return self._ask(suites.set_suite, suite=found.suite, adapter=adapter)
+
+    def _is_newest(self, suite: Suite) -> bool:
+        with suppress(NotFound):
+            return bool(self._ask(suites.suite, name=suite.name).digest == suite.digest)
+        return False
 
     def bring_file(self, digest: Digest, target: Path) -> None:
         """Write a file that a recipe names to `target`, verified; for who works where the store is.
