@@ -170,7 +170,9 @@ def _summary(judged: Judged, dry_run: bool) -> str:
         return f"{texts[judged.decision.outcome]}; {judged.stage} did not move{_goes_on(judged, dry_run)}"
     if judged.already:
         return f"{judged.stage} points to v{judged.version.number} already"
-    return f"would move {target}; nothing was moved" if dry_run else f"moved {target}"
+    if dry_run:
+        return f"would move {target}{_instead(judged)}; nothing was moved"
+    return f"moved {target}{_instead(judged)}"
 
 
 def _goes_on(judged: Judged, dry_run: bool) -> str:

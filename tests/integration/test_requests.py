@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from adapter_registry.calls.asking import STIRRING
 from adapter_registry.domain.audit.event import GENESIS, Outcome, chained
 from adapter_registry.domain.audit.file import exported, verified
 from adapter_registry.domain.errors import BrokenChain, Conflict, Forbidden, InvalidInput
@@ -17,6 +18,7 @@ from adapter_registry.domain.policies.policy import Bound, Evals, Policy, docume
 from adapter_registry.domain.policies.process import Approvals, Process, Rollbacks, Soak, Sources
 from adapter_registry.domain.promotions.promotion import Result
 from adapter_registry.domain.promotions.request import State
+from adapter_registry.operations import BY_FUNCTION
 from adapter_registry.services import request as requests
 from benchmarks.promotion_races import VERSIONS, Raced, race
 from tests.integration.test_kill import variant
@@ -126,6 +128,45 @@ def test_a_request_that_takes_the_place_of_another_says_which(ready):
     assert (seen.name, len(seen.approvals)) == (first.name, 1)
     assert ready.registry("rob").explain("a@v1", "prod").instead_of is None
     assert ready.registry("rob").attempt("a@v2", "prod").instead_of.name == first.name
+
+
+def test_what_waits_makes_way_for_what_is_promoted_and_never_takes_it_back(ready):
+    """Applied later, it would move the stage back to what was asked for before."""
+    me = ready.registry()
+    me.set_policy("prod", Policy("prod", evals=Evals(bounds=(Bound("x/late", min=0.0),))))
+    waits = asked(ready, "a@v1")
+    score = Score("x/late", 0.5, Direction.HIGHER, n=1000)
+    me.add_scores("a@v2", (score,))
+    assert me.explain("a@v2", "prod").instead_of.name == waits.name
+    done = ready.registry("rob").attempt("a@v2", "prod")
+    assert (done.promotion.number, done.instead_of.name) == (2, waits.name)
+    ended = me.request(waits.name)
+    assert (ended.state, ended.ended) == (State.SUPERSEDED, f"{done.version.reference} was promoted in its place.")
+    me.add_scores("a@v1", (score,))
+    requests.sweep(me._opened)
+    assert me.resolve("a@prod").number == 2
+    ready.verify()
+
+
+def test_without_a_server_what_was_missing_moves_a_request_on_when_it_comes(ready):
+    me = ready.registry()
+    evals = Evals(bounds=(Bound("x/late", min=0.4),))
+    me.set_policy("prod", Policy("prod", evals=evals, metadata=("description",)))
+    request = asked(ready)
+    me.add_scores("a@v1", (Score("x/late", 0.5, Direction.HIGHER, n=1000),))
+    assert "description" in " ".join(me.requests()[0].blockers)
+    me.label("a@v1", {"description": "answers"})
+    assert me.resolve("a@prod").number == 1
+    assert me.requests() == ()
+    other = ready.registry("rob").attempt("a@v2", "prod").request
+    me.add_scores("a@v2", (Score("x/late", 0.1, Direction.HIGHER, n=1000),))
+    assert [each.state for each in me.requests(still_open=False)] == [State.REFUSED, State.APPLIED]
+    assert {each.id for each in me.requests(still_open=False)} == {request.id, other.id}
+
+
+def test_every_operation_that_stirs_requests_is_one():
+    names = {f"{f.__module__.rpartition('.')[2]}.{f.__name__}" for f in BY_FUNCTION}
+    assert names >= STIRRING
 
 
 def test_a_rule_that_fails_meanwhile_ends_the_request(ready):

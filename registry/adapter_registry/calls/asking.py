@@ -16,6 +16,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+STIRRING = frozenset(
+    (
+        *("score.add", "score.add_to_base", "score.invalidate", "score.invalidate_of_base", "mark.label"),
+        *("signing.sign", "signing.revoke", "scan.scan", "scan.report", "promote.set_policy"),
+    )
+)
+"""Brings what requests wait for, or what ends them: a server looks at them every few seconds, here nobody else does."""
+
+
+def _named(operation: Callable[..., object]) -> str:
+    return f"{operation.__module__.rpartition('.')[2]}.{operation.__name__}"
+
+
 class Asking:
     """What can ask: it has settings, and opens or reaches a registry when it first has to; `backend` is one opened."""
 
@@ -36,7 +49,12 @@ class Asking:
             from adapter_registry import app  # noqa: PLC0415  importing a database takes half of a command's time
 
             self._opened = app.embedded(self._settings)
-        return operation(self._opened, *args, **given)
+        answer = operation(self._opened, *args, **given)
+        if _named(operation) in STIRRING:
+            from adapter_registry.services import request  # noqa: PLC0415
+
+            request.stirred(self._opened)
+        return answer
 
     def _remote(self) -> Remote:
         if self._reached is None:

@@ -81,7 +81,10 @@ def overdue(request: Request, now: str) -> str:
 
 
 def moved(backend: Backend, tx: Transaction, found: Judged) -> Judged:
-    """Move the stage to what was judged, in the transaction that judged it; a person's move lifts a hold."""
+    """Move the stage to what was judged, in the transaction that judged it; a person's move lifts a hold.
+
+    An open request for something else makes way: applied later, it would take this back.
+    """
     request = found.request
     promotion = Promotion(
         adapter=found.version.adapter,
@@ -103,6 +106,10 @@ def moved(backend: Backend, tx: Transaction, found: Judged) -> Judged:
     tx.stages.move(promotion)
     if not request.machine:
         tx.requests.lift_hold(promotion.adapter, promotion.stage)
+    other = tx.requests.open_for(promotion.adapter, promotion.stage)
+    if other and other.id != request.id:
+        close(backend, tx, other, Step.SUPERSEDE, f"{found.version.reference} was promoted in its place.")
+        found = replace(found, instead_of=other)
     found = replace(found, promotion=promotion)
     event = attempt(backend, found, Outcome.DONE)
     tx.events.append(replace(event, detail={**event.detail, "lifts_hold": not request.machine}))

@@ -54,8 +54,9 @@ def explain(backend: Backend, *, reference: str, stage: str, hotfix: bool = Fals
         if request.machine and not backend.asks.machine:
             request = _as_person(backend, request, wish)
         found = _needed(judged(backend, tx, version, request))
-        would_wait = not request.id and found.decision.outcome is Result.WAITING and not found.already
-        return replace(found, instead_of=tx.requests.open_for(version.adapter, stage)) if would_wait else found
+        goes_on = found.decision.outcome in (Result.WAITING, Result.PROMOTE) and not found.already
+        gives_up = goes_on and not request.id
+        return replace(found, instead_of=tx.requests.open_for(version.adapter, stage)) if gives_up else found
 
 
 @dataclass(frozen=True, slots=True)

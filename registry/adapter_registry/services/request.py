@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotions.request import Approval, Request, Step, request_id
 from adapter_registry.services.access import require_still
@@ -18,6 +19,7 @@ from adapter_registry.services.pointer import LONGEST_WAIT_SECONDS, POLL_SECONDS
 from adapter_registry.services.progress import advance, close, failed, note, overdue
 from adapter_registry.services.recorded import of_request, recorded
 
+LOG = logging.getLogger("adapters.requests")
 MOST = 200
 LONGEST_COMMENT = 1000
 
@@ -163,6 +165,14 @@ def cancel(backend: Backend, *, adapter: str, stage: str, request: str) -> Reque
 def sweep(backend: Backend) -> tuple[Request, ...]:
     """Move every open request on as far as it can; those that changed."""
     return tuple(after for each in _waiting(backend) if (after := _moved_on(backend, each)))
+
+
+def stirred(backend: Backend) -> None:
+    """As `sweep`, after something else that is done: what fails here is left for the next look, and logged."""
+    try:
+        sweep(backend)
+    except RegistryError as error:
+        LOG.warning("open requests cannot be looked at: %s", error.text)
 
 
 def _waiting(backend: Backend) -> Iterator[Request]:
