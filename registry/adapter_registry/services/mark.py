@@ -128,8 +128,9 @@ def revoke(backend: Backend, *, reference: str, because: str) -> Version:
             entry = Entry("ancestor.revoke", each.reference, Outcome.DONE, backend.actor, backend.clock(), told)
             tx.events.append(entry)
     if version.stages:
+        serve = "serves" if len(version.stages) == 1 else "serve"
         raise InUse(
-            f"{version.reference} is what {' and '.join(version.stages)} serves; nothing was revoked. Promote or roll "
+            f"{version.reference} is what {' and '.join(version.stages)} {serve}; nothing was revoked. Promote or roll "
             "back to another version first, then revoke this one."
         )
     return replace(version, revoked_because=reason)
