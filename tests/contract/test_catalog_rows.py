@@ -280,6 +280,16 @@ class TestScores:
             assert tx.scores.suite("core", 1) == replace(core, version=1)
             assert tx.scores.suite("core", 3) is tx.scores.suite("none") is None
             assert [each.reference for each in tx.scores.suites()] == ["core@1", "core@2", "other@1"]
+            assert tx.scores.suite_files() == frozenset()
+
+    def test_the_files_of_every_version_of_a_suite_are_known(self, catalog):
+        first, second, data = (of_bytes(text) for text in (b"first", b"second", b"data"))
+        core = Suite("core", (SuiteMetric("x/acc"),), files={"x/task.yaml": first, "x/data/d.jsonl": data})
+        with catalog.writing() as tx:
+            tx.scores.add_suite(core)
+            tx.scores.add_suite(replace(core, files={"x/task.yaml": second, "x/data/d.jsonl": data}))
+        with catalog.reading() as tx:
+            assert tx.scores.suite_files() == {first, second, data}
 
 
 def promotion(sequence: int, *, number: int, stage: str = "prod") -> Promotion:
