@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adapter_cli.output import digest_text, output_options, print_json, say
+from adapter_cli.output import digest_text, note_moved_on, output_options, print_json, say
 from adapter_registry.client import connect
 from adapter_registry.domain.errors import InvalidReference
 
@@ -75,7 +75,8 @@ def label(reference: str, labels: tuple[str, ...], as_json: bool, quiet: bool) -
     Example:
       adapters label v3 license=apache-2.0 owner=search-team draft-
     """
-    version = connect().label(reference, dict(_parsed(text) for text in labels))
+    registry = connect()
+    version = registry.label(reference, dict(_parsed(text) for text in labels))
     if as_json:
         print_json(version)
     elif quiet:
@@ -83,6 +84,7 @@ def label(reference: str, labels: tuple[str, ...], as_json: bool, quiet: bool) -
     else:
         now = ", ".join(f"{key}={value}" for key, value in sorted(version.labels.items())) or "no labels"
         say(f"{version.reference}: {now}", style="green")
+    note_moved_on(registry)
 
 
 def _parsed(text: str) -> tuple[str, str | None]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from adapter_registry.domain.digest import short
 from adapter_registry.domain.errors import Notice, Problem, RegistryError
+
+if TYPE_CHECKING:
+    from adapter_registry.calls.asking import Asking
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,6 +42,12 @@ def say(text: str, *, style: str = "") -> None:
 def note(text: str) -> None:
     """One line for people on stderr, for what is not the answer itself."""
     _console(stderr=True).print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def note_moved_on(registry: Asking) -> None:
+    """What became of the requests that what was done moved on, on stderr."""
+    for each in registry.moved_on:
+        note(f"{each.name} is {each.state}: {each.reference} -> {each.stage}")
 
 
 def print_notices(notices: Sequence[Notice]) -> None:

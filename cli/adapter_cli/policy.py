@@ -7,7 +7,16 @@ from pathlib import Path
 
 import click
 
-from adapter_cli.output import digest_text, human_time, note, output_options, print_json, print_table, say
+from adapter_cli.output import (
+    digest_text,
+    human_time,
+    note,
+    note_moved_on,
+    output_options,
+    print_json,
+    print_table,
+    say,
+)
 from adapter_registry.client import PolicyInForce, Replayed, connect
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.policies.policy import PRESETS, Policy, document, preset
@@ -72,6 +81,7 @@ def set_policy(stage: str, file: Path | None, named: str | None, dry_run: bool, 
         print_json({"revision": in_force.revision, "digest": read.digest, **document(read)})
     elif not quiet:
         say(f"{'valid; nothing was changed' if dry_run else _headline(in_force)}", style="green")
+    note_moved_on(registry)
 
 
 def _read(file: Path) -> Policy:

@@ -12,7 +12,7 @@ import click
 
 from adapter_cli.files import read_bytes
 from adapter_cli.measure import BASE, check_subject, run
-from adapter_cli.output import note, output_options, print_json, print_table, say
+from adapter_cli.output import note, note_moved_on, output_options, print_json, print_table, say
 from adapter_cli.suite import stored_suite
 from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
@@ -68,7 +68,9 @@ def add(
     direction = Direction(better) if better else known_direction(metric)
     setting = dict(sorted(_settings(settings).items()))
     given = Score(metric, value, direction, stderr=stderr, n=n, setting=setting, producer="by hand", source="cli")
-    _report(_bind(connect(), reference, base, _Bundle((given,))), as_json, quiet)
+    registry = connect()
+    _report(_bind(registry, reference, base, _Bundle((given,))), as_json, quiet)
+    note_moved_on(registry)
 
 
 def _settings(given: tuple[str, ...]) -> dict[str, str]:
@@ -132,6 +134,7 @@ def import_(
         note(f"note: {each}")
     if claimed and not as_json and not quiet:
         note(f"the file says it measured {claimed}; bound to {recorded[0].subject_name} because you said so")
+    note_moved_on(registry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +265,7 @@ def invalidate(
             style="green",
         )
         _print_scores(meant)
+    note_moved_on(registry)
 
 
 score.add_command(run)

@@ -47,7 +47,7 @@ def test_a_derived_version_inherits_no_stage_approval_score_or_label(family):
 def test_revoking_marks_what_was_made_of_it_and_ends_its_requests_once_stages_moved(family):
     me, rob = family.registry(), family.registry("rob")
     waiting = rob.attempt("child@v1", "prod").request
-    with pytest.raises(InUse, match="dev and prod and staging serves"):
+    with pytest.raises(InUse, match="dev and prod and staging serve"):
         me.revoke("a@v1", because="leaked")
     assert me.resolve("child@v1").revoked_ancestors == ()
     for stage in ("dev", "staging"):

@@ -10,6 +10,7 @@ from adapter_registry.domain.ports import Backend
 from adapter_registry.settings import Settings
 
 if TYPE_CHECKING:
+    from adapter_registry.domain.promotions.request import Request
     from adapter_registry.transport.remote import Remote
 
 P = ParamSpec("P")
@@ -36,6 +37,8 @@ class Asking:
         self._settings = replace(settings, url=None) if backend is not None else settings
         self._opened = backend
         self._reached: Remote | None = None
+        self.moved_on: tuple[Request, ...] = ()
+        """Requests that what was asked last moved on, without a server; one looks at them by itself."""
 
     @property
     def settings(self) -> Settings:
@@ -53,7 +56,7 @@ class Asking:
         if _named(operation) in STIRRING:
             from adapter_registry.services import request  # noqa: PLC0415
 
-            request.stirred(self._opened)
+            self.moved_on = request.stirred(self._opened)
         return answer
 
     def _remote(self) -> Remote:

@@ -167,12 +167,13 @@ def sweep(backend: Backend) -> tuple[Request, ...]:
     return tuple(after for each in _waiting(backend) if (after := _moved_on(backend, each)))
 
 
-def stirred(backend: Backend) -> None:
+def stirred(backend: Backend) -> tuple[Request, ...]:
     """As `sweep`, after something else that is done: what fails here is left for the next look, and logged."""
     try:
-        sweep(backend)
+        return sweep(backend)
     except RegistryError as error:
         LOG.warning("open requests cannot be looked at: %s", error.text)
+        return ()
 
 
 def _waiting(backend: Backend) -> Iterator[Request]:
