@@ -115,7 +115,7 @@ class TestSignatures:
         me.sign(version, ANN)
         assert finding(me).passes
         me.set_policy("prod", Policy("prod", integrity=Integrity(signature=Signers(count=3))))
-        assert "signed by 2 of 3" in finding(me).reason
+        assert "2 of 3 signatures by keys" in finding(me).reason
 
     def test_a_revoked_key_takes_every_signature_with_it_also_between_approval_and_apply(self, me, ready):  # noqa: F811
         me.set_policy("prod", replace(SIGNED, process=Process(approvals=Approvals(2))))
