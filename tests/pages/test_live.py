@@ -52,7 +52,7 @@ def test_a_request_appears_in_the_inbox_its_page_follows_it_and_the_stage_moves(
     strip.get_by_text(asked.name).wait_for()
     one = open_page(f"/ui/requests/{asked.name}")
     replace(site.hub, token=registry.create_token(account="ann").secret).registry.approve(asked)
-    one.get_by_text("release points to v1 since it was applied.").wait_for()
+    one.get_by_text("Done: v1 went into release.").wait_for()
     strip.get_by_text("for the campaign").wait_for()
     inbox.get_by_text("Nothing waits for you").wait_for(timeout=20_000)
     for page in (inbox, stages, one):
