@@ -110,7 +110,7 @@ def test_a_forked_process_does_not_speak_on_its_parents_connection(server):
 def test_a_server_that_went_away_is_told(server):
     asking = Remote(server.url, None)
     may(asking)
-    server.hang_up = 0
+    server.answer, server.hang_up = b"", 0
     with pytest.raises(ServerUnreachable):
         asking.call(promote.policy, {"stage": "prod"})
 
