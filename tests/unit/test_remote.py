@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -42,7 +43,8 @@ class Server:
     def _talk(self, connection: socket.socket) -> None:
         heard: list[bytes] = []
         self.asked.append(heard)
-        with connection:
+        # A client that goes away may reset the connection.
+        with connection, suppress(ConnectionError):
             while len(heard) < self.hang_up and (data := connection.recv(65_536)):
                 heard.append(data.split(b"\r\n", 1)[0])
                 connection.sendall(self.answer)
