@@ -44,9 +44,12 @@ class Server:
         heard: list[bytes] = []
         self.asked.append(heard)
         # A client that goes away may reset the connection.
-        with connection, suppress(ConnectionError):
-            while len(heard) < self.hang_up and (data := connection.recv(65_536)):
-                heard.append(data.split(b"\r\n", 1)[0])
+        with connection, suppress(ConnectionError), connection.makefile("rb") as reading:
+            while len(heard) < self.hang_up and (asked := reading.readline()):
+                head = list(iter(reading.readline, b"\r\n"))
+                sizes = [int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length")]
+                reading.read(sum(sizes))
+                heard.append(asked)
                 connection.sendall(self.answer)
 
 
