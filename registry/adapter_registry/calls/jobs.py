@@ -17,16 +17,16 @@ from adapter_registry.domain.errors import DigestMismatch, InvalidInput, NotFoun
 from adapter_registry.domain.evidence.suite import Suite
 from adapter_registry.domain.job import Job, LogLine, State
 from adapter_registry.domain.recipe import Recipe
+from adapter_registry.local.folders import file_digest
 from adapter_registry.services import running, suites
 from adapter_registry.services import submit as submitting
 from adapter_registry.transport.keeping import Brings
 
-POLL_SECONDS = 0.5
-BLOCK = 1 << 20
-
-
 if TYPE_CHECKING:
     from adapter_registry.local.suite_files import SuiteFiles
+
+POLL_SECONDS = 0.5
+BLOCK = 1 << 20
 
 
 class JobCalls(Asking):
@@ -103,12 +103,10 @@ class JobCalls(Asking):
             InvalidInput: it cannot be read.
         """
         try:
-            with path.open("rb") as stream:
-                hex_digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = path.stat().st_size
+            digest, size = file_digest(path), path.stat().st_size
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read ({error.strerror}).") from error
-        file = File(path.name, size, Digest(f"sha256:{hex_digest}"))
+        file = File(path.name, size, digest)
         with self._bringing(adapter, None) as bringing:
             bringing.send([FolderFile(path.name, size, path)], lambda some: [file for _ in some])
         return file.digest
