@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -38,6 +39,11 @@ class Worker:
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Have it stand still; it does when this returns."""
+        self.send(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
 
     def kill(self) -> None:
         self.process.kill()
@@ -87,8 +93,30 @@ class Workshop:
             time.sleep(0.05)
         return now
 
+    def stop_between_writes(self, worker: Worker) -> None:
+        """Have a worker stand still, without a lock that all others wait for.
+
+        Who is stopped inside a write to SQLite keeps its lock; PostgreSQL ends a transaction that stands still.
+        """
+        worker.stop()
+        while not all(map(writable, Path(self.environment["ADAPTERS_HOME"]).glob("*.db"))):
+            worker.send(signal.SIGCONT)
+            time.sleep(0.01)
+            worker.stop()
+
     def scratch(self, job: Job) -> Path:
         return Path(self.environment["ADAPTERS_HOME"]) / "jobs" / job.run
+
+
+def writable(database: Path) -> bool:
+    """Whether nobody holds the write lock of a SQLite file."""
+    with contextlib.closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.execute("ROLLBACK")
+        return True
 
 
 @contextlib.contextmanager

@@ -120,7 +120,7 @@ class TestStoppedWorkers:
             shop.reached(job, State.RUNNING)
             while not (shop.scratch(job) / "publishing").exists():
                 time.sleep(0.02)
-            asleep.send(signal.SIGSTOP)
+            shop.stop_between_writes(asleep)
             with shop.worker(lease=2):
                 ended = shop.ended(job)
                 assert ended.state is State.SUCCEEDED

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +91,17 @@ def variant(source: Path, target: Path, i: int) -> Path:
     return target
 
 
-def seconds_of_a_push(home: Path, folder: Path) -> float:
-    """How long one takes on this machine now, so that kills fall before, into and after it."""
+def seconds_of(work: Callable[[Path], object], home: Path) -> float:
+    """How long it takes on this machine now, tried on a copy, so that kills fall before, into and after it."""
     elsewhere = shutil.copytree(home, home.with_name("measured"))
     started = time.perf_counter()
-    connect(elsewhere).push(folder, base="llama", name="a")
+    work(elsewhere)
     return time.perf_counter() - started
 
 
 def test_a_push_is_whole_or_absent_whenever_it_is_killed(home, lora_folder, tmp_path):
-    chance, took = random.Random(7), seconds_of_a_push(home, lora_folder)
+    took = seconds_of(lambda there: connect(there).push(lora_folder, base="llama", name="a"), home)
+    chance = random.Random(7)
     acknowledged = 0
     for i in range(TRIALS):
         folder = variant(lora_folder, tmp_path / f"v{i}", i)
@@ -121,11 +123,12 @@ def test_a_promotion_is_whole_or_absent_whenever_it_is_killed(home, lora_folder,
     for i in (0, 1):
         registry.push(variant(lora_folder, tmp_path / f"v{i}", i), base="llama", name="a")
         registry.add_scores(f"a@v{i + 1}", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
+    took = seconds_of(lambda there: connect(there).promote("a@v1", "staging"), home)
     chance = random.Random(8)
     acknowledged = 0
     for i in range(TRIALS):
         promote = lambda i=i: str(connect(home).promote(f"a@v{i % 2 + 1}", "staging").version.number)  # noqa: E731
-        answer = killed(promote, after=chance.uniform(0, 0.08)).decode()
+        answer = killed(promote, after=chance.uniform(0, 2 * took)).decode()
         verify(home)
         moves = connect(home).history("a", "staging").moves
         assert [move.sequence for move in moves] == list(range(len(moves), 0, -1))
