@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,15 @@ def connect(home: Path) -> Registry:
     return Registry(read_settings({"ADAPTERS_HOME": str(home), "ADAPTERS_CACHE": str(home / "cache")}))
 
 
-def killed(work, *, after: float) -> bytes:
+def pushed(home: Path, folder: Path) -> str:
+    return connect(home).push(folder, base="llama", name="a").version.digest
+
+
+def promoted(home: Path, number: int) -> str:
+    return str(connect(home).promote(f"a@v{number}", "staging").version.number)
+
+
+def killed(work: Callable[[], str], *, after: float) -> bytes:
     """Run `work` in a child of its own, kill it after a while; what it acknowledged before."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -91,22 +100,23 @@ def variant(source: Path, target: Path, i: int) -> Path:
     return target
 
 
-def seconds_of(work: Callable[[Path], object], home: Path) -> float:
-    """How long it takes on this machine now, tried on a copy, so that kills fall before, into and after it."""
+def seconds_of(work: Callable[[Path], str], home: Path) -> float:
+    """How long it takes such a child now, tried on a copy, so that kills fall before, into and after it.
+
+    A child of a process that holds much memory is many times slower than its parent.
+    """
     elsewhere = shutil.copytree(home, home.with_name("measured"))
     started = time.perf_counter()
-    work(elsewhere)
+    assert killed(lambda: work(elsewhere), after=60)
     return time.perf_counter() - started
 
 
 def test_a_push_is_whole_or_absent_whenever_it_is_killed(home, lora_folder, tmp_path):
-    took = seconds_of(lambda there: connect(there).push(lora_folder, base="llama", name="a"), home)
-    chance = random.Random(7)
+    chance, took = random.Random(7), seconds_of(lambda there: pushed(there, lora_folder), home)
     acknowledged = 0
     for i in range(TRIALS):
         folder = variant(lora_folder, tmp_path / f"v{i}", i)
-        push = lambda folder=folder: connect(home).push(folder, base="llama", name="a").version.digest  # noqa: E731
-        answer = killed(push, after=chance.uniform(0, 2 * took)).decode()
+        answer = killed(partial(pushed, home, folder), after=chance.uniform(0, 2 * took)).decode()
         versions = verify(home)
         if answer:
             acknowledged += 1
@@ -123,12 +133,10 @@ def test_a_promotion_is_whole_or_absent_whenever_it_is_killed(home, lora_folder,
     for i in (0, 1):
         registry.push(variant(lora_folder, tmp_path / f"v{i}", i), base="llama", name="a")
         registry.add_scores(f"a@v{i + 1}", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
-    took = seconds_of(lambda there: connect(there).promote("a@v1", "staging"), home)
-    chance = random.Random(8)
+    chance, took = random.Random(8), seconds_of(lambda there: promoted(there, 1), home)
     acknowledged = 0
     for i in range(TRIALS):
-        promote = lambda i=i: str(connect(home).promote(f"a@v{i % 2 + 1}", "staging").version.number)  # noqa: E731
-        answer = killed(promote, after=chance.uniform(0, 2 * took)).decode()
+        answer = killed(partial(promoted, home, i % 2 + 1), after=chance.uniform(0, 2 * took)).decode()
         verify(home)
         moves = connect(home).history("a", "staging").moves
         assert [move.sequence for move in moves] == list(range(len(moves), 0, -1))
