@@ -53,6 +53,17 @@ class TestVersions:
             assert tx.versions.pointers("team/a") == ("good", "prod")
             assert tx.versions.pointers("team/b") == ()
 
+    def test_a_line_says_where_its_stages_stand_and_since_when(self, pushed):  # noqa: F811
+        with pushed.writing() as tx:
+            tx.stages.move(promotion(1, number=1))
+            tx.stages.move(replace(promotion(2, number=2), at=LATER))
+            tx.stages.move(promotion(1, number=3, stage="dev"))
+        with pushed.reading() as tx:
+            moved, never = tx.versions.adapters()
+        assert moved.stages == {"prod": 2, "dev": 3}
+        assert moved.since == {"prod": LATER, "dev": AT}
+        assert never.stages == never.since == {}
+
 
 class TestStages:
     def test_the_move_that_a_pointer_stands_by_is_the_last(self, pushed):  # noqa: F811

@@ -192,6 +192,17 @@ class TestEvents:
             found = [each.sequence for each in tx.events.backwards(words=["tag", "ann"], before=8, after=2, limit=9)]
         assert found == [6]
 
+    def test_attempts_to_promote_are_looked_for_among_the_newest_events_of_versions(self, catalog):
+        about = ("promote", "team/a@v1"), ("push", "team/a@v1"), ("request.waiting", "team/a@v2"), ("promote", "team/a")
+        with catalog.writing() as tx:
+            for action, subject in (*about, ("promote", "team/a@v11"), ("tag.set", "team/a@v1")):
+                tx.events.append(Entry(action, subject, Outcome.DONE, "ann", AT))
+        with catalog.reading() as tx:
+            asked = ["team/a@v1", "team/a@v2"]
+            assert [each.sequence for each in tx.events.attempts(asked, limit=9)] == [3, 1]
+            assert [each.sequence for each in tx.events.attempts(asked, limit=3)] == [3]
+            assert tx.events.attempts([], limit=9) == ()
+
 
 class TestAdapters:
     def test_the_newest_version_that_is_there_stands_for_its_adapter(self, filled):

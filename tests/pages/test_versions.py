@@ -219,6 +219,17 @@ class TestWhatIsNotYours:
         assert "mmlu/acc non-inferior: measured differently" in told
         assert "Refused before" not in page_of("rita", path).text
 
+    def test_the_table_says_which_version_did_not_get_where_it_was_to_go(self, visit):
+        page = visit("/ui/adapters/team/sql-lora")
+        signs = page.get_by_role("link", name="prod: undecided")
+        assert signs.count() == 1
+        signs.click()
+        page.wait_for_url("**/team/sql-lora/versions/v4/gates")
+
+    def test_the_list_says_since_when_a_stage_serves_what_it_does(self, visit):
+        page = visit("/ui/adapters?q=team/sql-lora&stage=prod")
+        assert re.search(r"prod\s+v3\s+(just now|\d+ \w+ ago)", page.locator(".stages").inner_text())
+
     def test_the_audit_log_of_a_version_is_for_who_may_audit(self, page_of):
         assert "takes the verb audit" in page_of("rita", "/ui/adapters/team/sql-lora/versions/v3/events").text
 

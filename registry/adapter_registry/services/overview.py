@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from adapter_registry.domain import lock
 from adapter_registry.domain.adapter import Version
@@ -19,6 +20,7 @@ from adapter_registry.domain.views.overview import (
     VersionLine,
     VersionTable,
     against,
+    attempts_of,
     trend_of,
 )
 from adapter_registry.services.judgement import frozen
@@ -26,6 +28,8 @@ from adapter_registry.services.references import newest_of
 
 LONGEST_CARD = 256 * 1024
 MOST_LINES = 200
+MOST_EVENTS = 1_000
+"""About the versions of a page, in which attempts to promote them are looked for."""
 _CARD = "README.md"
 
 
@@ -85,7 +89,10 @@ def versions(backend: Backend, *, adapter: str, before: int | None = None, limit
         asked = [version.digest for version in (*found, *([incumbent] if incumbent else []))]
         scores = tx.scores.last(asked, metric=metric) if metric else {}
         verdicts = {base: _verdict(tx, base) for base in {version.base for version in found}}
-    items = tuple(_line(version, verdicts[version.base], scores, incumbent) for version in found[:most])
+        events = tx.events.attempts([version.reference for version in found], limit=MOST_EVENTS)
+    attempts = attempts_of([event.entry for event in events])
+    lines = (_line(version, verdicts[version.base], scores, incumbent) for version in found[:most])
+    items = tuple(replace(line, attempts=attempts.get(line.version.reference, ())) for line in lines)
     return VersionTable(items, metric, items[-1].version.number if len(found) > most else None)
 
 

@@ -81,7 +81,7 @@ def log(
     with backend.catalog.reading() as tx:
         newest = _newest(tx)
         place = before if before is not None else (newest.sequence + 1 if newest else 1)
-        about = adapter or wanted.subject
+        about = wanted.subject if not adapter or wanted.subject.startswith(f"{adapter}@") else adapter
         floor = 0 if about else max(place - LONGEST_SEARCH - 1, 0)
         for _ in range(LONGEST_SEARCH // BATCH):
             rows = _rows(tx, about, wanted, floor, place)

@@ -70,10 +70,7 @@ class EventTable:
         query = select(events).where(events.c.sequence > after).order_by(events.c.sequence).limit(limit)
         if subject is not None:
             query = query.where(events.c.sequence.in_(self._about(subject)))
-        return tuple(
-            Event(row.sequence, from_text(row.entry, Entry), row.previous, row.digest)
-            for row in self._connection.execute(query)
-        )
+        return self._whole(query)
 
     def backwards(
         self, *, subject: str = "", words: Iterable[str] = (), before: int, after: int = 0, limit: int
@@ -85,6 +82,17 @@ class EventTable:
             query = query.where(events.c.sequence.in_(self._about(subject)))
         for word in words:
             query = query.where(events.c.entry.contains(to_text(word).rstrip('"'), autoescape=True))
+        return self._whole(query)
+
+    def attempts(self, subjects: Sequence[str], *, limit: int) -> tuple[Event, ...]:
+        """See ports.events.EventRows.attempts."""
+        about = select(events.c.sequence).where(events.c.subject.in_(subjects))
+        newest = about.order_by(events.c.sequence.desc()).limit(limit)
+        begins = (events.c.entry.startswith(f'{{"action":"{action}') for action in ("promote", "request."))
+        query = select(events).where(events.c.sequence.in_(newest), or_(*begins))
+        return self._whole(query.order_by(events.c.sequence.desc()))
+
+    def _whole(self, query: Select[Any]) -> tuple[Event, ...]:
         return tuple(
             Event(row.sequence, from_text(row.entry, Entry), row.previous, row.digest)
             for row in self._connection.execute(query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import eq
 from typing import Any
 
 from sqlalchemy import (
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
+    and_,
     bindparam,
     delete,
     func,
@@ -31,6 +33,7 @@ from adapter_registry.storage.tables import (
     bases,
     blobs,
     labels,
+    promotions,
     stages,
     tags,
     version_files,
@@ -326,22 +329,25 @@ class VersionTable:
                 around[found[0]].append(found)
         return tuple(version_of(row, around[row.id]) for row in rows)
 
-    def _pointers(self, names: list[str]) -> defaultdict[str, dict[str, int]]:
-        found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    def _pointers(self, names: list[str]) -> defaultdict[str, dict[str, tuple[int, str]]]:
+        found: defaultdict[str, dict[str, tuple[int, str]]] = defaultdict(dict)
+        keys = (stages.c.adapter_id, stages.c.stage, stages.c.sequence)
+        moved = (promotions.c.adapter_id, promotions.c.stage, promotions.c.sequence)
         for some in batches(names):
             query = (
-                select(adapters.c.name, stages.c.stage, versions.c.number)
+                select(adapters.c.name, stages.c.stage, versions.c.number, promotions.c.at)
                 .select_from(stages)
                 .join(adapters, adapters.c.id == stages.c.adapter_id)
                 .join(versions, versions.c.id == stages.c.version_id)
+                .join(promotions, and_(*map(eq, moved, keys)))
                 .where(adapters.c.name.in_(some))
             )
-            for name, stage, number in self._connection.execute(query):
-                found[name][stage] = number
+            for name, stage, number, at in self._connection.execute(query):
+                found[name][stage] = (number, at)
         return found
 
 
-def _line(row: Any, pointers: dict[str, int]) -> AdapterLine:
+def _line(row: Any, pointers: dict[str, tuple[int, str]]) -> AdapterLine:
     description = from_text(row.description, Description)
     return AdapterLine(
         adapter=row.adapter,
@@ -354,7 +360,8 @@ def _line(row: Any, pointers: dict[str, int]) -> AdapterLine:
         base_name=row.base_name,
         size=int(row.size),
         pushed_at=row.created_at,
-        stages=pointers,
+        stages={stage: number for stage, (number, _) in pointers.items()},
+        since={stage: at for stage, (_, at) in pointers.items()},
         arrival=row.id,
         flags=(*(("revoked",) if row.revoked_because is not None else ()), *description.flags),
     )

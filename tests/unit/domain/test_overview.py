@@ -6,9 +6,10 @@ import math
 
 import pytest
 
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import of_bytes
 from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
-from adapter_registry.domain.views.overview import Against, Point, against, trend_of
+from adapter_registry.domain.views.overview import Against, Attempt, Point, against, attempts_of, trend_of
 
 AT = "2026-01-01T00:00:00.000000Z"
 
@@ -66,3 +67,60 @@ class TestAgainst:
     def test_nobody_guesses_which_way_is_better(self):
         mine, other = (score(value, direction=None) for value in (0.7, 0.5))
         assert against(mine, other, number=3) == Against(3, None)
+
+
+class TestAttempts:
+    """Entries are told oldest first here, as they come to be."""
+
+    @staticmethod
+    def left(*told: tuple[str, str, str], stage: str = "prod") -> tuple[Attempt, ...]:
+        """What is left of what happened to team/a@v1: (action, outcome, what came of it)."""
+        entries = []
+        for action, outcome, result in told:
+            detail = {"stage": stage, **({"result": result} if result else {}), "request": "P-1"}
+            entries.append(Entry(action, "team/a@v1", Outcome(outcome), "ann", AT, detail))
+        return attempts_of(entries[::-1]).get("team/a@v1", ())
+
+    @pytest.mark.parametrize("result", ["refused", "undecided", "waiting"])
+    def test_an_attempt_that_did_not_get_there_is_told(self, result):
+        assert self.left(("promote", "refused", result)) == (Attempt("prod", result, "P-1", AT),)
+
+    @pytest.mark.parametrize(
+        "after",
+        [
+            ("promote", "done", "promote"),
+            ("request.applied", "done", ""),
+            ("request.cancelled", "done", ""),
+            ("request.superseded", "done", ""),
+        ],
+        ids=lambda each: each[0],
+    )
+    def test_one_that_got_there_or_is_asked_for_no_more_is_not(self, after):
+        assert self.left(("promote", "refused", "waiting"), after) == ()
+
+    @pytest.mark.parametrize("state", ["declined", "expired", "refused", "failed"])
+    def test_the_end_of_its_request_is_what_counts(self, state):
+        (found,) = self.left(("promote", "refused", "waiting"), (f"request.{state}", "refused", ""))
+        assert found.state == state
+
+    def test_a_request_that_is_ready_still_waits(self):
+        (found,) = self.left(("promote", "refused", "waiting"), ("request.ready", "done", ""))
+        assert found.state == "waiting"
+
+    def test_who_had_no_right_to_ask_said_nothing_of_the_version(self):
+        assert self.left(("promote", "done", "promote"), ("promote", "refused", "")) == ()
+        assert len(self.left(("promote", "refused", "refused"), ("promote", "refused", ""))) == 1
+
+    def test_what_is_no_step_of_a_request_says_nothing(self):
+        assert len(self.left(("promote", "refused", "waiting"), ("request.approve", "done", ""))) == 1
+
+    def test_every_stage_has_its_own(self):
+        entries = [
+            Entry("promote", f"team/a@v{number}", Outcome.REFUSED, "ann", AT, {"stage": stage, "result": "refused"})
+            for number, stage in ((1, "prod"), (1, "staging"), (2, "prod"))
+        ]
+        found = attempts_of(entries)
+        assert {key: [each.stage for each in value] for key, value in found.items()} == {
+            "team/a@v1": ["prod", "staging"],
+            "team/a@v2": ["prod"],
+        }

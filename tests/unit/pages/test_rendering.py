@@ -66,6 +66,21 @@ def test_a_value_that_is_not_there_is_a_dash():
     assert (rendering.figure(None), rendering.figure(0.123456)) == ("–", "0.1235")
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.61, 0.7, 0.66), ["0.61", "0.70", "0.66"]),
+        ((0.123456, 0.5), ["0.1235", "0.5000"]),
+        ((12.0, 7.0), ["12", "7"]),
+        ((0.5, 1e-9, 3e12), ["0.5", "1e-09", "3e+12"]),
+        ((float("inf"), 0.25), ["inf", "0.25"]),
+        ((), []),
+    ],
+)
+def test_the_points_of_a_column_stand_below_each_other(values, said):
+    assert [rendering.figure(value, rendering.places(values)) for value in values] == said
+
+
 def test_a_difference_always_has_a_sign():
     assert [rendering.signed(value) for value in (0.02, -0.02, 0.0)] == ["+0.02", "−0.02", "+0"]
 

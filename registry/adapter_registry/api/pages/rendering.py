@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"ago": ago, "bytes": size, "moment": moment, "short": short, "hex": hex_of, "figure": figure}
-    made.filters |= {"leaning": leaning, "rough": rough, "signed": signed}
+    made.filters |= {"leaning": leaning, "places": places, "rough": rough, "signed": signed}
     made.filters |= {"json": as_json, "commands": commands, "granted": granted, "urgent_first": urgent_first}
     made.filters |= {"card": lambda text: Markup(rendered(text)), "points": points}  # noqa: S704
     made.filters["whisker"] = whisker
@@ -99,9 +100,17 @@ def size(count: float) -> str:
     return f"{number:.0f} {_UNITS[unit]}" if unit == 0 or number >= 99.95 else f"{number:.1f} {_UNITS[unit]}"
 
 
-def figure(value: float | None) -> str:
-    """A measured value, in four digits."""
-    return "–" if value is None else f"{value:.4g}"
+def figure(value: float | None, places: int | None = None) -> str:
+    """A measured value, in four digits; with so many decimals where it stands in a column of others."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if places is None or "e" in f"{value:.4g}" else f"{value:.{places}f}"
+
+
+def places(values: Iterable[float]) -> int:
+    """The decimals that a column of these takes, so that their points stand below each other."""
+    texts = (f"{value:.4g}" for value in values if math.isfinite(value))
+    return max((len(text.partition(".")[2]) for text in texts if "e" not in text), default=0)
 
 
 def signed(value: float) -> str:

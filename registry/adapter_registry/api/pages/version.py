@@ -9,11 +9,12 @@ from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.job import Job
 from adapter_registry.domain.servable import Report
-from adapter_registry.services import closeup, promote, servable, show, submit
+from adapter_registry.domain.views.record import Sought
+from adapter_registry.services import closeup, promote, record, servable, show, submit
 from adapter_registry.services import overview as stages
 from adapter_registry.services.judgement import Judged
 
-LINES = 100
+LINES, REFUSED = 100, 20
 TABS = (
     ("", "Overview"),
     ("scores", "Scores"),
@@ -83,11 +84,11 @@ def gates(ask: Ask) -> Answer:
     if version.revoked_because is None:
         judged = tuple(ask.call(promote.explain, reference=ask.reference, stage=stage) for stage in places)
     audited = ask.may("audit", ask.adapter)
-    events = ask.call(show.events, reference=ask.reference).items if audited else ()
-    refused = [e.entry for e in events if e.entry.action == "promote" and e.entry.outcome is Outcome.REFUSED]
+    tried = Sought(action="promote", subject=version.reference, outcome=str(Outcome.REFUSED))
+    refused = ask.call(record.log, adapter=ask.adapter, sought=tried, limit=REFUSED).items if audited else ()
     values = {
         "judged": judged,
-        "refused": list(reversed(refused))[:20],
+        "refused": [event.entry for event in refused],
         "audited": audited,
         "promotable": _promotable(ask, places),
     }

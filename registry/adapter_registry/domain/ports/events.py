@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from adapter_registry.domain.audit.event import Entry, Event
@@ -23,3 +23,9 @@ class EventRows(Protocol):
         self, *, subject: str = "", words: Iterable[str] = (), before: int, after: int = 0, limit: int
     ) -> tuple[Event, ...]:
         """Newest first, between two sequences; `subject` as of `all`, at least those with all `words` in the entry."""
+
+    def attempts(self, subjects: Sequence[str], *, limit: int) -> tuple[Event, ...]:
+        """Of the newest `limit` about exactly these versions, the attempts to promote and the ways of requests.
+
+        Newest first.
+        """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from adapter_registry.domain.adapter import Version
@@ -40,6 +40,7 @@ class AdapterLine:
         size: bytes of the newest.
         pushed_at: when the newest was pushed.
         stages: stage -> version number it points to.
+        since: stage -> when it was moved there.
         arrival: grows with each version that arrives anywhere: what the order `newest` goes by.
         flags: what of the newest version is worth a look: `revoked` and those of Description.
         trend: how its newest versions did, where that was asked for.
@@ -56,6 +57,7 @@ class AdapterLine:
     size: int
     pushed_at: str
     stages: dict[str, int]
+    since: dict[str, str] = field(default_factory=dict)
     arrival: int = 0
     flags: tuple[str, ...] = ()
     trend: Trend | None = None

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapter_registry.domain.adapter import Version
+from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
 from adapter_registry.domain.lock import Level
 from adapter_registry.domain.promotions.passage import Hold, Window
 from adapter_registry.domain.promotions.promotion import Promotion
-from adapter_registry.domain.promotions.request import Request
+from adapter_registry.domain.promotions.request import Request, State
 
 RECENT = 20
 """How many of the newest versions a trend looks at."""
 _TWO_SIDED_95 = 1.959964
+_STATES = frozenset(map(str, State))
+_WAITING, _OVER = str(State.WAITING), "over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,23 @@ class Against:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of the last attempt to promote a version into a stage, where it did not get there.
+
+    Attributes:
+        stage: where to.
+        state: `waiting`, `refused`, `undecided`, `declined`, `expired` or `failed`.
+        request: the name of its request; empty for none.
+        at: when that came to be.
+    """
+
+    stage: str
+    state: str
+    request: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionLine:
     """One line of the table of versions.
 
@@ -109,12 +129,14 @@ class VersionLine:
         verdict: what checking its lock against the registered base says; None when that base is not registered.
         score: of the leading metric, the last that counts; None when it was not measured.
         against: beside the incumbent; None without one, or without values.
+        attempts: to promote it, that have not ended in a stage.
     """
 
     version: Version
     verdict: Level | None
     score: RecordedScore | None = None
     against: Against | None = None
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +146,35 @@ class VersionTable:
     items: tuple[VersionLine, ...]
     metric: str
     next: int | None
+
+
+def attempts_of(entries: Sequence[Entry]) -> dict[str, tuple[Attempt, ...]]:
+    """Subject -> what became of the last attempt for each stage, of entries about promoting, newest first.
+
+    An attempt that nobody judged, because whoever made it had no right to, says nothing of the version.
+    """
+    newest: dict[tuple[str, str], Attempt] = {}
+    for entry in entries:
+        stage, state = str(entry.detail.get("stage", "")), _state(entry)
+        if stage and state:
+            request = str(entry.detail.get("request", ""))
+            newest.setdefault((entry.subject, stage), Attempt(stage, state, request, entry.at))
+    found: dict[str, tuple[Attempt, ...]] = {}
+    for (subject, _), attempt in newest.items():
+        if attempt.state != _OVER:
+            found[subject] = (*found.get(subject, ()), attempt)
+    return found
+
+
+def _state(entry: Entry) -> str:
+    """What an entry says of the version's way into the stage; empty for nothing."""
+    scope, _, step = entry.action.partition(".")
+    if scope == "request" and step in _STATES:
+        state = State(step)
+        return _WAITING if state.is_open else str(state) if entry.outcome is Outcome.REFUSED else _OVER
+    if entry.action != "promote":
+        return ""
+    return _OVER if entry.outcome is Outcome.DONE else str(entry.detail.get("result", ""))
 
 
 def trend_of(scored: Sequence[tuple[int, RecordedScore]]) -> Trend | None:
