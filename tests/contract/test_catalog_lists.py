@@ -7,6 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_type_hints
 
+import semver
+from alembic import command
+from alembic.config import Config
+
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import of_bytes
@@ -18,6 +22,9 @@ from adapter_registry.domain.policies.process import Process
 from adapter_registry.domain.ports import KeptAnswer, Transaction
 from adapter_registry.domain.views.usage import Used, UsedInAll
 from adapter_registry.domain.webhooks.signature import Secret
+from adapter_registry.settings import migrations_folder
+from adapter_registry.storage import database
+from adapter_registry.storage.catalog_versions import SEMVERS
 from tests.contract.test_catalog_rows import AT, document, promotion, pushed, version  # noqa: F401  a fixture
 from tests.contract.test_webhooks import SECRETS, hook
 
@@ -37,6 +44,12 @@ def test_every_method_of_the_port_is_asked_on_both_databases():
     assert [each for each in offered if not re.search(rf"\b{re.escape(each)}\(", asked)] == []
 
 
+def add(tx, number: int, name: str) -> None:
+    """One more version of team/a, with this semantic version."""
+    own = replace(version("team/a", number), semver=name, digest=of_bytes(name.encode()))
+    tx.versions.add(own, manifest=document(number))
+
+
 class TestVersions:
     def test_names_are_offered_from_the_same_namespace(self, pushed):  # noqa: F811
         with pushed.reading() as tx:
@@ -49,9 +62,33 @@ class TestVersions:
             tx.stages.move(promotion(1, number=2))
             tx.versions.revoke(version("team/a", 3), because="leaked", by="me", at=AT)
         with pushed.reading() as tx:
-            assert sorted(tx.versions.semvers("team/a")) == ["1.1.0", "1.2.0"]
+            assert list(tx.versions.semvers("team/a")) == ["1.2.0", "1.1.0"]
             assert tx.versions.pointers("team/a") == ("good", "prod")
             assert tx.versions.pointers("team/b") == ()
+
+    def test_semantic_versions_are_told_from_the_highest_however_many_there_are(self, pushed):  # noqa: F811
+        names = [f"2.{minor}.0" for minor in range(SEMVERS + 7)] + ["1.9.0-rc.1", "1.9.0", "1.9.0+again", "10.0.0"]
+        with pushed.writing() as tx:
+            for number, name in enumerate(names, 4):
+                add(tx, number, name)
+        with pushed.reading() as tx:
+            told = list(tx.versions.semvers("team/a"))
+            assert tx.versions.used("team/a") == (len(names) + 3, "10.0.0")
+        assert sorted(told) == sorted([*names, "1.1.0", "1.2.0", "1.3.0"])
+        assert [semver.Version.parse(each) for each in told] == sorted(map(semver.Version.parse, told), reverse=True)
+
+    def test_an_older_store_learns_what_its_versions_sort_by(self, pushed):  # noqa: F811
+        with pushed.writing() as tx:
+            add(tx, 4, "1.10.0")
+        revision = Config()
+        revision.set_main_option("script_location", str(migrations_folder()))
+        with pushed._engine.begin() as connection:
+            revision.attributes["connection"] = connection
+            command.downgrade(revision, "0020")
+        database.migrate(pushed._engine, migrations_folder())
+        with pushed.reading() as tx:
+            assert tx.versions.used("team/a") == (4, "1.10.0")
+            assert list(tx.versions.semvers("team/a")) == ["1.10.0", "1.3.0", "1.2.0", "1.1.0"]
 
     def test_a_line_says_where_its_stages_stand_and_since_when(self, pushed):  # noqa: F811
         with pushed.writing() as tx:

@@ -142,7 +142,7 @@ class TestVersions:
             assert tx.versions.with_digest("team/a", wanted.digest[7:47]) == wanted
             assert tx.versions.latest("team/a") == version("team/a", 3)
             assert [each.number for each in tx.versions.all_of("team/a")] == [3, 2, 1]
-            assert tx.versions.used("team/a") == (3, ("1.1.0", "1.2.0", "1.3.0"))
+            assert tx.versions.used("team/a") == (3, "1.3.0")
             assert tx.versions.locked_to(BASE.digest) == 4
 
     def test_what_is_not_there_is_none(self, pushed):
@@ -153,7 +153,7 @@ class TestVersions:
             assert tx.versions.tagged("team/a", "best") is None
             assert tx.versions.staged("team/a", "prod") is None
             assert tx.versions.latest("team/none") is None
-            assert tx.versions.used("team/none") == (0, ())
+            assert tx.versions.used("team/none") == (0, None)
 
     def test_a_name_is_found_in_other_upper_and_lower_case(self, pushed):
         with pushed.reading() as tx:
@@ -170,7 +170,10 @@ class TestVersions:
             tx.versions.remove(version("team/a", 3), by="me", at=AT)
             assert tx.versions.numbered("team/a", 3) is None
             assert tx.versions.latest("team/a") == version("team/a", 2)
-            assert tx.versions.used("team/a") == (3, ("1.1.0", "1.2.0", "1.3.0"))
+            assert tx.versions.used("team/a") == (3, "1.3.0")
+            assert tx.versions.given("team/a", "1.3.0")
+            assert not tx.versions.given("team/a", "1.3.1")
+            assert not tx.versions.given("team/none", "1.3.0")
             assert tx.versions.locked_to(BASE.digest) == 3
 
     def test_a_revoked_version_says_why(self, pushed):

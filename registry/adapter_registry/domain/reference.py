@@ -111,19 +111,22 @@ def _kind(selector: str) -> Kind:
 
 
 def highest_in_range(expression: str, versions: Iterable[str]) -> str | None:
-    """The highest of `versions` that satisfies `expression`, or None.
+    """The first of `versions` that satisfies `expression`, or None.
 
     Args:
         expression: npm's range grammar: `^1.2`, `~1.2.3`, `1.x`, `>=1.2 <2`, `1.2 || 2.x`.
-        versions: semantic versions. Pre-releases match only an expression that names one of the same x.y.z.
+        versions: semantic versions, the highest first. Pre-releases match only an expression that names one of the
+            same x.y.z.
 
     Raises:
         InvalidReference: `expression` is not a range.
     """
     alternatives = [_alternative(part) for part in expression.split("||")]
-    parsed = [semver.Version.parse(version) for version in versions]
-    matching = [version for version in parsed if any(accepts(version) for accepts in alternatives)]
-    return str(max(matching)) if matching else None
+    for version in versions:
+        parsed = semver.Version.parse(version)
+        if any(accepts(parsed) for accepts in alternatives):
+            return version
+    return None
 
 
 def _alternative(text: str) -> Callable[[semver.Version], bool]:

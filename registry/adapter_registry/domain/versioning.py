@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,7 +36,8 @@ def next_semver(
     *,
     base: Digest,
     previous: Version | None,
-    taken: Collection[str],
+    highest: str | None,
+    given: Callable[[str], bool],
     exact: str | None = None,
     bump: Bump | None = None,
 ) -> Numbered:
@@ -46,7 +47,8 @@ def next_semver(
         description: what is pushed.
         base: digest of the Base it is locked to.
         previous: the adapter's latest Version; None for the first push.
-        taken: every label this adapter ever used, removed versions included.
+        highest: of the labels that this adapter ever used, removed versions included; None for none.
+        given: whether it ever used a label.
         exact: a label chosen by the user.
         bump: a step chosen by the user.
 
@@ -55,12 +57,12 @@ def next_semver(
         Conflict: `exact` was used before; labels are never reused.
     """
     if exact is not None:
-        return Numbered(_chosen(exact, taken), "chosen with --version")
-    highest = max((semver.Version.parse(label) for label in taken), default=None)
+        return Numbered(_chosen(exact, given), "chosen with --version")
     if highest is None:
         return Numbered(FIRST, "the first version")
+    last = semver.Version.parse(highest)
     step, because = (bump, "chosen with --bump") if bump else rule(description, base=base, previous=previous)
-    raised = {Bump.MAJOR: highest.bump_major, Bump.MINOR: highest.bump_minor, Bump.PATCH: highest.bump_patch}[step]()
+    raised = {Bump.MAJOR: last.bump_major, Bump.MINOR: last.bump_minor, Bump.PATCH: last.bump_patch}[step]()
     return Numbered(str(raised), because)
 
 
@@ -81,11 +83,33 @@ def rule(description: Description, *, base: Digest, previous: Version | None) ->
     return next(((step, because) for step, because, changed in changes if changed), (Bump.PATCH, "other weights"))
 
 
-def _chosen(label: str, taken: Collection[str]) -> str:
+def precedence(label: str) -> bytes:
+    """Bytes that sort as semantic versions do: a database finds the highest in an index of them.
+
+    Numbers stand behind their length. A release comes after its pre-releases, whose identifiers end with a space,
+    which sorts before whatever they are made of, so that fewer of them come first. Build metadata counts for nothing.
+
+    Source: Semantic Versioning 2.0.0, section 11.
+    """
+    parsed = semver.Version.parse(label)
+    core = "".join(map(_sorted_number, (parsed.major, parsed.minor, parsed.patch)))
+    if parsed.prerelease is None:
+        return f"{core}~".encode()
+    parts = (
+        f"0{_sorted_number(int(part))} " if part.isdigit() else f"1{part} " for part in parsed.prerelease.split(".")
+    )
+    return (core + "".join(parts)).encode()
+
+
+def _sorted_number(number: int) -> str:
+    return f"{len(str(number)):03d}{number}"
+
+
+def _chosen(label: str, given: Callable[[str], bool]) -> str:
     try:
         parsed = semver.Version.parse(label)
     except ValueError as invalid:
         raise InvalidReference(f"--version {label}: not a semantic version; write three numbers, 1.2.0.") from invalid
-    if str(parsed) in taken:
+    if given(str(parsed)):
         raise Conflict(f"version {label} was used before; labels are never reused, removed versions included.")
     return str(parsed)

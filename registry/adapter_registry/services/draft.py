@@ -165,7 +165,6 @@ def _head(backend: Backend, adapter: str, branch: str) -> Head:
 
 
 def _require_unmoved(tx: Transaction, adapter: str, branch: str, head: Head) -> None:
-    tx.versions.used(adapter)
     if tx.branches.get(adapter, branch) != head.row:
         raise _Moved
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
 from adapter_registry.checkpoints.intake import Examination, examine, refuse
@@ -218,13 +219,19 @@ def _made(backend: Backend, tx: Transaction, making: Making, after: Callable[[Tr
     document = manifest(making.files, lock=Lock(base), lineage=wish.lineage)
     digest = of_bytes(document)
     _refuse_other_case(tx, name)
-    number, taken = tx.versions.used(name)
+    number, highest = tx.versions.used(name)
     known = tx.versions.with_digest(name, digest)
     if known is not None:
         after(tx, known)
         return Pushed(known, created=False, because="the same bytes on the same base", notices=description.notices)
     chosen = next_semver(
-        description, base=base, previous=tx.versions.latest(name), taken=taken, exact=wish.semver, bump=wish.bump
+        description,
+        base=base,
+        previous=tx.versions.latest(name),
+        highest=highest,
+        given=partial(tx.versions.given, name),
+        exact=wish.semver,
+        bump=wish.bump,
     )
     version = Version(
         adapter=name,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from operator import eq
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -12,12 +11,13 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
-    and_,
     bindparam,
     delete,
     func,
     insert,
+    literal,
     select,
+    tuple_,
     union,
     union_all,
     update,
@@ -25,6 +25,7 @@ from sqlalchemy import (
 
 from adapter_registry.domain.adapter import Description, Version
 from adapter_registry.domain.digest import Digest
+from adapter_registry.domain.versioning import precedence
 from adapter_registry.domain.views.listing import AdapterLine, Order, Wanted
 from adapter_registry.storage.rows import batches, from_text, insert_missing, to_text, upsert
 from adapter_registry.storage.tables import (
@@ -44,6 +45,8 @@ from adapter_registry.storage.totals import count_in, count_out
 from adapter_registry.storage.version_rows import AROUND, AROUND_ONE, id_of, in_scopes, row_of_adapter, version_of
 
 MOST_POINTERS = 100
+SEMVERS = 100
+"""Looked up at once, for a range: the first that fits is near the highest as a rule."""
 
 _COLUMNS = (
     versions.c.id,
@@ -87,6 +90,16 @@ NAMED = _VERSIONS.add_columns(adapters.c.created_at.label("adapter_created_at"))
 )
 
 
+# Looked up for each pointer: joined, SQLite reads all that ever moved.
+_SINCE = (
+    select(promotions.c.at)
+    .where(
+        promotions.c.adapter_id == stages.c.adapter_id,
+        promotions.c.stage == stages.c.stage,
+        promotions.c.sequence == stages.c.sequence,
+    )
+    .scalar_subquery()
+)
 _OTHERS = versions.alias()
 _THERE = select(_OTHERS.c.id).where(_OTHERS.c.removed_at.is_(None))
 
@@ -204,11 +217,19 @@ class VersionTable:
         found = self._whole(self._connection.execute(query, {"wanted_adapter": adapter, "wanted_name": name}).all())
         return found[0] if found else None
 
-    def semvers(self, adapter: str) -> tuple[str, ...]:
+    def semvers(self, adapter: str) -> Iterator[str]:
         """See ports.VersionRows.semvers."""
-        query = select(versions.c.semver).join(adapters, adapters.c.id == versions.c.adapter_id)
+        order = (versions.c.precedence.desc(), versions.c.number.desc())
         there = (versions.c.removed_at.is_(None), versions.c.revoked_at.is_(None))
-        return tuple(self._connection.execute(query.where(adapters.c.name == adapter, *there)).scalars())
+        mine = versions.c.adapter_id == row_of_adapter(adapter)
+        query = select(versions.c.semver, versions.c.precedence, versions.c.number).where(mine, *there)
+        query = query.order_by(*order).limit(SEMVERS)
+        rows = self._connection.execute(query).all()
+        while rows:
+            yield from (row.semver for row in rows)
+            place = tuple_(literal(rows[-1].precedence), literal(rows[-1].number))
+            below = tuple_(versions.c.precedence, versions.c.number) < place
+            rows = self._connection.execute(query.where(below)).all() if len(rows) == SEMVERS else []
 
     def pointers(self, adapter: str) -> tuple[str, ...]:
         """See ports.VersionRows.pointers."""
@@ -224,16 +245,17 @@ class VersionTable:
         newest = _THERE.where(_OTHERS.c.adapter_id == row_of_adapter(adapter)).with_only_columns(func.max(_OTHERS.c.id))
         return self._one(versions.c.id == newest.scalar_subquery())
 
-    def used(self, adapter: str) -> tuple[int, tuple[str, ...]]:
+    def used(self, adapter: str) -> tuple[int, str | None]:
         """See ports.VersionRows.used."""
-        query = (
-            select(versions.c.number, versions.c.semver)
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(adapters.c.name == adapter)
-            .order_by(versions.c.number)
-        )
-        rows = self._connection.execute(query).all()
-        return max((row.number for row in rows), default=0), tuple(row.semver for row in rows)
+        mine = versions.c.adapter_id == row_of_adapter(adapter)
+        number = self._connection.execute(select(func.max(versions.c.number)).where(mine)).scalar() or 0
+        highest = select(versions.c.semver).where(mine).order_by(versions.c.precedence.desc()).limit(1)
+        return number, self._connection.execute(highest).scalar()
+
+    def given(self, adapter: str, semver: str) -> bool:
+        """See ports.VersionRows.given."""
+        here = (versions.c.adapter_id == row_of_adapter(adapter), versions.c.semver == semver)
+        return self._connection.execute(select(versions.c.id).where(*here)).scalar() is not None
 
     def add(self, version: Version, *, manifest: bytes) -> None:
         """See ports.VersionRows.add."""
@@ -242,6 +264,7 @@ class VersionTable:
             "adapter_id": adapter_id,
             "number": version.number,
             "semver": version.semver,
+            "precedence": precedence(version.semver),
             "digest": version.digest,
             "base": version.base,
             "base_name": version.base_name,
@@ -331,15 +354,12 @@ class VersionTable:
 
     def _pointers(self, names: list[str]) -> defaultdict[str, dict[str, tuple[int, str]]]:
         found: defaultdict[str, dict[str, tuple[int, str]]] = defaultdict(dict)
-        keys = (stages.c.adapter_id, stages.c.stage, stages.c.sequence)
-        moved = (promotions.c.adapter_id, promotions.c.stage, promotions.c.sequence)
         for some in batches(names):
             query = (
-                select(adapters.c.name, stages.c.stage, versions.c.number, promotions.c.at)
+                select(adapters.c.name, stages.c.stage, versions.c.number, _SINCE)
                 .select_from(stages)
                 .join(adapters, adapters.c.id == stages.c.adapter_id)
                 .join(versions, versions.c.id == stages.c.version_id)
-                .join(promotions, and_(*map(eq, moved, keys)))
                 .where(adapters.c.name.in_(some))
             )
             for name, stage, number, at in self._connection.execute(query):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import MetaData
 
-SCHEMA = "0020"
+SCHEMA = "0021"
 """The Alembic revision this code reads and writes; a test holds it against the migrations."""
 
 metadata = MetaData(

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     String,
     Table,
     Text,
@@ -72,6 +73,7 @@ versions = Table(
     Column("adapter_id", ForeignKey("adapters.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("semver", String(128), nullable=False),
+    Column("precedence", LargeBinary, nullable=False),
     Column("digest", String(71), nullable=False, index=True),
     Column("base", ForeignKey("bases.digest"), nullable=False, index=True),
     Column("base_name", String(193), nullable=False),
@@ -90,6 +92,7 @@ versions = Table(
     UniqueConstraint("adapter_id", "semver"),
     CheckConstraint("number > 0", name="number_positive"),
 )
+Index("ix_versions_adapter_id_precedence", versions.c.adapter_id, versions.c.precedence, versions.c.number)
 Index("ix_versions_adapter_id_digest", versions.c.adapter_id, versions.c.digest)
 # What lists of adapters count and look for the newest in, without reading the rows.
 _THERE = versions.c.removed_at.is_(None)

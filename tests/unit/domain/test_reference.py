@@ -99,4 +99,4 @@ class TestRanges:
         ],
     )
     def test_the_highest_match_wins_and_prereleases_only_when_asked_for(self, expression, highest):
-        assert highest_in_range(expression, self.VERSIONS) == highest
+        assert highest_in_range(expression, self.VERSIONS[::-1]) == highest

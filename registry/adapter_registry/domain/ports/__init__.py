@@ -5,7 +5,7 @@ Each Protocol has one contract suite under tests/contract that every implementat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -112,16 +112,19 @@ class VersionRows(Protocol):
     def named(self, adapter: str, name: str) -> Version | None:
         """What a stage or tag of this name points to; no tag bears the name of a stage."""
 
-    def semvers(self, adapter: str) -> tuple[str, ...]:
-        """Semantic versions that may be served."""
+    def semvers(self, adapter: str) -> Iterator[str]:
+        """Semantic versions that may be served, the highest first; they are looked up as they are asked for."""
 
     def pointers(self, adapter: str) -> tuple[str, ...]:
         """Names of its stages and tags that point somewhere, by name; a hundred at most."""
 
     def latest(self, adapter: str) -> Version | None: ...
 
-    def used(self, adapter: str) -> tuple[int, tuple[str, ...]]:
-        """Highest number and every semantic version ever given, removed versions included."""
+    def used(self, adapter: str) -> tuple[int, str | None]:
+        """Highest number and highest semantic version ever given, removed versions included; 0 and None for none."""
+
+    def given(self, adapter: str, semver: str) -> bool:
+        """Whether a version of it ever had this semantic version, removed versions included."""
 
     def add(self, version: Version, *, manifest: bytes) -> None:
         """Store a Version and its files; creates the adapter on its first push."""
