@@ -49,6 +49,8 @@ def multiply(connection: Connection) -> None:
 
 
 def _long(connection: Connection, tables: Any) -> None:
+    from adapter_registry.domain.versioning import precedence
+
     row = _first(connection, tables.versions)
     files = [dict(each._mapping) for each in connection.execute(select(tables.version_files).limit(3))]
     files = [each for each in files if each["version_id"] == files[0]["version_id"]]
@@ -62,6 +64,7 @@ def _long(connection: Connection, tables: Any) -> None:
             "adapter_id": 9_000_000,
             "number": n,
             "semver": f"1.0.{n}",
+            "precedence": precedence(f"1.0.{n}"),
             "digest": f"sha256:{'f' * 32}{n:032x}",
         }
         for i, n in numbers

@@ -28,6 +28,7 @@ CLIENTS, REQUESTS, ADAPTERS = 16, 500, 1_000
 def fill(settings, versions: int) -> None:  # type: ignore[no-untyped-def]
     """Copy the one real version there is, under other names and digests."""
     from adapter_registry.app import engine_of
+    from adapter_registry.domain.versioning import precedence
     from adapter_registry.storage import tables
 
     with engine_of(settings).begin() as connection:
@@ -45,6 +46,7 @@ def fill(settings, versions: int) -> None:  # type: ignore[no-untyped-def]
                     "adapter_id": 10 + i,
                     "number": n + 1,
                     "semver": f"1.0.{n}",
+                    "precedence": precedence(f"1.0.{n}"),
                     "digest": f"sha256:{i:032x}{n:032x}",
                 }
                 for n in range(per)

@@ -103,6 +103,16 @@ class TestVersions:
 
 
 class TestStages:
+    def test_the_moves_to_one_version_are_told_by_themselves(self, pushed):  # noqa: F811
+        moves = [promotion(1, number=1), promotion(2, number=2), promotion(1, number=2, stage="dev")]
+        with pushed.writing() as tx:
+            for move in moves:
+                tx.stages.move(move)
+        with pushed.reading() as tx:
+            assert tx.stages.history("team/a", number=2) == (moves[2], moves[1])
+            assert tx.stages.history("team/a", "prod", number=2) == (moves[1],)
+            assert tx.stages.history("team/a", number=3) == ()
+
     def test_the_move_that_a_pointer_stands_by_is_the_last(self, pushed):  # noqa: F811
         moves = [promotion(1, number=1), promotion(2, number=2), promotion(1, number=3, stage="prod.eu")]
         with pushed.writing() as tx:

@@ -79,7 +79,7 @@ def closeup(backend: Backend, *, reference: str) -> Closeup:
     with backend.catalog.reading() as tx:
         version = version_of(tx, parse(reference, namespace=backend.namespace))
         subject = gathered(backend, tx, version, None, policy=asked)
-        moves = tuple(move for move in tx.stages.history(version.adapter) if move.number == version.number)
+        moves = tx.stages.history(version.adapter, number=version.number)
         signatures, scans = signed(tx, version), tuple(newest(scanned(tx, version)).values())
     level = subject.verdict.level if subject.verdict else None
     return Closeup(version, level, judge(asked, subject), config(backend, version), moves, signatures, scans)

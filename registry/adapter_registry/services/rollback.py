@@ -65,9 +65,8 @@ def _gone_back(backend: Backend, wish: Back) -> Promotion:
             raise no_adapter(tx, adapter)
         if wish.seen not in (None, sequence):
             raise _moved_on(tx, wish)
-        target, version = _target(backend, tx, adapter, stage, wish.to)
+        before, target, version = _target(backend, tx, adapter, stage, wish.to)
         _check_rollback(backend, tx, version, stage, reason)
-        before = tx.stages.history(adapter, stage)[0].number
         promotion = replace(
             target,
             sequence=sequence + 1,
@@ -94,8 +93,10 @@ def _moved_on(tx: Transaction, wish: Back) -> Conflict:
     return Conflict(f"{wish.stage} moved since you looked: {by}. It did not go back; look at it again.")
 
 
-def _target(backend: Backend, tx: Transaction, adapter: str, stage: str, to: str | None) -> tuple[Promotion, Version]:
-    """(the promotion gone back to, its Version)."""
+def _target(
+    backend: Backend, tx: Transaction, adapter: str, stage: str, to: str | None
+) -> tuple[int, Promotion, Version]:
+    """(the number of what is there, the promotion gone back to, its Version)."""
     moves = tx.stages.history(adapter, stage)
     number = version_of(tx, parse(to, namespace=backend.namespace, in_use=adapter)).number if to else None
     target = rollback_target(moves, to=number)
@@ -107,7 +108,7 @@ def _target(backend: Backend, tx: Transaction, adapter: str, stage: str, to: str
     version = tx.versions.numbered(adapter, target.number)
     if version is None:
         raise NotFound(f"v{target.number}, where {stage} would go back to, was removed; choose another with --to.")
-    return target, served(version)
+    return moves[0].number, target, served(version)
 
 
 def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: str, reason: str) -> None:

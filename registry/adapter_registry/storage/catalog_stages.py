@@ -68,7 +68,7 @@ class StageTable:
         text = self._connection.execute(_CURRENT, given).scalar()
         return from_text(text, Promotion) if text else None
 
-    def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
+    def history(self, adapter: str, stage: str | None = None, *, number: int | None = None) -> tuple[Promotion, ...]:
         """See ports.StageRows.history."""
         query = (
             select(promotions.c.document)
@@ -78,6 +78,9 @@ class StageTable:
         )
         if stage is not None:
             query = query.where(promotions.c.stage == stage)
+        if number is not None:
+            of = (versions.c.adapter_id == row_of_adapter(adapter), versions.c.number == number)
+            query = query.where(promotions.c.version_id == select(versions.c.id).where(*of).scalar_subquery())
         return tuple(from_text(text, Promotion) for text in self._connection.execute(query).scalars())
 
     def entered(self, adapter: str, stage: str, *, number: int) -> bool:

@@ -158,8 +158,8 @@ class StageRows(Protocol):
     def current(self, adapter: str, stage: str) -> Promotion | None:
         """The move that the pointer stands where it does by; None when it never moved."""
 
-    def history(self, adapter: str, stage: str | None = None) -> tuple[Promotion, ...]:
-        """Newest first."""
+    def history(self, adapter: str, stage: str | None = None, *, number: int | None = None) -> tuple[Promotion, ...]:
+        """Moves of an adapter's stages, newest first; only those of a stage, only those to a version."""
 
     def entered(self, adapter: str, stage: str, *, number: int) -> bool:
         """Whether the pointer ever moved to this version."""
