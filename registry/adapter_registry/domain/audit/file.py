@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from adapter_registry.domain.audit.event import GENESIS, Entry, Event, Outcome, chained
 from adapter_registry.domain.digest import Digest, canonical_json
@@ -39,7 +39,7 @@ def verified(text: str, *, head: str = "") -> Verified:
     Raises:
         BrokenChain: an event was changed, removed, inserted or reordered, or the file is cut short.
     """
-    *lines, last = text.splitlines() or [""]
+    *lines, last = _lines(text)
     count, previous = 0, GENESIS
     for event in _events(lines):
         if event != chained(event.entry, sequence=count + 1, previous=previous):
@@ -49,8 +49,13 @@ def verified(text: str, *, head: str = "") -> Verified:
             )
         count, previous = count + 1, event.digest
     end = _object(last, count + 1)
-    if end != {"events": count, "head": previous}:
+    if end.keys() != {"events", "head"}:
         raise BrokenChain(f"the file ends after {count:,} events without saying that this is all: it was cut short.")
+    if end != {"events": count, "head": previous}:
+        raise BrokenChain(
+            f"the last line says {end['events']} events that end with {end['head']}, and there are {count:,} that end "
+            f"with {previous}: the file was cut or changed."
+        )
     if head and head != previous:
         raise BrokenChain(f"the last of {count:,} events is {previous}, not {head}: the log was cut or written anew.")
     return Verified(count, previous)
@@ -63,23 +68,48 @@ def events_of(text: str) -> tuple[Event, ...]:
         BrokenChain: it is not.
     """
     verified(text)
-    return tuple(_events(text.splitlines()[:-1]))
+    return tuple(_events(_lines(text)[:-1]))
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a file. `splitlines` also breaks at U+2028 and its like, which may stand inside of a text."""
+    return text.removesuffix("\n").split("\n")
 
 
 def _events(lines: Iterable[str]) -> Iterator[Event]:
     for number, line in enumerate(lines, 1):
         found = _object(line, number)
         try:
-            entry = found["entry"]
-            told = Entry(**{**entry, "outcome": Outcome(entry["outcome"])})
-            yield Event(int(found["sequence"]), told, Digest(found["previous"]), Digest(found["digest"]))
+            event = _event(found)
         except (KeyError, TypeError, ValueError) as error:
-            raise BrokenChain(f"line {number} is no event of an audit log ({error!r:.80}).") from error
+            raise BrokenChain(f"line {number} is no event of an audit log.") from error
+        # What a reader of the line sees has to be what the digest is over: no key beside, none in another form.
+        if asdict(event) != found or type(found["sequence"]) is not int:
+            raise BrokenChain(f"line {number} holds more, or other, than its digest is over: it was changed.")
+        yield event
+
+
+def _event(found: dict[str, Any]) -> Event:
+    entry = found["entry"]
+    told = Entry(**{**entry, "outcome": Outcome(entry["outcome"])})
+    return Event(int(found["sequence"]), told, Digest(found["previous"]), Digest(found["digest"]))
 
 
 def _object(line: str, number: int) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line, object_pairs_hook=_each_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise BrokenChain(f"line {number} is no JSON: {error}.") from error
+        raise BrokenChain(f"line {number} is no JSON of an audit log: {error}.") from error
     return found if isinstance(found, dict) else {}
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A key that stands twice would be read in one way here and in another elsewhere."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
