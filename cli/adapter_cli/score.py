@@ -17,7 +17,7 @@ from adapter_cli.suite import stored_suite
 from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
 from adapter_registry.domain.errors import InvalidReference
-from adapter_registry.domain.evidence.metric import known_direction
+from adapter_registry.domain.evidence.metric import known_direction, off_scale
 from adapter_registry.domain.evidence.outcomes import Outcomes
 from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
 from adapter_registry.domain.results.file import ResultsFile
@@ -68,8 +68,10 @@ def add(
     direction = Direction(better) if better else known_direction(metric)
     setting = dict(sorted(_settings(settings).items()))
     given = Score(metric, value, direction, stderr=stderr, n=n, setting=setting, producer="by hand", source="cli")
-    registry = connect()
-    _report(_bind(registry, reference, base, _Bundle((given,))), as_json, quiet)
+    registry, bundle = connect(), _Bundle((given,))
+    _report(_bind(registry, reference, base, bundle), as_json, quiet)
+    for each in _off_scale(bundle):
+        note(f"note: {each}")
     note_moved_on(registry)
 
 
@@ -130,7 +132,7 @@ def import_(
     bundle = _Bundle(results.scores, claimed, tuple(outcomes), measured_by)
     recorded = _bind(registry, reference, base, bundle)
     _report(recorded, as_json, quiet)
-    for each in [*results.notices, *left_out]:
+    for each in [*results.notices, *left_out, *_off_scale(bundle)]:
         note(f"note: {each}")
     if claimed and not as_json and not quiet:
         note(f"the file says it measured {claimed}; bound to {recorded[0].subject_name} because you said so")
@@ -145,6 +147,14 @@ class _Bundle:
     claimed: str = ""
     outcomes: tuple[Outcomes, ...] = ()
     suite: str = ""
+
+
+def _off_scale(given: _Bundle) -> list[str]:
+    """What is likely a percentage: bounds refuse to judge it."""
+    found = [f"{each.metric} is {each.value:.6g}" for each in given.scores if off_scale(each.metric, each.value)]
+    more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
+    text = f"{'; '.join(found[:3])}{more}: a rate lies between 0 and 1, and no bound is held against anything else"
+    return [text] if found else []
 
 
 def _outcomes(file: Path, samples: Sequence[Path], results: ResultsFile) -> tuple[list[Outcomes], list[str]]:

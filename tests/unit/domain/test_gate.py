@@ -214,6 +214,12 @@ class TestBounds:
         assert finding.outcome is Outcome.ERROR
         assert "lower is better for heldout/loss" in finding.reason
 
+    def test_a_percentage_is_held_against_no_share(self):
+        finding = only(rule(bounds=(Bound(ACC, min=0.42),)), after(acc(5.0, n=500)))
+        assert (finding.outcome, finding.value) == (Outcome.ERROR, 5.0)
+        assert finding.reason == "a rate lies between 0 and 1, and 5 does not: is it a percentage?"
+        assert "as a share" in finding.fix
+
     def test_a_range_may_bound_the_good_side_too(self):
         finding = only(rule(bounds=(Bound(LOSS, min=0.5, max=3),)), replace(V3, scores=(loss(2.0),)))
         assert str(finding) == "PASS         heldout/loss ≥ 0.5 and ≤ 3: 2 ≥ 0.5 and ≤ 3"
@@ -298,6 +304,16 @@ class TestComparison:
         finding = only(not_worse(metric="style/grade"), after(bare, incumbent=(bare,)))
         assert finding.outcome is Outcome.ERROR
         assert "--better higher" in finding.fix
+
+    @pytest.mark.parametrize("test", [not_worse(), superior()])
+    def test_a_percentage_beside_a_share_is_incomparable(self, test):
+        finding = only(test, after(acc(44.7, stderr=0.5), incumbent=(acc(0.45, stderr=0.005),)))
+        assert finding.outcome is Outcome.INCOMPARABLE
+        assert "44.7 against 0.45 of v2: one is a share between 0 and 1" in finding.reason
+
+    def test_percentages_are_compared_with_percentages(self):
+        sides = acc(48.7, stderr=0.5, n=2000), acc(44.7, stderr=0.5, n=2000)
+        assert only(superior(), after(sides[0], incumbent=(sides[1],))).outcome is Outcome.PASS
 
     def test_directions_that_disagree_are_an_error(self):
         lower = acc(0.5, n=900, direction=Direction.LOWER)
@@ -418,7 +434,7 @@ class TestLaws:
         noise = NormalDist(0, stderr * math.sqrt(2))
         gains = [noise.inv_cdf((trial + 0.5) / trials) for trial in range(trials)]
         passed = sum(
-            outcome(policy, acc(gain, stderr=stderr), acc(0.0, stderr=stderr)) is Outcome.PASS for gain in gains
+            outcome(policy, loss(-gain, stderr=stderr), loss(0.0, stderr=stderr)) is Outcome.PASS for gain in gains
         )
         assert passed / trials <= 1 - confidence + 1 / trials
         assert passed / trials >= 1 - confidence - 1 / trials

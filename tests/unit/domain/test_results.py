@@ -235,6 +235,14 @@ class TestInspect:
         after = {s.metric: s for s in read_document(changed).scores}
         assert before["gsm8k/accuracy@match"].comparability != after["gsm8k/accuracy@match"].comparability
 
+    def test_a_scorer_of_a_package_keeps_its_samples(self):
+        log = document("inspect_2.json")
+        log["results"]["scores"][0]["name"] = "agents/match"
+        points = ["C"] * 122 + ["I"] * 78
+        log["samples"] = [{"id": i, "scores": {"agents/match": {"value": each}}} for i, each in enumerate(points)]
+        [found] = read_document(log).outcomes
+        assert (found.metric, sum(found.values)) == ("gsm8k/accuracy@agents/match", 122)
+
     def test_the_time_is_turned_into_utc_and_dropped_without_an_offset(self):
         assert scores("inspect_2.json")["gsm8k/accuracy@match"].measured_at == "2025-02-11T20:17:00Z"
         assert scores("inspect_1.json")["wiki/accuracy@model_graded_fact"].measured_at is None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_registry.domain.evidence.comparison import spread
-from adapter_registry.domain.evidence.metric import is_rate, known_direction, last_name
+from adapter_registry.domain.evidence.metric import is_rate, known_direction, last_name, off_scale
 from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.figures import apart, shown, signed
 
@@ -34,10 +34,27 @@ class TestNames:
             "t/rougeL",
             "t/prompt_level_strict_acc@none",
             "my/val_accuracy",
+            "agents/accuracy@inspect_evals/judge",
+            "a@b/acc",
         ],
     )
     def test_higher_is_better_beyond_doubt(self, metric):
         assert known_direction(metric) is Direction.HIGHER
+
+    @pytest.mark.parametrize(
+        ("metric", "value", "off"),
+        [
+            ("qa/acc", 1.0, False),
+            ("qa/acc", 1 + 1e-9, False),
+            ("qa/acc", 44.7, True),
+            ("qa/acc", -0.1, True),
+            ("qa/acc", math.nan, False),
+            ("qa/bleu", 44.7, False),
+            ("heldout/loss", 2.3, False),
+        ],
+    )
+    def test_what_no_share_can_be_is_off_the_scale_of_a_rate(self, metric, value, off):
+        assert off_scale(metric, value) is off
 
     @pytest.mark.parametrize("metric", ["heldout/loss", "w/word_perplexity", "w/bits_per_byte", "eval_loss", "asr/wer"])
     def test_lower_is_better_beyond_doubt(self, metric):

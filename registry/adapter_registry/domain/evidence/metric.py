@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from adapter_registry.domain.evidence.score import Direction
@@ -31,6 +32,8 @@ RATES = _words(
     "rate win_rate"
 )
 
+_FILTERED = re.compile(r"(?<=/)[^/@]*@")
+"""From where a metric's own name ends: what a filter or scorer is called may hold `/`, as what a task is called may."""
 _PASS_AT = re.compile(r"(\w+_)?(pass|maj|avg|cons)(@|_at_|\^)[0-9k]+.*")
 _LOWER_SUFFIX = re.compile(r".*_(loss|perplexity|ppl|nll|wer|cer)")
 _HIGHER_SUFFIX = re.compile(r".*_(acc|accuracy|acc_norm|exact_match)")
@@ -38,7 +41,8 @@ _HIGHER_SUFFIX = re.compile(r".*_(acc|accuracy|acc_norm|exact_match)")
 
 def last_name(metric: str) -> str:
     """The metric alone, in lower case: `exact_match` of `gsm8k/exact_match@strict-match`."""
-    name = metric.rpartition("/")[2].lower()
+    kept = _FILTERED.search(metric)
+    name = (metric[kept.start() :] if kept else metric.rpartition("/")[2]).lower()
     return name if _PASS_AT.fullmatch(name) else name.partition("@")[0]
 
 
@@ -56,3 +60,12 @@ def is_rate(metric: str) -> bool:
     """Whether it averages one value between 0 and 1 per sample, so that n bounds its standard error."""
     name = last_name(metric)
     return name in RATES or bool(_PASS_AT.fullmatch(name) or _HIGHER_SUFFIX.fullmatch(name))
+
+
+def off_scale(metric: str, value: float) -> bool:
+    """Whether a value is none that a rate can have, so that it is likely a percentage."""
+    return is_rate(metric) and math.isfinite(value) and not -_ROUNDING <= value <= 1 + _ROUNDING
+
+
+_ROUNDING = 1e-6
+"""How far beyond 0 and 1 an average of shares may come to lie."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from adapter_registry.domain.evidence.metric import off_scale
 from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
 from adapter_registry.domain.evidence.suite import missing
 from adapter_registry.domain.figures import apart, count, shown
@@ -130,7 +131,10 @@ def _within(bound: Bound, scores: Sequence[Score], demands: Demands, subject: Su
         return replace(blank, outcome=Outcome.ERROR, reason=contradiction, fix="correct the rule in the stage's policy")
     if not math.isfinite(score.value):
         return not_a_number(blank, score)
-    return _held_against(bound, score, replace(blank, value=score.value, n=score.n))
+    judged = replace(blank, value=score.value, n=score.n)
+    if off_scale(score.metric, score.value):
+        return replace(judged, outcome=Outcome.ERROR, reason=_NO_SHARE.format(shown(score.value)), fix=SHARE)
+    return _held_against(bound, score, judged)
 
 
 def _held_against(bound: Bound, score: Score, judged: Finding) -> Finding:
@@ -177,6 +181,8 @@ def _wrong_way(bound: Bound, score: Score) -> str:
 
 # Words that every rule about scores uses.
 
+_NO_SHARE = "a rate lies between 0 and 1, and {} does not: is it a percentage?"
+SHARE = "score it again as a share: 0.447 instead of 44.7"
 NOT_A_NUMBER = "find out why it is not a number, and score it again"
 
 

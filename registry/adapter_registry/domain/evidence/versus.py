@@ -11,8 +11,8 @@ from adapter_registry.domain.digest import hex_of, of_json
 from adapter_registry.domain.evidence import comparison, outcomes
 from adapter_registry.domain.evidence.comparison import Difference
 from adapter_registry.domain.evidence.intervals import Estimate
-from adapter_registry.domain.evidence.metric import is_rate
-from adapter_registry.domain.evidence.own import counted, latest, measure, not_a_number, unfit, unusable
+from adapter_registry.domain.evidence.metric import is_rate, off_scale
+from adapter_registry.domain.evidence.own import SHARE, counted, latest, measure, not_a_number, unfit, unusable
 from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
 from adapter_registry.domain.figures import apart, shown, signed
 from adapter_registry.domain.policies.evals import Against, Comparison, Demands, EvalGroup, Test, WaiveIf
@@ -138,13 +138,7 @@ def _rivals(rule: Comparison, side: _Side) -> list[_Rival]:
     """Whom a rule compares with: one other side, or each parent; empty when there is nobody."""
     if rule.against is Against.PARENTS:
         return [
-            _Rival(
-                each.reference,
-                _of(each.scores, side),
-                each.scores,
-                f"adapters score import {each.reference} FILE",
-                False,
-            )
+            _Rival(each.reference, _of(each.scores, side), each.scores, _import(each.reference), False)
             for each in side.subject.parents
         ]
     found = _rival(rule, side)
@@ -270,6 +264,10 @@ def _weighed(rule: Comparison, pair: _Pair, *, rival: _Rival, subject: Subject, 
     if not math.isfinite(pair.other.value):
         reason = f"{shown(pair.mine.value)}, but {rival.name} was measured as {unusable(pair.other)}"
         return replace(known, outcome=Outcome.INCONCLUSIVE, reason=reason, fix=rival.score_it)
+    if off_scale(rule.metric, pair.mine.value) != off_scale(rule.metric, pair.other.value):
+        texts = f"{shown(pair.mine.value)} against {shown(pair.other.value)} of {rival.name}"
+        reason = f"{texts}: one is a share between 0 and 1, the other looks like a percentage"
+        return replace(known, outcome=Outcome.INCOMPARABLE, reason=reason, fix=SHARE)
     known = replace(known, baseline=pair.other.value, margin=rule.margin.of(pair.other.value))
     found = _estimate(pair, pair.direction, subject)
     if found is None or comparison.bounded(found, confidence=rule.confidence) is None:

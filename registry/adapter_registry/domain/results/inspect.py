@@ -105,7 +105,7 @@ class _Log:
         """(what each sample scored, of those scores that are the mean of it; what was left out and why)."""
         found, left_out = [], []
         for score in scores:
-            metric, _, scorer = score.metric.rpartition("/")[2].partition("@")
+            metric, _, scorer = score.metric.removeprefix(f"{self.task}/").partition("@")
             pairs = self.by_sample(scorer) if metric in _MEANS else {}
             if not pairs:
                 continue
