@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 
@@ -141,19 +142,25 @@ def test_declaring_what_is_so_already_changes_nothing(registry):
 
 
 @pytest.mark.parametrize(
-    ("begins", "ends"),
+    ("begins", "ends", "zone", "told"),
     [
-        ("fri 16:00", "2999-01-01"),
-        ("fri 16:00", "fri 16:00"),
-        ("fri 24:00", "mon 08:00"),
-        ("friday 16:00", "mon 08:00"),
-        ("2027-01-01", "2026-01-01"),
+        ("fri 16:00", "2999-01-01", "UTC", "'2999-01-01' is no time of every week, as the other one is"),
+        ("fri 16:00", "mon 8:00", "UTC", "'mon 8:00' is no time of every week, as the other one is"),
+        ("fri 24:00", "mon 08:00", "UTC", "'fri 24:00' is no time of every week"),
+        ("friday 16:00", "mon 08:00", "UTC", "'friday 16:00' is no time of every week"),
+        ("fri 16:00", "fri 16:00", "UTC", "ends at another time than it begins"),
+        ("2027-01-01", "2026-01-01", "UTC", "2026-01-01 is not after 2027-01-01"),
+        ("2027-01-01", "noon", "UTC", "'noon' is no time: write both as"),
+        ("2027-01-01T00:00Z", "2027-01-02", "UTC", "2027-01-01T00:00Z has an offset"),
+        ("2027-01-01", "2027-01-02", "Mars/Phobos", "'Mars/Phobos' is no zone"),
+        ("2027-01-01", "2027-01-02", "../../etc/passwd", "is no zone"),
+        ("2027-01-01", "2027-01-02", "", "'' is no zone"),
     ],
 )
-def test_a_freeze_is_a_time_or_a_time_of_every_week(tmp_path, begins, ends):
+def test_a_freeze_is_a_time_or_a_time_of_every_week(tmp_path, begins, ends, zone, told):
     registry = opened(tmp_path, "me")
-    with pytest.raises(InvalidInput, match=r"a freeze|write both times"):
-        registry.freeze(begins, ends, reason="audit")
+    with pytest.raises(InvalidInput, match=re.escape(told)):
+        registry.freeze(begins, ends, zone=zone, reason="audit")
     made = registry.freeze("Fri  16:00", "mon 08:00", zone="Europe/Berlin", reason="weekend")
     assert registry.freezes() == (made,)
     assert (made.begins, made.ends, made.weekly) == ("fri 16:00", "mon 08:00", True)

@@ -68,23 +68,40 @@ def freeze(
 
 def _times(begins: str, ends: str, zone: str) -> tuple[str, str]:
     """Both times as a Window holds them."""
+    _check_zone(zone)
     weekly = [" ".join(text.lower().split()) for text in (begins, ends)]
     minutes = [week_minute(text) for text in weekly]
+    if None not in minutes:
+        if minutes[0] == minutes[1]:
+            raise InvalidInput("a freeze of every week ends at another time than it begins.")
+        return weekly[0], weekly[1]
+    if minutes != [None, None]:
+        other = begins if minutes[0] is None else ends
+        raise InvalidInput(f"{other[:40]!r} is no time of every week, as the other one is: {_WRITTEN}")
+    first, last = _local(begins), _local(ends)
+    if first >= last:
+        raise InvalidInput(f"a freeze ends after it begins, and {ends[:40]} is not after {begins[:40]}.")
+    return first.isoformat(), last.isoformat()
+
+
+_WRITTEN = "write both as 2026-12-24T00:00, or, for every week, as 'fri 16:00' (mon to sun, 00:00 to 23:59)."
+
+
+def _local(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text[:40]!r} is no time: {_WRITTEN}") from error
+    if found.tzinfo:
+        raise InvalidInput(f"{text[:40]} has an offset: write the local time without it, and name the zone.")
+    return found
+
+
+def _check_zone(zone: str) -> None:
     try:
         ZoneInfo(zone)
-        if None not in minutes:
-            if minutes[0] == minutes[1]:
-                raise InvalidInput("a freeze of every week ends at another time than it begins.")
-            return weekly[0], weekly[1]
-        first, last = datetime.fromisoformat(begins), datetime.fromisoformat(ends)
     except (ValueError, ZoneInfoNotFoundError, OSError) as error:
-        raise InvalidInput(
-            f"{error}: write both times as 2026-12-24T00:00, or, for every week, as 'fri 16:00' (mon to sun), and a "
-            "zone as Europe/Berlin."
-        ) from error
-    if first.tzinfo or last.tzinfo or first >= last:
-        raise InvalidInput("a freeze begins before it ends, and both are local times without an offset.")
-    return first.isoformat(), last.isoformat()
+        raise InvalidInput(f"{zone[:60]!r} is no zone of the time zone database; one is Europe/Berlin.") from error
 
 
 def thaw(backend: Backend, *, freeze: int) -> None:

@@ -104,6 +104,30 @@ class TestFreeze:
         assert WINDOW.covers("t/a", "prod", at=f"2026-03-29T{at}.000000Z") is frozen
 
     @pytest.mark.parametrize(
+        ("at", "frozen"),
+        [
+            ("2026-10-25T00:14:59", False),
+            ("2026-10-25T00:15:00", True),  # 02:15 in summer
+            ("2026-10-25T01:44:59", True),  # 02:44:59 in winter
+            ("2026-10-25T01:45:00", False),
+        ],
+    )
+    def test_a_window_in_the_hour_that_comes_twice_lasts_until_it_is_over_for_good(self, at, frozen):
+        twice = replace(WINDOW, begins="2026-10-25T02:15:00", ends="2026-10-25T02:45:00")
+        assert twice.covers("t/a", "prod", at=f"{at}.000000Z") is frozen
+
+    def test_a_window_that_ends_in_the_hour_that_is_left_out_ends_after_it(self):
+        until = replace(WINDOW, ends="2026-03-29T02:30:00")
+        assert until.covers("t/a", "prod", at="2026-03-29T01:00:00.000000Z")
+        assert not until.covers("t/a", "prod", at="2026-03-29T01:30:00.000000Z")
+
+    @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "UTC"])
+    def test_a_window_may_last_as_long_as_the_calendar(self, zone):
+        ever = replace(WINDOW, begins="0001-01-01T00:00:00", ends="9999-12-31T23:59:00", zone=zone)
+        assert ever.covers("t/a", "prod", at=NOW)
+        assert not replace(ever, ends="0001-01-01T00:01:00").covers("t/a", "prod", at=NOW)
+
+    @pytest.mark.parametrize(
         ("scope", "stage", "covers"),
         [("*", None, True), ("t/*", "prod", True), ("t/a", "prod", True), ("t/ab", None, False), ("*", "dev", False)],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from adapter_registry.domain.policies.policy import Policy
@@ -71,7 +71,9 @@ class Window:
         )
 
     def _once(self, at: str) -> bool:
-        return self._moment(self.begins) <= at < self._moment(self.ends)
+        """Where the clock repeats or skips an hour, the longer of both readings."""
+        now = datetime.fromisoformat(at)
+        return min(self._readings(self.begins)) <= now < max(self._readings(self.ends))
 
     def _this_week(self, at: str) -> bool:
         """By the clock on the wall: a window that begins at 16:00 begins at 16:00 in summer and in winter."""
@@ -80,9 +82,13 @@ class Window:
         begins, ends = week_minute(self.begins) or 0, week_minute(self.ends) or 0
         return begins <= now < ends if begins < ends else now >= begins or now < ends
 
-    def _moment(self, local: str) -> str:
-        moment = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(self.zone))
-        return moment.astimezone(ZoneInfo("UTC")).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    def _readings(self, local: str) -> list[datetime]:
+        """The moments that a local time may mean; at the ends of the calendar those of its clock taken for UTC."""
+        moment = datetime.fromisoformat(local)
+        try:
+            return [moment.replace(tzinfo=ZoneInfo(self.zone), fold=fold).astimezone(UTC) for fold in (0, 1)]
+        except OverflowError:
+            return [moment.replace(tzinfo=UTC)]
 
 
 @dataclass(frozen=True, slots=True)
