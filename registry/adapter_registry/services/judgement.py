@@ -244,9 +244,16 @@ def _polled(tx: Transaction, version: Version, request: Request, asked: Approval
 
 def _requester(tx: Transaction, request: Request) -> Person:
     account = tx.accounts.get(request.requester)
-    unfit = _may_not(account, f"promote:{request.stage}", request.adapter, "may not promote any more")
+    unfit = _may_not(
+        account, f"promote:{request.stage}", request.adapter, f"has no right to promote to {request.stage} now"
+    )
     if request.override and not unfit:
-        unfit = _may_not(account, f"override:{request.stage}", request.adapter, "may not override any more")
+        unfit = _may_not(
+            account,
+            f"override:{request.stage}",
+            request.adapter,
+            f"has no right to override rules of {request.stage} now",
+        )
     return Person(request.requester, unfit=unfit)
 
 

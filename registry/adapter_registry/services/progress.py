@@ -32,7 +32,7 @@ def opened(backend: Backend, tx: Transaction, draft: Judged, *, before: Weighed 
     found = judged(backend, tx, draft.version, request, before=before)
     request = replace(request, blockers=_blockers(found))
     if found.decision.outcome is Result.REFUSED:
-        request = close(backend, tx, request, Step.REFUSE, "; ".join(request.blockers))
+        request = close(backend, tx, request, Step.REFUSE, _refused_because(found))
     else:
         request = _step(backend, tx, request, Step.BLOCK)
     return replace(found, request=request, instead_of=there)
@@ -58,7 +58,7 @@ def advance(backend: Backend, tx: Transaction, found: Judged) -> Judged:
     request = replace(request, blockers=_blockers(found))
     if decision.outcome is Result.REFUSED:
         tx.events.append(attempt(backend, found, Outcome.REFUSED))
-        return replace(found, request=close(backend, tx, request, Step.REFUSE, "; ".join(request.blockers)))
+        return replace(found, request=close(backend, tx, request, Step.REFUSE, _refused_because(found)))
     return replace(found, request=_step(backend, tx, request, Step.BLOCK))
 
 
@@ -236,6 +236,12 @@ def _told(backend: Backend, tx: Transaction, request: Request, before: State | N
     tx.events.append(
         Entry(f"request.{request.state}", request.reference, outcome, backend.actor, backend.clock(), detail)
     )
+
+
+def _refused_because(found: Judged) -> str:
+    """What failed; what else stood in the way would only have had to be waited for."""
+    failed = [each for each in found.decision.blockers if each.outcome in (Said.FAIL, Said.ERROR)]
+    return "; ".join(f"{each.rule}: {each.reason}" for each in failed)
 
 
 def _blockers(found: Judged) -> tuple[str, ...]:

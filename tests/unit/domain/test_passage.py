@@ -51,6 +51,23 @@ class TestApprovals:
         [finding] = passing(Policy("prod", process=Process(approvals=Approvals(1))), situation)
         assert (finding.outcome, finding.fix) == (Outcome.PENDING, fix)
 
+    def test_more_than_the_people_there_are_can_never_be_given(self):
+        asked = Process(Sources(("staging",), hotfix=("dev",)), approvals=Approvals(2, ("ml", "safety"), 1))
+        people = (Person("bob", frozenset({"ml"})), Person("cat", frozenset({"safety"})))
+        way = {"moves": {"dev": moves(3), "staging": ()}, "request": replace(REQUEST, hotfix=True), "now": NOW}
+        situation = Situation(**way, reckoning=Reckoning(3, (), (), ("ml", "safety")), able=people)
+        [_, finding] = passing(Policy("prod", process=asked), situation)
+        assert finding.reason.endswith("; 3 more are needed and only 2 can")
+        assert finding.fix == "put somebody else who may approve into ml: adapters group add ml NAME"
+
+    def test_a_group_in_which_nobody_can_is_named_first(self):
+        asked = Process(approvals=Approvals(2, ("ml", "safety"), 1))
+        able = (Person("bob", frozenset({"ml"})), Person("eve", frozenset({"ml"})))
+        situation = Situation(REQUEST, NOW, reckoning=Reckoning(2, (), (), ("ml", "safety")), able=able)
+        [finding] = passing(Policy("prod", process=asked), situation)
+        assert finding.reason == "0 of 2; needs group ml (bob, eve can); needs group safety (nobody can)"
+        assert finding.fix == "put somebody else who may approve into safety: adapters group add safety NAME"
+
 
 class TestFrom:
     @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from adapter_registry.domain.people.account import Account, AccountKind
 from adapter_registry.domain.policies.evals import Bound, Comparison, Evals, Margin, Test
 from adapter_registry.domain.policies.lint import lint
 from adapter_registry.domain.policies.policy import Policy
-from adapter_registry.domain.policies.process import NEVER, Approvals, Overriding, Process
+from adapter_registry.domain.policies.process import NEVER, Approvals, Overriding, Process, Sources
 from adapter_registry.domain.policies.satisfiable import unsatisfied
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -50,6 +50,17 @@ def test_nobody_counts_for_both_even_from_two_groups():
     policy = prod(Approvals(1, ("leads",), 1), Overriding(1, ("managers",)))
     assert told(policy, leads=("ann",), managers=("bob",)) == []
     assert [rule for rule, *_ in told(policy, leads=("ann",), managers=("ann",))] == ["override"]
+
+
+def test_a_hotfix_that_too_few_could_approve_is_told():
+    way = Sources(("staging",), hotfix=("dev",))
+    few, enough = (Policy("prod", process=Process(way, approvals=Approvals(n))) for n in (3, 2))
+    [(rule, text, impossible)] = told(few)
+    assert (rule, impossible) == ("hotfix", False)
+    assert text.startswith("4 wanted, and 3 accounts may give them (ann, bob, cat)")
+    assert told(enough) == []
+    nobody = (account("ann", "read"),)
+    assert [rule for rule, *_ in told(Policy("prod", process=Process(way)), nobody)] == ["hotfix"]
 
 
 def test_who_pushed_it_is_not_counted():

@@ -102,7 +102,7 @@ def _whole_suite(demands: Demands, scores: Sequence[Score], subject: Subject) ->
     why = next((f" ({reason})" for reason in reasons if reason), "")
     listed = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else "")
     reason = f"{total - len(lacking):,} of {count(total, 'metric')} measured; missing: {listed}{why}"
-    return Finding(rule, Outcome.PENDING, reason, f"{score_it(subject, demands)} --suite {suite.reference}")
+    return Finding(rule, Outcome.PENDING, reason, score_it(subject, demands))
 
 
 def _measured_at_all(demands: Demands, scores: Sequence[Score], subject: Subject) -> Finding:
@@ -214,5 +214,6 @@ def score_it(subject: Subject, demands: Demands) -> str:
 
 def measure(subject: Subject, metric: str, demands: Demands) -> str:
     """The command that gives the Version a score of `metric`, and what it has under a similar name."""
-    near = difflib.get_close_matches(metric, sorted({each.score.metric for each in subject.scores}), n=3)
+    others = sorted({each.score.metric for each in subject.scores} - {metric})
+    near = difflib.get_close_matches(metric, others, n=3)
     return score_it(subject, demands) + (f" (measured so far: {', '.join(near)})" if near else "")

@@ -26,14 +26,18 @@ def unsatisfied(
     own, over = policy.process.approvals, policy.process.overriding
     extra = over.consent if over and over.count else None
     found: list[Advice] = []
+    hotfix = policy.process.consent(hotfix=True) if policy.process.hotfixes else None
     for rule, asked in (("approvals", own), ("override", extra)):
         if asked is not None and asked.count:
             found += _empty_groups(rule, asked, groups)
             found += _too_few(rule, _Wanted(policy.stage, (asked,)), accounts, groups) if accounts else ()
+    if accounts and hotfix and not found:
+        few = _too_few("hotfix", _Wanted(policy.stage, (hotfix,)), accounts, groups)
+        found += (replace(each, impossible=False) for each in few)
     if accounts and over and not any(_overrides(each, policy.stage) for each in accounts):
         text = f"nobody may ask for one: it takes a person with the verb override:{policy.stage}"
         found.append(Advice("override", text, impossible=False))
-    if accounts and own and own.count and extra and not found:
+    if accounts and own and own.count and extra and not any(each.rule != "hotfix" for each in found):
         # An override that names `approvals` needs its own alone, so that too few for both is not always too few.
         both = _too_few("override", _Wanted(policy.stage, (own, extra)), accounts, groups)
         found += (replace(each, impossible=False) for each in both)

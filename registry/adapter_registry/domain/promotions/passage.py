@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from adapter_registry.domain.policies.policy import Policy
-from adapter_registry.domain.policies.process import Mode, Soak, Sources, span
+from adapter_registry.domain.policies.process import Mode, Overriding, Soak, Sources, span
 from adapter_registry.domain.promotions import override
 from adapter_registry.domain.promotions.finding import Finding, Outcome
 from adapter_registry.domain.promotions.promotion import Kind, Promotion
@@ -151,9 +151,10 @@ def passing(policy: Policy, at: Situation) -> Iterator[Finding]:
         where = f"{WAY_OUT_OF_HOLD} {request.adapter} {request.stage}"
         yield Finding("hold", Outcome.PENDING, text, where)
     if at.reckoning:
-        yield _approvals("approvals", at.reckoning, at.able, at)
+        asked = process.consent(hotfix=request.hotfix)
+        yield _approvals("approvals", at.reckoning, at.able, at, asked.groups if asked else ())
     if request.override:
-        yield _overriding(at.overriding, request.override, at)
+        yield _overriding(at.overriding, request.override, at, process.overriding)
 
 
 def since(moves: Sequence[Promotion], number: int) -> str | None:
@@ -215,16 +216,19 @@ def _freeze(window: Window, hotfix: bool, *, way_out: bool) -> Finding:
     return Finding("freeze", Outcome.PENDING, text, fix + ("; or the hotfix path: --hotfix" if way_out else ""))
 
 
-def _overriding(reckoning: Reckoning | None, asked: override.Override, at: Situation) -> Finding:
+def _overriding(reckoning: Reckoning | None, asked: override.Override, at: Situation, by: Overriding | None) -> Finding:
     """Whether an override has the approvals it needs, with what it passes over and why."""
     if reckoning is None:
         text = f"the policy of {at.request.stage} declares none; asked for was {asked}"
         return Finding(override.RULE, Outcome.FAIL, text, "promote without --override")
-    finding = _approvals(override.RULE, reckoning, at.able_to_override, at)
+    finding = _approvals(override.RULE, reckoning, at.able_to_override, at, by.groups if by else ())
     return replace(finding, reason=f"{finding.reason}; of {asked}")
 
 
-def _approvals(rule: str, reckoning: Reckoning, able: Sequence[Person] | None, at: Situation) -> Finding:
+def _approvals(
+    rule: str, reckoning: Reckoning, able: Sequence[Person] | None, at: Situation, groups: Sequence[str]
+) -> Finding:
+    """Whether there are enough; who can give what is missing, and what to do where nobody can."""
     who = f" by {', '.join(reckoning.counted)}" if reckoning.counted else ""
     text = f"{len(reckoning.counted)} of {reckoning.needed}{who}"
     text += "".join(f"; {by}'s does not count, {why}" for by, why in reckoning.void)
@@ -234,14 +238,23 @@ def _approvals(rule: str, reckoning: Reckoning, able: Sequence[Person] | None, a
         text += f"; needs group {group}" + _can(able, group)
     if not reckoning.missing:
         text += _can(able)
+    left = reckoning.needed - len(reckoning.counted)
+    if able is not None and 0 < len(able) < left:
+        text += f"; {left} more are needed and only {len(able)} can"
+    empty = [group for group in reckoning.missing if able is not None and not any(group in p.groups for p in able)]
+    if empty or (able is not None and len(able) < left):
+        return Finding(rule, Outcome.PENDING, text, _more_people(at.request.adapter, [*empty, *groups]))
     named = at.request.name if at.request.id else f"{at.request.reference} {at.request.stage}"
     asked = "" if at.request.id else "once it is asked for, "
-    if able is not None and not able:
-        grant = f"adapters account grant NAME {at.request.adapter} approver"
-        return Finding(rule, Outcome.PENDING, text, f"let somebody approve first: {grant}")
     return Finding(
         rule, Outcome.PENDING, text, f"{asked}{'one of them' if able else 'somebody else'}: adapters approve {named}"
     )
+
+
+def _more_people(adapter: str, groups: Sequence[str]) -> str:
+    if groups:
+        return f"put somebody else who may approve into {groups[0]}: adapters group add {groups[0]} NAME"
+    return f"let somebody approve first: adapters account grant NAME {adapter} approver"
 
 
 def _can(able: Sequence[Person] | None, group: str = "") -> str:
