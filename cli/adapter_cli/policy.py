@@ -17,8 +17,9 @@ from adapter_cli.output import (
     print_table,
     say,
 )
-from adapter_registry.client import PolicyInForce, Replayed, connect
+from adapter_registry.client import PolicyInForce, Registry, Replayed, connect
 from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.policies.lint import Advice
 from adapter_registry.domain.policies.policy import PRESETS, Policy, document, preset
 from adapter_registry.domain.promotions.promotion import Result
 
@@ -81,7 +82,13 @@ def set_policy(stage: str, file: Path | None, named: str | None, dry_run: bool, 
         print_json({"revision": in_force.revision, "digest": read.digest, **document(read)})
     elif not quiet:
         say(f"{'valid; nothing was changed' if dry_run else _headline(in_force)}", style="green")
+        for each in _advice(registry, read):
+            note(f"{'impossible' if each.impossible else 'note'}, {each.rule}: {each.text}")
     note_moved_on(registry)
+
+
+def _advice(registry: Registry, read: Policy) -> tuple[Advice, ...]:
+    return (*registry.lint_policy(read), *registry.lint_approvals(read))
 
 
 def _read(file: Path) -> Policy:
@@ -100,7 +107,7 @@ def lint(file: Path, as_json: bool, quiet: bool) -> None:
     Exit code 3 when something is impossible, else 0.
     """
     registry, read = connect(), _read(file)
-    advice = (*registry.lint_policy(read), *registry.lint_approvals(read))
+    advice = _advice(registry, read)
     impossible = [each for each in advice if each.impossible]
     if as_json:
         print_json(advice)

@@ -150,7 +150,10 @@ def test_a_policy_is_checked_tried_and_compared_before_it_is_set(registry, tmp_p
     assert "+  - suite: core" in registry("policy", "diff", "prod", wanted, code=1).out
     wanted.write_text(POLICY.replace("min: 0.5", "min: 50"))
     assert "is it a percentage?" in registry("policy", "lint", wanted, code=3).out
-    registry("policy", "set", "prod", tmp_path / "prod.yaml")
+    refused = registry("policy", "set", "prod", wanted, "--json", code=2).json["error"]
+    assert [each["field"] for each in refused["problems"]] == ["sql/acc"]
+    wanted.write_text(POLICY.replace("min: 0.5", "min: 0.6") + "  - {verified: true}\n")
+    assert "evals: a group with demands on the evidence and no rule" in registry("policy", "set", "prod", wanted).err
     assert "nothing would change" in registry("policy", "diff", "prod", wanted).out
 
 

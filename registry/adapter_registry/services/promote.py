@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput
+from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, Problem
 from adapter_registry.domain.people.access import EVERYTHING
-from adapter_registry.domain.policies.lint import Advice, misplaced, unfed
+from adapter_registry.domain.policies.lint import Advice, lint, misplaced, unfed
 from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.policies.process import Overriding
 from adapter_registry.domain.policies.satisfiable import unsatisfied, unsigned
@@ -292,8 +293,8 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy, seen: int | None
 
     Raises:
         Conflict: another revision than `seen` is in force.
-        InvalidInput: the document is for another stage, names a stage that is not below it, or asks for approvals
-            that nobody could give.
+        InvalidInput: the document is for another stage, or asks for what nothing could satisfy: a stage that is not
+            below it, approvals that nobody could give, a floor on a loss, a suite that there is not.
     """
     if policy.stage != stage:
         raise InvalidInput(f"the document is a policy for {policy.stage!r}, not for {stage!r}; nothing was changed.")
@@ -306,16 +307,25 @@ def set_policy(backend: Backend, *, stage: str, policy: Policy, seen: int | None
                 f"{stage} judges by revision {before.revision} by now, and this was written from revision {seen}; "
                 "nothing was changed. Look at what changed, then set it again."
             )
-        impossible = [each for each in _advice(tx, policy) if each.impossible]
-        if impossible:
-            told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)
-            raise InvalidInput(f"nothing could satisfy this policy, so nothing was changed: {told}.")
+        _check_possible((*lint(policy, tx.scores.suites()), *_advice(tx, policy)))
         if before.policy.digest == policy.digest and before.revision:
             return before
         revision = tx.stages.set_policy(policy, by=backend.actor, at=backend.clock())
         detail = {"stage": stage, "revision": revision, "digest": policy.digest, "before": before.policy.digest}
         tx.events.append(Entry("policy.set", stage, Outcome.DONE, backend.actor, backend.clock(), detail))
     return PolicyInForce(policy, revision)
+
+
+def _check_possible(advice: Iterable[Advice]) -> None:
+    impossible = [each for each in advice if each.impossible]
+    if impossible:
+        told = "; ".join(f"{each.rule}: {each.text}" for each in impossible)
+        raise InvalidInput(
+            f"nothing could satisfy this policy, so nothing was changed: {told}.",
+            problems=[
+                Problem("policy-invalid", "", each.rule, "a rule", each.text, "Correct it.") for each in impossible
+            ],
+        )
 
 
 def _require_admin(backend: Backend, before: Policy, after: Policy) -> None:

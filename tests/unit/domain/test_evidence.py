@@ -412,6 +412,18 @@ class TestLint:
             ("there is no such suite, so that no evidence can be of it: adapters score suite set FILE", True)
         ]
         assert ("core@4 does not measure it", True) in self.texts(Bound("t/loss", max=1), demands=Demands(suite="core"))
+
+    def test_a_shadow_is_never_in_the_way_and_so_never_impossible(self):
+        measured = Bound("t/latency_ms", max=350, shadow=True)
+        assert ("core@4 does not measure it", False) in self.texts(measured, demands=Demands(suite="core"))
+        assert [impossible for _, impossible in self.texts(Bound("t/loss", min=1, shadow=True))] == [False]
+
+    def test_demands_on_the_evidence_of_no_rule_ask_nothing_and_that_is_told(self):
+        told = self.texts(demands=Demands(verified=True))
+        assert told == [
+            ("a group with demands on the evidence and no rule asks nothing: give it `any: true`, or rules", False)
+        ]
+        assert self.texts(demands=Demands(suite="core")) == []
         assert self.texts(Bound(ACC, min=0.1), demands=Demands(suite="core@3")) == [("core@4 is newer", False)]
 
     def test_what_is_likely_not_meant_is_a_note(self):

@@ -160,6 +160,11 @@ class EvalGroup:
     bounds: tuple[Bound, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
 
+    @property
+    def rules(self) -> tuple[Bound | Comparison, ...]:
+        """Its bounds and its comparisons."""
+        return (*self.bounds, *self.comparisons)
+
 
 @dataclass(frozen=True, slots=True)
 class Evals:

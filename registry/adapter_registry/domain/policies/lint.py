@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.evidence.metric import is_rate, known_direction
@@ -38,11 +38,11 @@ def lint(policy: Policy, suites: Sequence[Suite]) -> tuple[Advice, ...]:
     found: list[Advice] = []
     for group in policy.evals.all_groups:
         found += _suite(group, suites)
-        for bound in group.bounds:
-            found += _bound(bound)
-        for comparison in group.comparisons:
-            found += _comparison(comparison)
-    return (*found, *_crossed(policy), *_serving(policy), *_overriding(policy))
+        for rule in group.rules:
+            advice = _bound(rule) if isinstance(rule, Bound) else _comparison(rule)
+            # A shadow is never in the way, whatever it asks.
+            found += [replace(each, impossible=each.impossible and not rule.shadow) for each in advice]
+    return (*found, *_idle(policy), *_crossed(policy), *_serving(policy), *_overriding(policy))
 
 
 def misplaced(policy: Policy, ladder: Ladder) -> tuple[Advice, ...]:
@@ -79,11 +79,11 @@ def _suite(group: EvalGroup, suites: Sequence[Suite]) -> Iterator[Advice]:
         )
         return
     metrics = {each.metric for each in known[-1].metrics}
-    named = [bound.metric for bound in group.bounds]
-    named += [comparison.metric for comparison in group.comparisons if not comparison.is_pattern]
-    for metric in named:
-        if metric not in metrics:
-            yield Advice(metric, f"{known[-1].reference} does not measure it", impossible=True)
+    for rule_on in group.rules:
+        pattern = isinstance(rule_on, Comparison) and rule_on.is_pattern
+        if not pattern and rule_on.metric not in metrics:
+            text = f"{known[-1].reference} does not measure it"
+            yield Advice(rule_on.metric, text, impossible=not rule_on.shadow)
     newest = max(suite.version for suite in suites if suite.name == name)
     if version is not None and version < newest:
         yield Advice(rule, f"{name}@{newest} is newer", impossible=False)
@@ -115,6 +115,14 @@ def _comparison(comparison: Comparison) -> Iterator[Advice]:
         yield Advice(rule, "with no margin only a significant gain passes, as with `superior`", impossible=False)
     if comparison.test is Test.SUPERIOR and comparison.is_pattern:
         yield Advice(rule, "every metric it covers has to be better, each at a smaller error", impossible=False)
+
+
+def _idle(policy: Policy) -> Iterator[Advice]:
+    """Groups that say what evidence has to be like, and ask for none."""
+    for group in policy.evals.groups:
+        if not (group.demands.suite or group.any or group.rules):
+            text = "a group with demands on the evidence and no rule asks nothing: give it `any: true`, or rules"
+            yield Advice("evals", text, impossible=False)
 
 
 def _crossed(policy: Policy) -> Iterator[Advice]:
