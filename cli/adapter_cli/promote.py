@@ -21,6 +21,7 @@ from adapter_cli.output import (
 )
 from adapter_registry.client import History, Judged, Overriding, Registry, connect
 from adapter_registry.domain.audit.event import Event
+from adapter_registry.domain.digest import parse as parse_digest
 from adapter_registry.domain.figures import count
 from adapter_registry.domain.promotions.finding import Finding
 from adapter_registry.domain.promotions.promotion import Result
@@ -54,6 +55,11 @@ LANE = click.option("--lane", metavar="NAME", help="A lane of the stage; `prod -
 )
 @click.option("--ticket", default="", help="Where the override is discussed, for the record.")
 @click.option(
+    "--seen",
+    metavar="DIGEST",
+    help="Only if version, base, policy, evidence and incumbent are what --explain printed this digest of.",
+)
+@click.option(
     "--wait", metavar="TIME", help="Wait until it is applied or over, at most 90s, 30m or 12h; never: for ever."
 )
 @output_options
@@ -66,6 +72,7 @@ def promote(
     hotfix: bool,
     rules: tuple[str, ...],
     ticket: str,
+    seen: str | None,
     wait: str | None,
     as_json: bool,
     quiet: bool,
@@ -81,21 +88,27 @@ def promote(
       adapters promote v3 prod
       adapters promote sql-lora@^1.2 staging --explain
       adapters promote v4 prod --lane canary
+      adapters promote v3 prod --seen sha256:...
       adapters promote v3 prod --override soak --reason "outage since noon" --ticket OPS-142
     """
     most = seconds_of(wait) if wait else 0
+    if dry_run and seen:
+        raise click.UsageError("--explain prints the digest that --seen takes later.")
+    held_to = parse_digest(seen) if seen else None
     registry, stage = connect(), place_of(stage, lane)
     if dry_run:
         judged = registry.explain(reference, stage, hotfix=hotfix, override=rules)
     else:
         asked = Overriding(rules, ticket) if rules else None
-        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix, override=asked)
+        judged = registry.attempt(reference, stage, reason=reason, hotfix=hotfix, override=asked, seen=held_to)
     if as_json:
         print_json({"exit_code": judged.decision.exit_code, "dry_run": dry_run, **_fields(judged)})
     elif quiet:
         click.echo(judged.version.reference)
     else:
         print_judged(judged, dry_run)
+        if dry_run and not judged.already and judged.decision.outcome in (Result.PROMOTE, Result.WAITING):
+            note(f"to promote exactly this, or nothing: --seen {judged.seen}")
     request = judged.request
     if wait and request.id and request.state.is_open:
         raise SystemExit(_waited(registry, request, most, quiet))
@@ -122,6 +135,7 @@ def _fields(judged: Judged) -> dict[str, object]:
         "outcome": judged.decision.outcome,
         "findings": judged.decision.findings,
         "decision": judged.decision.digest,
+        "seen": judged.seen,
         "moved": judged.promotion is not None,
         "already": judged.already,
         "request": judged.request.name if judged.request.id else None,

@@ -90,6 +90,21 @@ def test_who_waits_hears_of_the_approval_that_moves_the_stage(people):
     assert ann("requests", "ls", "-q").out == ""
 
 
+def test_what_was_explained_is_promoted_or_nothing(people):
+    ann, *_ = people
+    ann("score", "add", "v1", "--metric", "x/acc", "--value", 0.5, "--n", 500)
+    seen = ann("promote", "v1", "staging", "--explain", "--json").json["seen"]
+    assert f"--seen {seen}" in ann("promote", "v1", "staging", "--explain").err
+    ann("score", "add", "v1", "--metric", "x/acc", "--value", 0.4, "--n", 500)
+    changed = ann("promote", "v1", "staging", "--seen", seen, code=1).err
+    assert "changed meanwhile: the version there, the policy or the evidence" in changed
+    assert "staging points to nothing" in ann("history", "sql-lora", "staging").out
+    seen = ann("promote", "v1", "staging", "--explain", "--json").json["seen"]
+    ann("promote", "v1", "staging", "--seen", seen)
+    assert "takes later" in ann("promote", "v1", "staging", "--explain", "--seen", seen, code=2).err
+    assert "is not a digest" in ann("promote", "v1", "staging", "--seen", "12ab", code=2).err
+
+
 def test_a_decline_ends_a_freeze_stops_and_a_hold_is_lifted(people):
     ann, bob, rob = people
     rob("promote", "v1", "prod", code=4)
