@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from adapter_cli.output import human_time, note, output_options, print_json, print_table, say
+from adapter_cli.output import human_time, note, note_moved_on, output_options, print_json, print_table, say
 from adapter_registry.client import connect
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.people.access import ROLES, Grant
@@ -294,3 +294,4 @@ def revoke(reference: str, because: str, as_json: bool, quiet: bool) -> None:
         for each in registry.derived(gone.reference):
             where = f", which {' and '.join(each.stages)} serves" if each.stages else ""
             note(f"made of it: {each.reference}{where}")
+    note_moved_on(registry)

@@ -13,6 +13,7 @@ from adapter_cli.output import (
     digest_text,
     human_time,
     note,
+    note_moved_on,
     output_options,
     print_json,
     print_table,
@@ -109,6 +110,7 @@ def promote(
         print_judged(judged, dry_run)
         if dry_run and not judged.already and judged.decision.outcome in (Result.PROMOTE, Result.WAITING):
             note(f"to promote exactly this, or nothing: --seen {judged.seen}")
+    note_moved_on(registry)
     request = judged.request
     if wait and request.id and request.state.is_open:
         raise SystemExit(_waited(registry, request, most, quiet))

@@ -99,7 +99,7 @@ def resolve(reference: str, follow: bool, after: int | None, timeout: int | None
     """
     registry = connect()
     if not follow and after is None:
-        version = registry.resolve(reference)
+        version = registry.served(reference)
         due = () if quiet else due_of(registry, version)
         if not as_json:
             print_due(due)

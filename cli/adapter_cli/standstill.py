@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adapter_cli.output import human_time, output_options, print_json, print_table, say
+from adapter_cli.output import human_time, note_moved_on, output_options, print_json, print_table, say
 from adapter_registry.client import connect
 
 
@@ -43,6 +43,7 @@ def clear_hold(adapter: str, stage: str, as_json: bool, quiet: bool) -> None:
         print_json(lifted)
     elif not quiet:
         say(f"lifted the hold on {stage} of {lifted.adapter}", style="green")
+    note_moved_on(registry)
 
 
 @click.group()
@@ -97,11 +98,13 @@ def add_freeze(
 @output_options
 def rm_freeze(freeze: int, as_json: bool, quiet: bool) -> None:
     """Remove a freeze window by its id."""
-    connect().thaw(freeze)
+    registry = connect()
+    registry.thaw(freeze)
     if as_json:
         print_json({"removed": freeze})
     elif not quiet:
         say(f"removed freeze {freeze}")
+    note_moved_on(registry)
 
 
 @click.group()

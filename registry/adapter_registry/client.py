@@ -193,6 +193,10 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
         """The Version a reference selects now; what a server's stage points to is believed only when signed."""
         return self._resolved(reference.parse(self.reference(text)))
 
+    def served(self, text: str) -> Version:
+        """As `resolve`; raises Revoked when that Version was withdrawn."""
+        return pulling.served(self.resolve(text))
+
     def derived(self, text: str) -> tuple[Version, ...]:
         """What was made of a Version, directly or not."""
         return self._ask(show.derived, reference=self.reference(text))
@@ -334,7 +338,7 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
             IncompatibleBase: `base` is not what the adapter is locked to; nothing was written.
             DigestMismatch: the store's bytes are damaged; nothing was written.
         """
-        version = pulling.served(self.resolve(text))
+        version = self.served(text)
         verdict = self.verdict(version, base, spot=spot) if base else None
         if verdict is not None and base is not None:
             require(verdict, version, base)

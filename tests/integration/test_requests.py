@@ -10,7 +10,7 @@ import pytest
 from adapter_registry.calls.asking import STIRRING
 from adapter_registry.domain.audit.event import GENESIS, Outcome, chained
 from adapter_registry.domain.audit.file import exported, verified
-from adapter_registry.domain.errors import BrokenChain, Conflict, Forbidden, InvalidInput
+from adapter_registry.domain.errors import BrokenChain, Conflict, Forbidden, InvalidInput, Revoked
 from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.people.access import SYSTEM
 from adapter_registry.domain.people.account import AccountKind
@@ -182,7 +182,23 @@ def test_a_rule_that_fails_meanwhile_ends_the_request(ready):
 def test_the_request_for_a_version_that_is_revoked_fails(ready):
     request = asked(ready)
     ready.registry().revoke("a@v1", because="leaked")
-    assert ready.registry().request(request.name).state is State.FAILED
+    [ended] = ready.registry().requests(still_open=False)
+    assert (ended.id, ended.state) == (request.id, State.FAILED)
+    with pytest.raises(Revoked, match="leaked"):
+        ready.registry().served("a@v1")
+
+
+def test_without_a_server_a_request_goes_on_when_what_stood_still_moves(ready):
+    me = ready.registry()
+    me.set_policy("prod", Policy("prod", process=Process(Sources(("staging",)))))
+    waits = me.attempt("a@v1", "prod").request
+    window = me.freeze("2020-01-01", "2999-01-01", stage="prod", reason="audit")
+    assert me.attempt("a@v1", "staging").promotion
+    [still] = me.requests()
+    assert (still.id, ["freeze: until" in line for line in still.blockers]) == (waits.id, [True])
+    me.thaw(window.id)
+    assert me.requests() == ()
+    assert me.resolve("a@prod").number == 1
 
 
 def test_soak_time_that_is_over_applies_the_request_without_anybody(ready):

@@ -21,6 +21,7 @@ STIRRING = frozenset(
     (
         *("score.add", "score.add_to_base", "score.invalidate", "score.invalidate_of_base", "mark.label"),
         *("signing.sign", "signing.revoke", "scan.scan", "scan.report", "promote.set_policy"),
+        *("promote.promote", "standstill.thaw", "standstill.lift", "mark.revoke"),
     )
 )
 """Brings what requests wait for, or what ends them: a server looks at them every few seconds, here nobody else does."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.audit.event import Entry, Outcome
-from adapter_registry.domain.errors import Conflict, InvalidInput, NotFound
+from adapter_registry.domain.errors import Conflict, InvalidInput, NotFound, Revoked
 from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotions.gate import judge
@@ -17,7 +17,6 @@ from adapter_registry.services.access import require_still
 from adapter_registry.services.judgement import frozen, in_force
 from adapter_registry.services.progress import move_detail
 from adapter_registry.services.promote import check_place
-from adapter_registry.services.pull import served
 from adapter_registry.services.recorded import recorded
 from adapter_registry.services.references import no_adapter, version_of
 from adapter_registry.services.subject import gathered
@@ -108,7 +107,12 @@ def _target(
     version = tx.versions.numbered(adapter, target.number)
     if version is None:
         raise NotFound(f"v{target.number}, where {stage} would go back to, was removed; choose another with --to.")
-    return moves[0].number, target, served(version)
+    if version.revoked_because is not None:
+        raise Revoked(
+            f"{version.reference}, where {stage} would go back to, was revoked: {version.revoked_because} {stage} did "
+            "not move; choose another with --to, or promote one."
+        )
+    return moves[0].number, target, version
 
 
 def _check_rollback(backend: Backend, tx: Transaction, version: Version, stage: str, reason: str) -> None:
