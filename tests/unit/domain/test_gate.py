@@ -254,6 +254,18 @@ class TestComparison:
         assert only(not_worse(0.02), enough).outcome is Outcome.PASS
         assert only(not_worse(0.02), short).outcome is Outcome.INCONCLUSIVE
 
+    @pytest.mark.parametrize("spread", [{}, {"stderr": 0.4}], ids=["rates", "standard errors"])
+    def test_it_does_where_one_side_has_far_fewer_samples_too(self, spread):
+        def sides(n, m):
+            scale = {k: v / math.sqrt(n) for k, v in spread.items()}, {k: v / math.sqrt(m) for k, v in spread.items()}
+            return after(acc(0.54, n=n, **scale[0]), incumbent=(acc(0.5, n=m, **scale[1]),))
+
+        finding = only(superior(), sides(5, 1000))
+        enough = 5 + finding.needed
+        assert finding.fix == f"score both on at least {enough:,} samples: that decides if the difference stays"
+        assert only(superior(), sides(enough, max(enough, 1000))).outcome is Outcome.PASS
+        assert only(superior(), sides(enough - 1, max(enough - 1, 1000))).outcome is Outcome.INCONCLUSIVE
+
     def test_a_rate_without_a_standard_error_is_bounded_by_n_and_says_so(self):
         finding = only(not_worse(0.1), after(acc(0.6, n=2000), incumbent=(acc(0.6, stderr=0.01),)))
         assert finding.outcome is Outcome.PASS

@@ -130,7 +130,7 @@ class TestLaws:
     def test_more_samples_of_the_same_never_take_an_answer_back(self, wins, losses, n, margin, times, test):
         for found in (paired_rates(wins, losses, n), two_rates(wins / n, n, losses / n, n)):
             before = shows(bounded(found, confidence=0.95), test, margin=margin)
-            after = shows(bounded(found.scaled(times), confidence=0.95), test, margin=margin)
+            after = shows(bounded(found.with_samples(n * times), confidence=0.95), test, margin=margin)
             assert before is None or after is before
 
     def test_equal_inputs_give_equal_bounds_and_the_seed_is_one_of_them(self):
@@ -162,7 +162,7 @@ class TestTwoRunsOfOneModel:
     def test_the_number_of_samples_that_would_decide_is_the_smallest(self, found):
         needed = samples_to_decide(found, Test.SUPERIOR, margin=0.0, confidence=0.95)
         for samples, answer in [(needed, True), (needed - 1, None)]:
-            then = bounded(found.scaled(samples / 200), confidence=0.95)
+            then = bounded(found.with_samples(samples), confidence=0.95)
             assert shows(then, Test.SUPERIOR, margin=0.0) is answer
 
 

@@ -173,13 +173,13 @@ def holm(chances: Sequence[float], allowed: Sequence[float]) -> list[int]:
 
 
 def samples_to_decide(found: Estimate, test: Test, *, margin: float, confidence: float) -> int | None:
-    """Samples of the smaller side that would decide, should everything stay as observed; None when none is known."""
-    scaled, n = found.scaled, found.n
-    if scaled is None or not n or found.mean == (margin if test is Test.SUPERIOR else -margin):
+    """Samples of each side that would decide, should everything stay as observed; None when none is known."""
+    with_samples, n = found.with_samples, found.n
+    if with_samples is None or not n or found.mean == (margin if test is Test.SUPERIOR else -margin):
         return None
 
     def decides(samples: int) -> bool:
-        more = bounded(scaled(samples / n), confidence=confidence)
+        more = bounded(with_samples(samples), confidence=confidence)
         return more is not None and shows(more, test, margin=margin) is not None
 
     low, high = n, n

@@ -29,14 +29,15 @@ class Estimate:
         bounds: (lower, upper) at a one-sided confidence each.
         method: in words, for people.
         n: samples on which the smaller side rests; None when unknown.
-        scaled: the same with so many times the samples and everything else as observed; None when n is unknown.
+        with_samples: the same if each side rested on at least so many samples, and everything else were as observed;
+            None when n is unknown.
     """
 
     mean: float
     bounds: Callable[[float], Bounds]
     method: str
     n: int | None = None
-    scaled: Callable[[float], Estimate] | None = None
+    with_samples: Callable[[float], Estimate] | None = None
 
 
 def normal(confidence: float) -> float:
@@ -71,14 +72,16 @@ def _welch(mean: float, errors: Bounds, n: float, m: float) -> Estimate:
     shares = [(error / stderr) ** 2 if stderr else 0.5 for error in errors]
     freedom = 1 / sum(share**2 / max(size - 1, 1e-9) for share, size in zip(shares, (n, m), strict=True))
 
-    def scaled(times: float) -> Estimate:
-        return _welch(mean, (errors[0] / math.sqrt(times), errors[1] / math.sqrt(times)), n * times, m * times)
+    def with_samples(fewest: float) -> Estimate:
+        sizes = max(n, fewest), max(m, fewest)
+        smaller = errors[0] * math.sqrt(n / sizes[0]), errors[1] * math.sqrt(m / sizes[1])
+        return _welch(mean, smaller, *sizes)
 
     def quantile(confidence: float) -> float:
         return student(confidence, max(freedom, 1.0))
 
     return Estimate(
-        mean, _symmetric(mean, stderr, quantile), "Welch's t from both standard errors", int(min(n, m)), scaled
+        mean, _symmetric(mean, stderr, quantile), "Welch's t from both standard errors", int(min(n, m)), with_samples
     )
 
 
@@ -105,10 +108,10 @@ def two_rates(rate: float, n: float, other: float, m: float) -> Estimate:
         mean = rate - other
         return mean - math.hypot(rate - low, other_high - other), mean + math.hypot(high - rate, other - other_low)
 
-    def scaled(times: float) -> Estimate:
-        return two_rates(rate, n * times, other, m * times)
+    def with_samples(fewest: float) -> Estimate:
+        return two_rates(rate, max(n, fewest), other, max(m, fewest))
 
-    return Estimate(rate - other, bounds, "two rates, Newcombe's interval", int(min(n, m)), scaled)
+    return Estimate(rate - other, bounds, "two rates, Newcombe's interval", int(min(n, m)), with_samples)
 
 
 def _wilson(rate: float, n: float, z: float) -> float:
@@ -134,10 +137,11 @@ def paired_rates(wins: float, losses: float, n: float) -> Estimate:
         z = normal(confidence)
         return _tango(wins, losses, n, z), -_tango(losses, wins, n, z)
 
-    def scaled(times: float) -> Estimate:
+    def with_samples(fewest: float) -> Estimate:
+        times = max(fewest / n, 1)
         return paired_rates(wins * times, losses * times, n * times)
 
-    return Estimate(mean, bounds, "paired, Tango's score interval", int(n), scaled)
+    return Estimate(mean, bounds, "paired, Tango's score interval", int(n), with_samples)
 
 
 def _tango(wins: float, losses: float, n: float, z: float) -> float:
@@ -182,17 +186,17 @@ def paired_values(differences: Sequence[float], *, seed: int) -> Estimate:
         upper, lower = _quantile(resampled, confidence), _quantile(resampled, 1 - confidence)
         return min(mean - reach, mean - upper * error), max(mean + reach, mean - lower * error)
 
-    def scaled(times: float) -> Estimate:
-        return _paired_t(mean, error / math.sqrt(times), n * times, "")
+    def with_samples(fewest: float) -> Estimate:
+        return _paired_t(mean, error * math.sqrt(n / max(n, fewest)), max(n, fewest), "")
 
-    return Estimate(mean, bounds, "paired bootstrap", n, scaled)
+    return Estimate(mean, bounds, "paired bootstrap", n, with_samples)
 
 
 def _paired_t(mean: float, error: float, n: float, method: str) -> Estimate:
-    def scaled(times: float) -> Estimate:
-        return _paired_t(mean, error / math.sqrt(times), n * times, method)
+    def with_samples(fewest: float) -> Estimate:
+        return _paired_t(mean, error * math.sqrt(n / max(n, fewest)), max(n, fewest), method)
 
-    return Estimate(mean, _symmetric(mean, error, lambda c: student(c, max(n - 1, 1.0))), method, int(n), scaled)
+    return Estimate(mean, _symmetric(mean, error, lambda c: student(c, max(n - 1, 1.0))), method, int(n), with_samples)
 
 
 def _studentised(values: list[float], mean: float, error: float, seed: int) -> list[float]:

@@ -298,7 +298,7 @@ def _tested(each: _Weighed, divisor: int, claims: int) -> Finding:
         each.known,
         outcome=outcome,
         reason=f"{_told(each, found)}{', ' + corrected if claims > 1 and _claims(each) else ''}",
-        fix=_next_step(outcome, needed, each.found.n),
+        fix=_next_step(outcome, needed, each),
         difference=found.mean,
         interval=(found.low, found.high),
         confidence=found.confidence,
@@ -346,7 +346,8 @@ def _more(each: _Weighed, found: Difference) -> int | None:
     return needed - each.found.n if needed is not None and each.found.n is not None else None
 
 
-def _next_step(outcome: Outcome, needed: int | None, n: int | None) -> str:
+def _next_step(outcome: Outcome, needed: int | None, each: _Weighed) -> str:
+    n = each.found.n
     if outcome is Outcome.PASS:
         return ""
     if outcome is Outcome.FAIL:
@@ -355,7 +356,9 @@ def _next_step(outcome: Outcome, needed: int | None, n: int | None) -> str:
         return "score both on more samples, and say how many there are (n)"
     if needed is None:
         return "as it stands no number of samples would decide: score both on more, and a difference may show"
-    return f"score both on {needed:,} more samples, {needed + n:,} in all: that decides if the difference stays"
+    even = each.found.method.startswith("paired") or each.pair.mine.n == each.pair.other.n
+    more = f"{needed:,} more samples, {needed + n:,} in all" if even else f"at least {needed + n:,} samples"
+    return f"score both on {more}: that decides if the difference stays"
 
 
 def _without_spread(known: Finding, pair: _Pair, *, rival: _Rival, subject: Subject) -> Finding:

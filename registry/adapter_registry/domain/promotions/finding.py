@@ -55,7 +55,8 @@ class Finding:
         n: samples behind `value`.
         method: how a comparison was made.
         correction: how several comparisons at once were allowed for.
-        needed: how many more samples would decide an inconclusive comparison, should everything stay as observed.
+        needed: how many more samples of the smaller side would decide an inconclusive comparison, the other side having
+            at least as many, should everything stay as observed.
         shadow: shown, and never in the way.
     """
 
