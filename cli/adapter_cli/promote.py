@@ -296,6 +296,9 @@ def _print_history(adapter: str, stage: str | None, found: History) -> None:
             ],
             right=["#"],
         )
+    for move in found.moves:
+        for doubt in found.doubts.get(f"{move.stage}#{move.sequence}", ()):
+            note(f"{move.stage} #{move.sequence}, v{move.number}, rested on evidence that counts no more: {doubt}")
 
 
 def _print_attempts(events: tuple[Event, ...], as_json: bool) -> None:

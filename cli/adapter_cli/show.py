@@ -20,7 +20,7 @@ from adapter_cli.output import (
     say,
     styled,
 )
-from adapter_registry.client import Registry, connect
+from adapter_registry.client import History, Registry, connect
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.audit.event import Event
 from adapter_registry.domain.evidence.score import RecordedScore
@@ -190,6 +190,7 @@ def _print_version(registry: Registry, version: Version) -> None:
         f"{digest_text(e.other)} (declared by {e.declared_by}: {e.because})"
         for e in registry.equivalences(version.base)
     ]
+    history = registry.history(version.adapter)
     print_facts(
         [
             ("digest", version.digest),
@@ -199,7 +200,8 @@ def _print_version(registry: Registry, version: Version) -> None:
             ("revoked", version.revoked_because or ""),
             ("ancestry", _ancestry(version)),
             ("derived", "\n".join(_derived(registry, version))),
-            ("overridden", "\n".join(_overrides(registry, version))),
+            ("overridden", "\n".join(_overrides(history, version))),
+            ("in doubt", "\n".join(_doubts(history, version))),
             ("signed by", signed_lines(registry.signatures(version))),
             ("scanned by", "\n".join(map(scan_text, newest(registry.scans(version)).values()))),
             ("tags", ", ".join(version.tags)),
@@ -227,12 +229,22 @@ def _derived(registry: Registry, version: Version) -> list[str]:
     ]
 
 
-def _overrides(registry: Registry, version: Version) -> list[str]:
+def _overrides(history: History, version: Version) -> list[str]:
     """Every promotion of the version that rules were passed over for: a mark that stays."""
     return [
         f"{move.stage}, {human_time(move.at)} by {move.actor}: {move.override}"
-        for move in registry.history(version.adapter).moves
+        for move in history.moves
         if move.override and move.number == version.number
+    ]
+
+
+def _doubts(history: History, version: Version) -> list[str]:
+    """Every promotion of the version that rested on evidence which was declared invalid since."""
+    return [
+        f"{move.stage}, {human_time(move.at)}, rested on {doubt}"
+        for move in history.moves
+        if move.number == version.number
+        for doubt in history.doubts.get(f"{move.stage}#{move.sequence}", ())
     ]
 
 

@@ -118,6 +118,7 @@ def test_scores_are_taken_back_with_a_reason_and_gates_ignore_them(registry, tmp
     file = run(tmp_path / "r", 80)
     registry("score", "import", "v1", file, "--suite", "core")
     registry("policy", "set", "prod", tmp_path / "prod.yaml")
+    registry("promote", "v1", "staging")
     [taken] = registry(
         "score", "invalidate", "v1", "--source", file.name, "--because", "old chat template", "--json"
     ).json
@@ -128,6 +129,10 @@ def test_scores_are_taken_back_with_a_reason_and_gates_ignore_them(registry, tmp
         "no valid score" in registry("score", "invalidate", "v1", "--metric", "sql/acc", "--because", "x", code=1).err
     )
     assert "which scores?" in registry("score", "invalidate", "v1", "--because", "x", code=2).err
+    doubt = "sql/acc of default/sql-lora@v1: "
+    assert f"staging #1, v1, rested on evidence that counts no more: {doubt}" in registry("history", "sql-lora").err
+    assert doubt in registry("show", "v1").out
+    assert registry("history", "sql-lora", "--json").json["doubts"]["staging#1"][0].startswith(doubt)
     events = registry("history", "sql-lora", "--all", "--json").json
     assert "score.invalidate" in [each["entry"]["action"] for each in events]
 

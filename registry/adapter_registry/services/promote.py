@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.audit.event import Entry, Outcome
@@ -17,7 +18,7 @@ from adapter_registry.domain.policies.process import Overriding
 from adapter_registry.domain.policies.satisfiable import unsatisfied, unsigned
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotions.override import Asked, Override, check_asked, check_needed, named
-from adapter_registry.domain.promotions.promotion import Promotion, Result
+from adapter_registry.domain.promotions.promotion import Promotion, Result, doubts
 from adapter_registry.domain.promotions.request import Request, State
 from adapter_registry.domain.reference import Reference, parse
 from adapter_registry.domain.webhooks.webhook import later
@@ -234,11 +235,13 @@ class History:
         moves: newest first; up to `at` when that was asked.
         at: the moment asked about, ISO 8601 in UTC; None for now.
         pointing: stage -> version number it pointed to at that moment.
+        doubts: `prod#3`, the third move of prod -> what it rested on and was declared invalid since, with the reason.
     """
 
     moves: tuple[Promotion, ...]
     at: str | None
     pointing: dict[str, int]
+    doubts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str | None = None) -> History:
@@ -257,9 +260,24 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
         moves = tx.stages.history(adapter, stage)
         if not moves and tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
-    kept = tuple(move for move in moves if until is None or move.at <= until)
+        kept = tuple(move for move in moves if until is None or move.at <= until)
+        doubted = _doubted(tx, kept)
     pointing = {move.stage: move.number for move in reversed(kept)}
-    return History(kept, until, pointing)
+    return History(kept, until, pointing, doubted)
+
+
+def _doubted(tx: Transaction, moves: Sequence[Promotion]) -> dict[str, tuple[str, ...]]:
+    scores = cache(tx.scores.of)
+    version = cache(lambda number: tx.versions.numbered(moves[0].adapter, number) if number else None)
+    found: dict[str, tuple[str, ...]] = {}
+    for move in moves:
+        now, before = version(move.number), version(move.previous)
+        if now is None or not move.findings:
+            continue
+        others = (*(scores(before.digest) if before else ()), *scores(now.base))
+        if told := doubts(move, scores(now.digest), others):
+            found[f"{move.stage}#{move.sequence}"] = told
+    return found
 
 
 def moment(text: str) -> str:

@@ -125,11 +125,6 @@ def _record(
     return recorded
 
 
-def _told(score: Score) -> dict[str, str | None]:
-    facts = {"metric": score.metric, "value": repr(score.value)}
-    return {**facts, "evidence": score.evidence, "outcomes": score.outcomes}
-
-
 def _measured_by(tx: Transaction, suite: str, scores: Sequence[Score]) -> Suite:
     found = tx.scores.suite(*parse_suite(suite))
     if found is None:

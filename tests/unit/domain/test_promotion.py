@@ -14,6 +14,7 @@ from adapter_registry.domain.promotions.promotion import (
     Promotion,
     Result,
     decide,
+    doubts,
     inputs_digest,
     refusal,
     rollback_target,
@@ -33,6 +34,37 @@ def findings(*outcomes: Outcome) -> tuple[Finding, ...]:
 
 def decided(*outcomes: Outcome) -> Result:
     return decide(findings(*outcomes), digest=DIGEST).outcome
+
+
+class TestDoubts:
+    AT = "2026-03-01T12:00:00.000000Z"
+    LATER = Invalidation("old chat template", "eve", "2026-03-02T00:00:00.000000Z")
+    BEFORE = replace(recorded(Score("qa/acc", 0.4, Direction.HIGHER)), subject_name="acme/sql@v2", invalid=LATER)
+
+    def told(self, finding, own=(), others=()):
+        move = Promotion(
+            "acme/sql", "prod", 1, 3, DIGEST, 2, Kind.PROMOTE, "ann", "", (finding,), DIGEST, 1, DIGEST, self.AT
+        )
+        return doubts(move, own, others)
+
+    def test_evidence_that_was_judged_and_declared_invalid_since_is_told(self):
+        [own] = [replace(RECORDED, invalid=self.LATER)]
+        told = ("gsm8k/acc of acme/sql@v3: old chat template",)
+        assert self.told(Finding("gsm8k/acc ≥ 0.4", Outcome.PASS, "", metric="gsm8k/acc"), (own,)) == told
+        assert self.told(Finding("any score", Outcome.PASS, ""), (own,)) == told
+        assert self.told(Finding("compatibility", Outcome.PASS, ""), (own,)) == ()
+        assert self.told(Finding("gsm8k/acc superior", Outcome.WAIVED, "", metric="gsm8k/acc"), (own,)) == ()
+
+    def test_what_it_was_compared_with_counts_too(self):
+        compared = Finding("qa/acc superior", Outcome.PASS, "", metric="qa/acc", baseline=0.4)
+        assert self.told(compared, others=(self.BEFORE,)) == ("qa/acc of acme/sql@v2: old chat template",)
+        assert self.told(replace(compared, baseline=None), others=(self.BEFORE,)) == ()
+
+    def test_what_was_invalid_already_or_came_later_is_no_doubt(self):
+        finding = Finding("any score", Outcome.PASS, "")
+        known = replace(self.LATER, at="2026-03-01T11:00:00.000000Z")
+        late = replace(RECORDED, recorded_at="2026-03-01T13:00:00.000000Z", invalid=self.LATER)
+        assert self.told(finding, (replace(RECORDED, invalid=known), late, RECORDED)) == ()
 
 
 class TestDecide:

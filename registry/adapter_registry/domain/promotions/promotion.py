@@ -109,6 +109,27 @@ class Promotion:
     override: Override | None = None
 
 
+def doubts(promotion: Promotion, own: Sequence[RecordedScore], others: Sequence[RecordedScore]) -> tuple[str, ...]:
+    """What a promotion rested on and somebody declared invalid since: `qa/acc of t/a@v3: old chat template`.
+
+    Args:
+        promotion: with what every rule said then.
+        own: every score of its Version.
+        others: every score of whom it may have been compared with: the Version before it, its Base.
+    """
+    used = [finding for finding in promotion.findings if finding.outcome is not Outcome.WAIVED]
+    judged = {finding.metric for finding in used}
+    all_of_it = any(finding.rule.split()[0] in ("any", "suite") for finding in used)
+    compared = {finding.metric for finding in used if finding.baseline is not None}
+    rested = [each for each in own if all_of_it or each.score.metric in judged]
+    rested += [each for each in others if each.score.metric in compared]
+    return tuple(
+        f"{each.score.metric} of {each.subject_name}: {each.invalid.because}"
+        for each in rested
+        if each.invalid and each.recorded_at <= promotion.at < each.invalid.at
+    )
+
+
 def decide(findings: Sequence[Finding], *, digest: Digest) -> Decision:
     """What the findings add up to.
 
