@@ -112,11 +112,20 @@ def told(
         return _unknown(name, path, key, parts, instead or {})
     if error["type"] == "missing":
         return problem(name, path, f"a value for {key}", "nothing", f"add {_EXAMPLES.get(key, key + ': ...')}")
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = _KINDS.get(error["type"]) or error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     found = error.get("ctx", {}).get("found")  # of what does not fit together, whose input is all of it
     return problem(name, path, expected, found or brief(error["input"]))
 
 
+_KINDS = {
+    "model_type": "a mapping",
+    "dict_type": "a mapping",
+    "list_type": "a list",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
 _EXAMPLES = {"apiVersion": "apiVersion: adapters/v1", "kind": "kind: StagePolicy", "stage": "stage: prod"}
 
 

@@ -146,8 +146,8 @@ class TestProblems:
             ({"metric": "a/b"}, "either a bound (min, max) or a test"),
             ({"metric": "a/b", "min": 1, "test": "superior"}, "either a bound (min, max) or a test"),
             ({"metric": "a/b", "min": 2, "max": 1}, "a min that is not above max"),
-            ({"metric": "a/b", "min": True}, "expected a valid number"),
-            ({"metric": "a/b", "min": "0.5"}, "expected a valid number"),
+            ({"metric": "a/b", "min": True}, "expected a number"),
+            ({"metric": "a/b", "min": "0.5"}, "expected a number"),
             ({"metric": "a/*", "min": 0.5}, "one metric by its full name"),
             ({"metric": "a/b", "test": "better"}, "'non-inferior' or 'superior'"),
             ({"metric": "a/b", "test": "non-inferior"}, "a margin: how much worse is still acceptable"),
@@ -196,6 +196,22 @@ class TestProblems:
         for start in ("", "stage: ", "stage = ", "require: {evals: ["):
             with pytest.raises(InvalidInput):
                 read_policy(start + text)
+
+    @pytest.mark.parametrize(
+        ("rest", "told"),
+        [
+            ("require: []", "require: expected a mapping, found []"),
+            ("require: {evals: 3}", "require.evals: expected a list, found 3"),
+            ("reverify_every: 90", "reverify_every: expected text, found 90"),
+            ("auto_promote: 7.5", "auto_promote: expected true or false, found 7.5"),
+            ("require: {evals: [{metric: a/acc, min: [1]}]}", "min: expected a number, found [1]"),
+            ("require: {approvals: {count: x}}", "count: expected"),
+        ],
+    )
+    def test_what_has_to_stand_there_is_told_in_the_words_of_documents(self, rest, told):
+        with pytest.raises(InvalidInput) as caught:
+            read_policy(f"apiVersion: adapters/v1\nkind: StagePolicy\nstage: prod\n{rest}\n")
+        assert told in str(caught.value)
 
 
 class TestPresets:
