@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.settings import migrations_folder
@@ -13,6 +14,10 @@ from adapter_registry.storage.database import migrate, open_postgres, open_sqlit
 from tests import servers
 from tests.adapter_builders import adapter, llama
 from tests.servers import PostgresServer, S3Server
+
+# A busy machine breaks no law: how long things take is measured in benchmarks.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
