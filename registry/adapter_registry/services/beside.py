@@ -66,7 +66,7 @@ def samples(backend: Backend, *, references: tuple[str, ...], metric: str) -> Sa
         return Samples(metric, why_not="there are no samples of both that were measured in one setting")
     kept = [outcomes_of(backend, score.outcomes) if score.outcomes else None for score in pair]
     if kept[0] is None or kept[1] is None:
-        return Samples(metric, why_not="the store lost what the samples scored; `adapters store check` tells more")
+        return Samples(metric, why_not="the store lost what the samples scored; `adapters admin check` tells more")
     return side_by_side.flips(metric, (pair[0], kept[0]), (pair[1], kept[1]))
 
 

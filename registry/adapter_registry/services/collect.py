@@ -28,7 +28,7 @@ READ_BATCH = 10_000
 BEGINNING = ""
 """Before any time."""
 BLOCK = 1 << 20
-_MISCOUNTED = "has totals that its versions do not add up to; `adapters admin gc` counts them anew"
+_MISCOUNTED = "has totals that its versions do not add up to; `adapters admin collect` counts them anew"
 
 
 @dataclass(frozen=True, slots=True)
