@@ -47,6 +47,7 @@ COMMANDS = {
         "tag": ("names", "Point a tag at a version, or remove one."),
         "label": ("names", "Set or remove labels of a version."),
         "rm": ("names", "Remove one exact version."),
+        "prune": ("prune", "Remove old versions that nothing needs."),
         "revoke": ("access", "Withdraw one exact version for good."),
     },
     "Set up": {

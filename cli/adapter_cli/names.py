@@ -104,7 +104,7 @@ def rm(reference: str, yes: bool, as_json: bool, quiet: bool) -> None:
     """Remove one exact version: name@v3, name@1.2.0 or name@sha256:...
 
     Refused while a stage or tag points at it. Its number and label are never used again; bytes that no other version
-    shares go with the next `adapters admin collect`.
+    shares go with the next `adapters admin collect`. `adapters prune` removes what is old and needed by nothing.
     """
     registry = connect()
     full = registry.reference(reference)

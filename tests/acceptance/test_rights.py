@@ -51,6 +51,7 @@ MATRIX = {
     "push.commit": WRITERS,
     "show.resolve": READERS,
     "mark.remove": {"admin"},
+    "prune.prune": {"admin"},
     "mark.revoke": {"admin"},
     "show.derived": READERS,
     "show.scores": READERS,

@@ -59,6 +59,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "mark.tag": {"name": "candidate"},
     "mark.label": {"labels": {"license": "apache-2.0", "draft": None}},
     "mark.revoke": {"because": "trained on leaked data"},
+    "prune.prune": {"older_than_seconds": 7_776_000, "keep": 5, "dry_run": True},
     "promote.promote": {"reason": "better on every metric"},
     "promote.rollback": {"reason": "timeouts in production"},
     "request.approve": {"comment": "checked the samples by hand"},

@@ -9,7 +9,8 @@ from adapter_registry.domain.peft.fields import WEIGHTS
 from adapter_registry.domain.views.beside import Beside, Samples
 from adapter_registry.domain.views.course import Course
 from adapter_registry.domain.views.kinship import Kinship
-from adapter_registry.services import beside, closeup, course, deployment, kinship, submit
+from adapter_registry.domain.views.retention import KEEP, Pruned
+from adapter_registry.services import beside, closeup, course, deployment, kinship, prune, submit
 from adapter_registry.services.closeup import Closeup, TensorPage
 
 
@@ -23,6 +24,11 @@ class VersionCalls(Asking):
     def tensors(self, reference: str, path: str = WEIGHTS, *, after: int = 0, limit: int = 100) -> TensorPage:
         """A page of the tensors in one of its safetensors files."""
         return self._ask(closeup.tensors, reference=reference, path=path, after=after, limit=limit)
+
+    def prune(self, adapter: str, *, older_than_seconds: float, keep: int = KEEP, dry_run: bool = False) -> Pruned:
+        """Remove its versions that are older than so and needed by nothing; the newest `keep` stay."""
+        age = older_than_seconds
+        return self._ask(prune.prune, adapter=adapter, older_than_seconds=age, keep=keep, dry_run=dry_run)
 
     def compare(self, *references: str) -> Beside:
         """Two to six versions beside each other; scores are held to those of the first."""
