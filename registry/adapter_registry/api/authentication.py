@@ -19,7 +19,7 @@ from adapter_registry.api import sessions
 from adapter_registry.api.lookups import authenticated
 from adapter_registry.api.pages import sign_in
 from adapter_registry.api.problems import problem
-from adapter_registry.api.refusal import refusal
+from adapter_registry.api.refusal import is_native, refusal
 from adapter_registry.domain.errors import RegistryError, Unauthorised
 from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.ports import Backend
@@ -121,7 +121,7 @@ def _secret(header: str) -> str:
 
 def _turned_away(scope: Scope, *, presented: bool) -> JSONResponse:
     """401 as each kind of client reads it: a Hub client must tell a bad token from a missing repository."""
-    if scope["path"].startswith("/api/v1/"):
+    if is_native(scope):
         text = (
             "the server does not know this token (ADAPTERS_TOKEN): it was revoked, it expired, or it is another's. "
             "`adapters login` gets a new one."
