@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from adapter_registry.api import sessions
+from adapter_registry.api import hub_paths, sessions
 from adapter_registry.api.lookups import authenticated
 from adapter_registry.api.pages import sign_in
 from adapter_registry.api.problems import problem
@@ -127,8 +127,14 @@ def _turned_away(scope: Scope, *, presented: bool) -> JSONResponse:
             "`adapters login` gets a new one."
         )
         return problem(Unauthorised(text) if presented else Unauthorised())
-    message = WRONG_TOKEN if presented else "Repository not found, or a token is needed to see it."
+    of_repo = not presented and bool(hub_paths.read(scope.get("raw_path") or b"").repo)
+    if presented:
+        message = WRONG_TOKEN
+    elif of_repo:
+        message = "Repository not found, or a token is needed to see it."
+    else:
+        message = "a token is needed (HF_TOKEN): nothing here is public."
     headers = {"x-error-message": message, "www-authenticate": 'Basic realm="adapters"'}
-    if not presented:
+    if of_repo:
         headers["x-error-code"] = "RepoNotFound"
     return JSONResponse({"error": message}, status_code=401, headers=headers)

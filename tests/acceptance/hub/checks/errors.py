@@ -61,6 +61,8 @@ refused(
     "an expired token", HfHubHTTPError, lambda: late.model_info(REPO), status=401, text="credentials", never=missing
 )
 refused("no token", RepositoryNotFoundError, lambda: HfApi(token=False).model_info(REPO), status=401)
+nobody = HfApi(token=False)
+refused("no token: list", HfHubHTTPError, lambda: list(nobody.list_models()), status=401, text="token", never=missing)
 stranger = HfApi(token=GIVEN["tokens"]["stranger"])
 refused("not theirs: info", RepositoryNotFoundError, lambda: stranger.model_info(REPO), status=404)
 refused("not theirs: upload", RepositoryNotFoundError, lambda: stranger.delete_file("README.md", REPO), status=404)
