@@ -20,7 +20,7 @@ import msgspec
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.reference import parse, split_adapter
-from adapter_registry.domain.untrusted import has_nul
+from adapter_registry.domain.untrusted import has_nul, longest
 
 Function = Callable[..., Any]
 
@@ -30,6 +30,10 @@ ANYONE = ""
 """No verb: whoever has a good token. What the answer holds still depends on who asks."""
 ADAPTER = ("adapter_namespace", "adapter_name")
 REFERENCE = (*ADAPTER, "selector")
+LONGEST_TEXT = 20_000
+"""Characters of one text in a request; what operations keep is less, and they say so."""
+LONG_TEXTS = frozenset((("signing.sign", "envelope"),))
+"""(operation, argument) whose text is longer: a signature comes with all that it is of."""
 _PLACE = re.compile(r"\{(\w+)(?::path)?\}")
 
 
@@ -126,6 +130,10 @@ def arguments_from_wire(
             raise InvalidInput(f"{operation.name} has no argument {unknown[0][:60]!r}.")
         if has_nul(given):
             raise InvalidInput(f"{operation.name}: an argument holds a NUL character, which nothing here may have.")
+        too_long = next((name for name, value in given.items() if longest(value) > LONGEST_TEXT), None)
+        if too_long is not None and (operation.name, too_long) not in LONG_TEXTS:
+            size = longest(given[too_long])
+            raise InvalidInput(f"{too_long} holds a text of {size:,} characters; at most {LONGEST_TEXT:,} are taken.")
         return {name: msgspec.convert(value, type=kinds[name], strict=False) for name, value in given.items()}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{operation.name}: {error}.") from error

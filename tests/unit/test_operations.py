@@ -39,6 +39,16 @@ class TestAddress:
         with pytest.raises(InvalidInput):
             arguments_from_wire(OPERATIONS["access.create-account"], {}, {}, data)
 
+    def test_a_text_has_a_bound_and_what_is_signed_a_larger_one(self):
+        import msgspec
+
+        long = msgspec.json.encode({"account": "ci", "label": "x" * 20_001})
+        with pytest.raises(InvalidInput, match="label holds a text of 20,001 characters; at most 20,000 are taken"):
+            arguments_from_wire(OPERATIONS["access.create-token"], {}, {}, long)
+        envelope = {"payload": "eA==" * 10_000, "payloadType": "x", "signatures": []}
+        signed = arguments_from_wire(OPERATIONS["signing.sign"], {}, {}, msgspec.json.encode({"envelope": envelope}))
+        assert signed["envelope"].payload == envelope["payload"]
+
 
 class TestDescription:
     def test_every_operation_is_described_with_its_summary_and_types(self):
@@ -54,6 +64,16 @@ class TestDescription:
 
             arguments = arguments_from_wire(OPERATIONS[name], {}, {}, msgspec.json.encode(example))
             assert arguments.keys() == example.keys()
+
+    def test_every_write_shows_a_body_and_every_place_of_an_address_a_value_of_its_type(self):
+        kinds = {"string": str, "integer": int}
+        for path, methods in openapi.document()["paths"].items():
+            for described in methods.values():
+                for content in described.get("requestBody", {}).get("content", {}).values():
+                    assert "example" in content or content["schema"].get("format") == "binary", path
+                for place in described.get("parameters", []):
+                    if place["in"] == "path":
+                        assert isinstance(place["example"], kinds[place["schema"]["type"]]), (path, place)
 
     def test_every_reference_leads_somewhere(self):
         import json

@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from adapter_registry.api import sessions
+from adapter_registry.api import hub_paths, sessions
 from adapter_registry.api.lookups import authenticated
 from adapter_registry.api.pages import sign_in
 from adapter_registry.api.problems import problem
-from adapter_registry.api.refusal import refusal
+from adapter_registry.api.refusal import is_native, refusal
 from adapter_registry.domain.errors import RegistryError, Unauthorised
 from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.ports import Backend
@@ -121,14 +121,20 @@ def _secret(header: str) -> str:
 
 def _turned_away(scope: Scope, *, presented: bool) -> JSONResponse:
     """401 as each kind of client reads it: a Hub client must tell a bad token from a missing repository."""
-    if scope["path"].startswith("/api/v1/"):
+    if is_native(scope):
         text = (
             "the server does not know this token (ADAPTERS_TOKEN): it was revoked, it expired, or it is another's. "
             "`adapters login` gets a new one."
         )
         return problem(Unauthorised(text) if presented else Unauthorised())
-    message = WRONG_TOKEN if presented else "Repository not found, or a token is needed to see it."
+    of_repo = not presented and bool(hub_paths.read(scope.get("raw_path") or b"").repo)
+    if presented:
+        message = WRONG_TOKEN
+    elif of_repo:
+        message = "Repository not found, or a token is needed to see it."
+    else:
+        message = "a token is needed (HF_TOKEN): nothing here is public."
     headers = {"x-error-message": message, "www-authenticate": 'Basic realm="adapters"'}
-    if not presented:
+    if of_repo:
         headers["x-error-code"] = "RepoNotFound"
     return JSONResponse({"error": message}, status_code=401, headers=headers)

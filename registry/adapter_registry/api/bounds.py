@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from adapter_registry.api.bulk import BLOCK, EXTENSION, STALL_SECONDS, Bulk
+from adapter_registry.api.problems import problem
 from adapter_registry.api.refusal import refusal
-from adapter_registry.domain.errors import InvalidInput, Misdirected, RegistryError, TooLarge, TooSlow
+from adapter_registry.domain.errors import InvalidInput, MalformedRequest, Misdirected, RegistryError, TooLarge, TooSlow
 
 MAX_URL = 8_192
 MAX_HEAD = 32_768
@@ -26,6 +27,7 @@ HEAD_SECONDS = 10
 """From the first byte of a head, or from connecting, to its last."""
 ONCE = (b"host", b"authorization", b"content-length", b"content-type", b"range", b"idempotency-key")
 """Headers that mean one thing; two of them may mean different things to a proxy and to us."""
+NO_REQUEST = "these bytes are no HTTP/1.1 request, or where it ends is unclear; the connection is closed."
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
@@ -61,6 +63,9 @@ class Bounded:
             found = f"{len(headers)} headers of {size:,} bytes"
             return TooLarge(f"the request has {found}; at most {MAX_HEADERS} of {MAX_HEAD:,} bytes are read.")
         names = [name for name, _ in headers]
+        packed = dict(headers).get(b"content-encoding", b"identity").decode("latin-1")
+        if packed.strip().lower() not in ("identity", ""):
+            return InvalidInput(f"bodies are read as they are: send it without the Content-Encoding {packed[:30]!r}.")
         twice = next((name for name in ONCE if names.count(name) > 1), None)
         if twice is not None:
             return InvalidInput(f"the request has the header {twice.decode()} more than once.")
@@ -128,6 +133,21 @@ class Connection(HttpToolsProtocol):
         self._head = 0
         self._watch()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header. What comes behind a body in chunks is none: nothing that was checked may change after that."""
+        if self._head is not None:
+            super().on_header(name, value)
+
+    def send_400_response(self, _msg: str) -> None:
+        """What is no request is refused as requests are, although nobody knows what it was to be."""
+        self._refuse(NO_REQUEST)
+
+    def _refuse(self, text: str) -> None:
+        answer = problem(MalformedRequest(text))
+        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in answer.raw_headers)]
+        self.transport.write(b"\r\n".join([*lines, b"connection: close", b"", bytes(answer.body)]))
+        self.transport.close()
+
     def on_headers_complete(self) -> None:
         """It is whole."""
         self._head = None
@@ -173,4 +193,4 @@ class Connection(HttpToolsProtocol):
             # Browsers connect ahead, and would take an answer to nothing for that to what they ask next.
             self.transport.close()
         else:
-            self.send_400_response("The head of the request is too long or too late.")
+            self._refuse("the head of the request is too long or too late.")

@@ -43,6 +43,7 @@ MODELS: dict[tuple[str, str], Answer] = {
     ("HEAD", "resolve"): hub_files.resolve,
     ("GET", "resolve"): hub_files.resolve,
     ("GET", "auth-check"): hub_account.auth_check,
+    ("GET", "other"): hub_account.nobody,
     ("PUT", "settings"): hub_account.settings,
     ("GET", "refs"): hub_refs.refs,
     ("GET", "commits"): hub_refs.commits,
@@ -61,16 +62,17 @@ OTHERS: dict[tuple[str, str], Answer] = {
     ("GET", "api/telemetry"): hub_account.telemetry,
     ("POST", "api/validate-yaml"): hub_commit.validate_yaml,
     ("POST", "api/repos/create"): hub_commit.create_repo,
-    ("GET", "api/settings/repositories"): hub_account.repositories,
+    ("GET", "api/settings/repositories"): hub_listing.repositories,
 }
 NOT_DONE = {
-    "discussions": "opening pull requests and discussions",
-    "super-squash": "squashing history: versions are immutable, and",
-    "lfs-files": "listing or removing stored large files",
-    "settings": "changing this setting",
-    "api/repos/move": "moving a repository: names are never used for something else, so it",
-    "api/repos/delete": "deleting a repository this way: `adapters rm` removes one exact version, and this",
+    "discussions": ("a pull request or a discussion", ""),
+    "super-squash": ("squashing history", "versions are immutable"),
+    "lfs-files": ("listing, copying or removing stored large files", ""),
+    "settings": ("changing this setting", ""),
+    "api/repos/move": ("moving a repository", "names are never used for something else"),
+    "api/repos/delete": ("deleting a repository", "`adapters rm` removes one exact version"),
 }
+"""What is not done, and why or what does it."""
 
 
 class Hub:
@@ -120,14 +122,20 @@ def _route(request: Request, path: HubPath) -> Answer:
     method = "GET" if request.method == "HEAD" and path.action != "resolve" else request.method
     if path.action.startswith("xet/"):
         return hub_xet.answer
+    if path.action == "git" and path.rest != hub_uploads.BATCH:
+        return hub_uploads.batch  # says that nothing is cloned, whatever the method
     if path.kind == "models" and (found := MODELS.get((method, path.action))):
         return found
     if path.kind in ("datasets", "spaces") and path.action == "list" and method == "GET":
         return _empty
     if found := OTHERS.get((method, path.action)):
         return found
+    if method == "GET" and path.action.startswith(hub_listing.OF_ORGANIZATION):
+        return hub_listing.repositories
     if path.action in NOT_DONE and method in ("GET", "POST", "PUT", "DELETE"):
-        raise unsupported(NOT_DONE[path.action])
+        raise unsupported(*NOT_DONE[path.action])
+    if path.action == "other" and path.kind == "models":
+        raise hub_account.not_done(path)
     _refuse_method(request, path)
     if path.repo:
         raise Nowhere(f"Repository not found: {path.kind}/{path.repo}")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from adapter_registry.api.hub_access import readable, require, writable
 from adapter_registry.api.hub_answers import HubError, unsupported
-from adapter_registry.api.hub_info import time_of
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import backend_of, json_body
 from adapter_registry.domain.people.access import EVERYTHING
-from adapter_registry.services import show
+
+NOT_DONE = {
+    "like": "liking a repository",
+    "likers": "liking a repository",
+    "user-access-request": "asking for access to a repository",
+    "duplicate": "copying a repository",
+    "resource-group": "a resource group",
+    "safetensors-metadata": "reading the heads of all weight files at once",
+}
+"""What the Hub's clients ask of a repository and is not done here, by the first word behind its id."""
 
 
 async def whoami(request: Request, _path: HubPath) -> Response:
@@ -63,23 +69,19 @@ async def settings(request: Request, path: HubPath) -> Response:
     if document.get("private") is False or document.get("visibility") == "public":
         raise HubError(403, "adapters are never public here: grants say who may read them.")
     if document.get("gated"):
-        raise unsupported("gating: grants say who may read, and it")
+        raise unsupported("gating", "grants say who may read")
     return JSONResponse({"private": True, "visibility": "private", "gated": False})
 
 
-async def repositories(request: Request, _path: HubPath) -> Response:
-    """`GET /api/settings/repositories`: what `hf repos ls` shows."""
-    lines = (await run_in_threadpool(show.adapters, backend_of(request))).items
-    total = sum(line.size for line in lines) or 1
-    rows: list[dict[str, Any]] = [
-        {
-            "id": line.adapter,
-            "type": "model",
-            "updatedAt": time_of(line.pushed_at),
-            "visibility": "private",
-            "storage": line.size,
-            "storagePercent": line.size / total,
-        }
-        for line in lines
-    ]
-    return JSONResponse(rows)
+async def nobody(request: Request, path: HubPath) -> Response:
+    """Who liked a repository, or asked for access to it: nobody."""
+    if path.rest.partition("/")[0] not in ("likers", "user-access-request"):
+        raise not_done(path)
+    await run_in_threadpool(readable, request, path)
+    return JSONResponse([])
+
+
+def not_done(path: HubPath) -> HubError:
+    """For what no marker word says of a repository."""
+    what = NOT_DONE.get(path.rest.partition("/")[0])
+    return unsupported(what) if what else HubError(404, f"there is nothing of a repository at {path.rest[:100]!r}.")

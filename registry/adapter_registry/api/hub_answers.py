@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from adapter_registry.api.metrics import REFUSALS
+from adapter_registry.api.problems import headers_of
 from adapter_registry.domain.errors import (
     Ambiguous,
     Conflict,
@@ -19,10 +20,10 @@ from adapter_registry.domain.errors import (
     Unauthorised,
 )
 
-_KEPT = (403, 405, 408, 413, 421, 500, 503, 507)
+_KEPT = (403, 405, 408, 413, 416, 421, 500, 503, 507)
 """Statuses that mean to the Hub's clients what they mean here."""
-MOST_TOLD = 8
-"""How many problems of a refused push fit into the one line that clients print."""
+MOST_TOLD = 40
+"""How many problems of a refused push are told one by one."""
 
 
 class HubError(Exception):
@@ -35,10 +36,12 @@ class HubError(Exception):
         headers: further headers.
         document: further keys of the body.
 
-    `reason` is the code of the registry's error behind it; empty when there is none.
+    `reason` is the code of the registry's error behind it; empty when there is none. `one_line` is whether the message
+    fits into a header too: clients show the header, then the body unless it says the same.
     """
 
     reason = ""
+    one_line = True
 
     def __init__(
         self,
@@ -56,13 +59,16 @@ class HubError(Exception):
     def answer(self) -> JSONResponse:
         """The response; counted."""
         REFUSALS.labels(self.reason or self.code or f"hub-{self.status}").inc()
-        shown = "".join(c if c.isprintable() else " " for c in self.message)
-        line = shown.encode("latin-1", "replace").decode("latin-1")[:4000]
-        headers = {**self.headers, "x-error-message": line}
+        # What clients show of a 403 goes on with a full stop of its own.
+        text = self.message.rstrip(".") if self.status == 403 else self.message
+        headers = dict(self.headers)
+        if self.one_line:
+            shown = "".join(c if c.isprintable() else " " for c in text)
+            headers["x-error-message"] = shown.encode("latin-1", "replace").decode("latin-1")[:4000]
         if self.code:
             headers["x-error-code"] = self.code
-        text = self.message.encode("utf-8", "backslashreplace").decode()
-        return JSONResponse({"error": text, **self.document}, status_code=self.status, headers=headers)
+        told = text.encode("utf-8", "backslashreplace").decode()
+        return JSONResponse({"error": told, **self.document}, status_code=self.status, headers=headers)
 
 
 def no_repo(repo: str) -> HubError:
@@ -98,9 +104,9 @@ def no_entry(path: str, commit: str) -> HubError:
     return HubError(404, f"Entry not found: {path}", code="EntryNotFound", headers=headers)
 
 
-def unsupported(what: str) -> HubError:
-    """For what this server does not do; never a 5xx, which clients would try again."""
-    return HubError(403, f"{what} is not supported by this registry.")
+def unsupported(what: str, instead: str = "") -> HubError:
+    """For what this server does not do, and why or what does; never a 5xx, which clients would try again."""
+    return HubError(403, f"{what} is not supported by this registry{f': {instead}' if instead else ''}.")
 
 
 def told(error: RegistryError, *, revision: str = "") -> HubError:
@@ -120,11 +126,12 @@ def _told(error: RegistryError, revision: str) -> HubError:
     if isinstance(error, PushRefused):
         shown = [f"- {problem}" for problem in error.problems[:MOST_TOLD]]
         more = len(error.problems) - len(shown)
-        lines = [error.text, *shown, *([f"- and {more} more"] if more > 0 else [])]
-        return HubError(400, "\n".join(lines))
+        first = error.text.partition("\n")[0]  # what follows lists the same problems
+        listed = HubError(400, "\n".join([first, *shown, *([f"- and {more} more"] if more > 0 else [])]))
+        listed.one_line = False
+        return listed
     if isinstance(error, Ambiguous):
         return HubError(400, error.text)
     if isinstance(error, Conflict | InUse):
         return HubError(409, error.text)
-    headers = {"retry-after": "2"} if error.status == 503 else None
-    return HubError(error.status if error.status in _KEPT else 400, error.text, headers=headers)
+    return HubError(error.status if error.status in _KEPT else 400, error.text, headers=headers_of(error))

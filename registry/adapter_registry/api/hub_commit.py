@@ -31,6 +31,7 @@ from adapter_registry.services.stages import is_stage
 
 MAX_OPERATIONS = 5_000
 MAX_CARD = 6_000_000
+PRIVATE = "nothing is public here: the repository is private, and grants say who may read it."
 MAX_COMMIT = 128_000_000
 """Bytes of a commit's body: files sent inside it are written in base64."""
 
@@ -44,9 +45,7 @@ async def create_repo(request: Request, path: HubPath) -> Response:
 def _create_repo(request: Request, path: HubPath, document: dict[str, Any]) -> Response:
     backend = backend_of(request)
     if document.get("type") not in (None, "model"):
-        raise unsupported(
-            f"a repository of type {document.get('type')!r}: this registry holds adapters, and another kind"
-        )
+        raise unsupported(f"a repository of type {document.get('type')!r}", "it holds adapters")
     name = str(document.get("name", ""))
     owner = document.get("organization")
     repo = name if "/" in name else f"{owner or backend.asks.name}/{name}"
@@ -62,7 +61,8 @@ def _create_repo(request: Request, path: HubPath, document: dict[str, Any]) -> R
         raise HubError(409, error.text, document=answer) from error
     if not fresh:
         raise HubError(409, f"You already created this model repo: {adapter}", document=answer)
-    return JSONResponse(answer)
+    public = document.get("visibility") == "public"
+    return JSONResponse(answer, headers={"x-hf-warning": f"visibility; {PRIVATE}"} if public else None)
 
 
 async def validate_yaml(request: Request, _path: HubPath) -> Response:
@@ -129,7 +129,7 @@ def branch_of(backend: Backend, request: Request, path: HubPath) -> str:
         HubError: a stage, which moves only by promotion; a pull request; or a tag.
     """
     if request.query_params.get("create_pr", "").lower() in ("1", "true") or path.revision.startswith("refs/pr/"):
-        raise unsupported("opening pull requests")
+        raise unsupported("a pull request")
     name = path.revision.removeprefix("refs/heads/") or MAIN
     if name != MAIN and is_stage(backend, name):
         raise HubError(403, f"{name!r} is a stage: push to main, then `adapters promote` the version to it.")
@@ -203,12 +203,13 @@ def _operations(data: bytes) -> tuple[dict[str, Any], list[tuple[str, dict[str, 
 
 
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:
-    for line in data.splitlines():
+    for number, line in enumerate(data.splitlines(), start=1):
         if line.strip():
             try:
                 yield read_object(line)
             except InvalidInput as error:
-                raise HubError(400, "the commit is not newline-delimited JSON.") from error
+                why = error.text.replace("the body", f"line {number}")
+                raise HubError(400, f"the commit is not newline-delimited JSON: {why}") from error
 
 
 def _refuse_operation(key: str, value: dict[str, Any]) -> None:

@@ -20,8 +20,6 @@ from adapter_registry.services import snapshot
 async def resolve(request: Request, path: HubPath) -> Response:
     """HEAD and GET of one file at a revision."""
     backend, file, headers = await looked_up(request, path, _found)
-    if headers["etag"] in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
     return await file_answer(request, backend, file, headers)
 
 

@@ -15,7 +15,7 @@ from adapter_registry.api.hub_answers import HubError, no_entry
 from adapter_registry.api.hub_paths import HubPath
 from adapter_registry.api.requests import base_url, body, read_object
 from adapter_registry.checkpoints.git_objects import pointer, tree_id
-from adapter_registry.domain.adapter import File
+from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import hex_of
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.stored_base import StoredBase
@@ -46,13 +46,14 @@ async def info(request: Request, path: HubPath) -> Response:
 def _info(request: Request, path: HubPath) -> dict[str, Any]:
     backend, state = state_of(request, path, path.revision)
     expand = several(request, "expand")
-    document = _document(backend, path.repo, state, blobs=flag(request, "blobs"))
+    found = document(backend, path.repo, state, blobs=flag(request, "blobs"))
     if not expand:
-        return document
-    return {key: document[key] for key in ("id", "_id", "modelId", *expand) if key in document}
+        return found
+    return {key: found[key] for key in ("id", "_id", "modelId", *expand) if key in found}
 
 
-def _document(backend: Backend, repo: str, state: Snapshot, *, blobs: bool) -> dict[str, Any]:
+def document(backend: Backend, repo: str, state: Snapshot, *, blobs: bool) -> dict[str, Any]:
+    """All that is said of a repository in one state; with `blobs`, sizes and digests of its files too."""
     card = snapshot.card(backend.blobs, state.files)
     siblings = [_sibling(backend, file, blobs=blobs) for file in state.files]
     tags = tags_of(state, card)
@@ -87,12 +88,14 @@ def tags_of(state: Snapshot, card: dict[str, Any]) -> list[str]:
     """The tags of a repository: its library, method, base, and what its card says."""
     given = card.get("tags")
     said = [str(tag) for tag in given] if isinstance(given, list) else []
-    facts, version = [], state.version
-    if state.base is not None:
-        return list(dict.fromkeys([*base_tags(state.base), *said]))
-    if version is not None:
-        facts = [version.description.peft_type.lower(), f"base_model:{version.base_name}"]
-    return list(dict.fromkeys(["peft", "safetensors", *facts, *said]))
+    known = base_tags(state.base) if state.base is not None else adapter_tags(state.version)
+    return list(dict.fromkeys([*known, *said]))
+
+
+def adapter_tags(version: Version | None) -> list[str]:
+    """The tags of an adapter before its card says any; of a draft without a version."""
+    facts = [version.description.peft_type.lower(), f"base_model:{version.base_name}"] if version else []
+    return ["peft", "safetensors", *facts]
 
 
 def base_tags(base: StoredBase) -> list[str]:

@@ -16,6 +16,8 @@ MARKERS = frozenset(
         *("xet-write-token", "xet-read-token", "super-squash", "discussions", "auth-check", "settings", "lfs-files"),
     )
 )
+WITH_PATH = ("tree", "auth-check", "discussions", "lfs-files", "settings")
+"""Markers whose first part behind them is no revision, or not the end of the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class HubPath:
         channel: the stage that `main` means, from a leading `/~prod`; None without one.
         kind: `models`, `datasets`, `spaces`, `kernels`; empty for what belongs to no kind.
         repo: the repository's id; empty for none.
-        action: the marker word; `info` for the repository itself, `list` for all of a kind, else the whole path.
+        action: the marker word; `info` for the repository itself, `list` for all of a kind, `other` for what no marker
+            word says of a repository, else the whole path.
         revision: decoded; empty when the address has none.
         rest: what follows, decoded; empty for nothing.
     """
@@ -58,8 +61,11 @@ def _api(channel: str | None, parts: list[str]) -> HubPath:
         return HubPath(channel, kind, "", "list")
     at = next((i for i, part in enumerate(rest) if i in (1, 2) and part in MARKERS), None)
     if at is None:
-        return HubPath(channel, kind, "/".join(map(unquote, rest)), "info")
+        repo, other = "/".join(map(unquote, rest[:2])), "/".join(map(unquote, rest[2:]))
+        return HubPath(channel, kind, repo, "other" if other else "info", rest=other)
     repo, after = "/".join(map(unquote, rest[:at])), [unquote(part) for part in rest[at + 1 :]]
+    if rest[at] not in WITH_PATH:
+        return HubPath(channel, kind, repo, rest[at], "/".join(after))
     return HubPath(channel, kind, repo, rest[at], after[0] if after else "", "/".join(after[1:]))
 
 

@@ -19,6 +19,7 @@ from adapter_registry.domain.errors import InvalidInput, InvalidReference, Regis
 from adapter_registry.domain.people.access import Principal
 from adapter_registry.services import push
 
+BATCH = "info/lfs/objects/batch"
 MAX_OBJECTS = 1_000
 SECONDS = 3600
 PURPOSE = "lfs"
@@ -27,7 +28,7 @@ MEDIA = "application/vnd.git-lfs+json"
 
 async def batch(request: Request, path: HubPath) -> Response:
     """`POST /{id}.git/info/lfs/objects/batch`."""
-    if path.rest != "info/lfs/objects/batch":
+    if path.rest != BATCH:
         raise HubError(
             404, f"there is nothing at {path.repo}.git/{path.rest[:100]}: repositories are not cloned by git."
         )

@@ -9,87 +9,12 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
+from adapter_registry.api.openapi_examples import EXAMPLES, PLACES, PLACES_OF
 from adapter_registry.api.openapi_others import OTHERS
 from adapter_registry.domain.errors import Problem
 from adapter_registry.operation import LOCAL, REFERENCE, Operation, kinds_of
 from adapter_registry.operations import OPERATIONS
 
-PLACES = {
-    "adapter_namespace": ("namespace of the adapter", "search"),
-    "adapter_name": ("name of the adapter", "sql-lora"),
-    "selector": ("v3, 1.2.0, ^1.2, sha256:..., a tag or a stage", "prod"),
-}
-EXAMPLES: dict[str, dict[str, Any]] = {
-    "push.missing": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
-    "upload.begin": {"files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}]},
-    "upload.unknown": {"sketches": ["0" * 64]},
-    "upload.finish": {"sent": [{"digest": "sha256:" + "0" * 64, "size": 702, "ticket": "0" * 32}]},
-    "beside.compare": {"references": ["team/sql-lora@v4", "team/sql-lora@prod"]},
-    "beside.samples": {"references": ["team/sql-lora@v4", "team/sql-lora@prod"], "metric": "gsm8k/exact_match"},
-    "push.commit": {
-        "base": "mistral-7b@26bca36b",
-        "files": [{"path": "adapter_config.json", "size": 702, "digest": "sha256:" + "0" * 64}],
-        "message": "trained on the spring data",
-        "labels": {"team": "search"},
-    },
-    "stored-base.store": {
-        "base": "mistral-7b@26bca36b",
-        "files": [{"path": "config.json", "size": 571, "digest": "sha256:" + "0" * 64}],
-        "names": ["mistral-7b", "mistralai/Mistral-7B-v0.1"],
-    },
-    "score.add": {"scores": [{"metric": "gsm8k/exact_match", "value": 0.61, "direction": "higher", "n": 1319}]},
-    "signing.sign": {
-        "envelope": {
-            "payload": "eyJfdHlwZSI6Imh0dHBzOi8vaW4tdG90by5pby9TdGF0ZW1lbnQvdjEifQ==",
-            "payloadType": "application/vnd.in-toto+json",
-            "signatures": [{"keyid": "sha256:" + "0" * 64, "sig": "c2lnbmF0dXJl"}],
-        }
-    },
-    "scan.report": {
-        "report": {
-            "scanner": "clamav",
-            "release": "1.4.3",
-            "found": [],
-            "files": {"adapter_config.json": "sha256:" + "0" * 64},
-            "digest": "sha256:" + "0" * 64,
-        }
-    },
-    "key.trust": {"name": "ci", "public": "-----BEGIN PUBLIC KEY-----...", "scopes": ["search/*"]},
-    "key.revoke": {"because": "the runner was broken into"},
-    "mark.tag": {"name": "candidate"},
-    "mark.label": {"labels": {"license": "apache-2.0", "draft": None}},
-    "mark.revoke": {"because": "trained on leaked data"},
-    "prune.prune": {"older_than_seconds": 7_776_000, "keep": 5, "dry_run": True},
-    "promote.promote": {"reason": "better on every metric"},
-    "promote.rollback": {"reason": "timeouts in production"},
-    "request.approve": {"comment": "checked the samples by hand"},
-    "request.decline": {"reason": "no license in the card"},
-    "stages.declare": {"declared": {"name": "qa", "sources": {"stages": ["staging"], "hotfix": ["dev"]}}},
-    "standstill.freeze": {
-        "begins": "2026-12-24T00:00",
-        "ends": "2027-01-02T00:00",
-        "zone": "Europe/Berlin",
-        "stage": "prod",
-        "reason": "holidays",
-    },
-    "access.create-account": {"name": "ci", "kind": "service"},
-    "access.grant": {"scope": "search/*", "verbs": ["writer"]},
-    "access.create-token": {"account": "ci", "label": "pipeline", "expires_in_seconds": 2_592_000},
-    "trust.add": {
-        "account": "ci",
-        "issuer": "https://token.actions.githubusercontent.com",
-        "audience": "https://adapters.example.org",
-        "claims": {"repository": "team/sql-lora", "ref": "refs/heads/main"},
-        "limits": [{"scope": "search/*", "verbs": ["push", "read"]}],
-        "seconds": 900,
-    },
-    "draft.set-default-base": {"base": "mistral-7b@26bca36b"},
-    "webhook.register": {"url": "https://ci.example.org/hook", "scope": "search/*", "events": ["stage.moved"]},
-    "webhook.change": {"active": False},
-    "webhook.replay": {"delivery": None},
-    "base.declare-equivalent": {"base": "mistral-7b", "other": "mistral-7b-awq", "because": "quantised by us"},
-}
-"""Bodies of requests, for people who read the description."""
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -144,7 +69,7 @@ def _described(operation: Operation) -> dict[str, Any]:
     summary, _, rest = doc.partition("\n")
     kinds = {name: kind for name, kind in kinds_of(operation).items() if name != "return"}
     inside = _inside(operation)
-    parameters = [_place(name, kinds) for name in inside]
+    parameters = [_place(operation, name, kinds) for name in inside]
     left = {n: k for n, k in kinds.items() if n not in (*inside, *_bound(operation))}
     described: dict[str, Any] = {
         "operationId": operation.name,
@@ -173,8 +98,9 @@ def _bound(operation: Operation) -> tuple[str, ...]:
     return tuple(name for name in ("adapter", "reference") if f"{{{name}}}" in operation.path)
 
 
-def _place(name: str, kinds: dict[str, Any]) -> dict[str, Any]:
-    text, example = PLACES.get(name, (name, "prod" if name == "stage" else name))
+def _place(operation: Operation, name: str, kinds: dict[str, Any]) -> dict[str, Any]:
+    text, example = PLACES.get(name, (name, name))
+    example = PLACES_OF.get((operation.name, name), example)
     schema = {"type": "string"} if name in REFERENCE else _schema(kinds[name])
     return {"name": name, "in": "path", "required": True, "description": text, "schema": schema, "example": example}
 
@@ -197,8 +123,7 @@ def _body(operation: Operation, kinds: dict[str, Any]) -> dict[str, Any]:
     properties = {name: _schema(kind) for name, kind in kinds.items() if name != LOCAL}
     schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     content: dict[str, Any] = {"schema": {**schema, "required": required} if required else schema}
-    if operation.name in EXAMPLES:
-        content["example"] = EXAMPLES[operation.name]
+    content["example"] = EXAMPLES[operation.name] if properties else {}
     return {"required": bool(required), "content": {"application/json": content}}
 
 
@@ -217,6 +142,13 @@ def _refused() -> dict[str, Any]:
         "problems": problems,
     }
     schema = {"type": "object", "properties": properties, "required": ["code", "status", "detail"]}
-    example = {"code": "not-found", "status": 404, "detail": "there is no adapter search/sql-lorra.", "problems": []}
+    example = {
+        "type": "urn:adapters:not-found",
+        "title": "NotFound",
+        "status": 404,
+        "code": "not-found",
+        "detail": "there is no adapter search/sql-lorra.",
+        "problems": [],
+    }
     content = {"application/problem+json": {"schema": schema, "example": example}}
     return {"description": "refused, with the reason", "content": content}

@@ -93,7 +93,10 @@ OTHERS: dict[str, dict[str, Any]] = {
             "requestBody": {
                 "required": True,
                 "content": {
-                    kind: {"schema": {**_object(subject_token=_TEXT, trust=_TEXT), "required": ["subject_token"]}}
+                    kind: {
+                        "schema": {**_object(subject_token=_TEXT, trust=_TEXT), "required": ["subject_token"]},
+                        "example": {"subject_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.e30.c2ln"},
+                    }
                     for kind in ("application/x-www-form-urlencoded", "application/json")
                 },
             },

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from adapter_registry.api.metrics import REFUSALS
-from adapter_registry.domain.errors import RegistryError
+from adapter_registry.domain.errors import OutsideFile, RegistryError
 from adapter_registry.operation import to_wire
 
 
@@ -32,7 +32,14 @@ def problem(error: RegistryError) -> Problem:
         "detail": error.text,
         "problems": list(error.problems),
     }
-    return Problem(document, status_code=error.status, headers=again_after(error))
+    return Problem(document, status_code=error.status, headers=headers_of(error))
+
+
+def headers_of(error: RegistryError) -> dict[str, str]:
+    """The headers that an error comes with, whatever the form of its body."""
+    if isinstance(error, OutsideFile):
+        return {"content-range": f"bytes */{error.size}"}
+    return again_after(error)
 
 
 def again_after(error: RegistryError) -> dict[str, str]:

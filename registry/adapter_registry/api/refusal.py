@@ -15,7 +15,7 @@ from adapter_registry.domain.errors import RegistryError
 
 def is_native(scope: Scope) -> bool:
     """Whether a request is one of the native API."""
-    return bool(scope["path"].startswith("/api/v1/"))
+    return scope["path"] == "/api/v1" or bool(scope["path"].startswith("/api/v1/"))
 
 
 def refusal(scope: Scope, error: RegistryError) -> Response:

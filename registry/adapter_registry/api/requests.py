@@ -21,7 +21,7 @@ from adapter_registry.api.metrics import RECEIVED
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.audit.denial import Denials
 from adapter_registry.domain.digest import Digest, parse
-from adapter_registry.domain.errors import InvalidInput, TooLarge, Unauthorised
+from adapter_registry.domain.errors import InvalidInput, OutsideFile, TooLarge, Unauthorised
 from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.people.attempts import Attempts
 from adapter_registry.domain.people.sign_in import Provider
@@ -106,6 +106,8 @@ def base_url(request: Request) -> str:
 async def body(request: Request, *, limit: int = MAX_DOCUMENT) -> bytes:
     """The whole body; raises TooLarge beyond `limit` bytes."""
     received = bytearray()
+    if whole_number(request.headers.get("content-length"), default=0) > limit:
+        raise TooLarge(f"the request has more than {limit:,} bytes.")
     async for chunk in request.stream():
         received += chunk
         if len(received) > limit:
@@ -252,8 +254,19 @@ async def file_answer(request: Request, backend: Backend, file: File, headers: M
     """The bytes of a file, whole or the one range asked for, from where they are cheapest to get.
 
     HEAD gets the headers alone. A store that hands out addresses is redirected to, with every header on the redirect.
+
+    Raises:
+        OutsideFile: the range begins after the end.
     """
     given = {**NEVER_A_PAGE, "cache-control": "private, no-cache", **headers}
+    if headers["etag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=given)
+    start, _, partial = _span(request, file.size, headers["etag"])
+    if partial and start >= file.size:
+        raise OutsideFile(file.path, size=file.size)
+    if not partial:
+        # What is no range of this file is ignored, as HTTP says; a store's own file answer would refuse it.
+        request.scope["headers"] = [each for each in request.scope["headers"] if each[0] != b"range"]
     location = await run_in_threadpool(backend.blobs.location, file.digest)
     if location is not None and location.local:
         stat = await run_in_threadpool(os.stat, location.address)
@@ -265,14 +278,17 @@ async def file_answer(request: Request, backend: Backend, file: File, headers: M
         given.pop("content-length")
         return RedirectResponse(location.address, status_code=302, headers={**given, "cache-control": "no-store"})
     stream = await run_in_threadpool(backend.blobs.open, file.digest)
-    return _streamed(request, stream, file.size, given)
+    return _streamed(stream, file.size, given, _span(request, file.size, headers["etag"]))
 
 
-def _streamed(request: Request, stream: BinaryIO, size: int, headers: dict[str, str]) -> Response:
-    start, end, partial = one_range(request.headers.get("range"), size)
-    if start >= size and partial:
-        stream.close()
-        return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+def _span(request: Request, size: int, etag: str) -> tuple[int, int, bool]:
+    """(start, end, whether it is a part) of what is asked for: the whole by HEAD, and if another state is meant."""
+    of_this = request.headers.get("if-range", etag).strip() == etag
+    return one_range(request.headers.get("range") if of_this and request.method == "GET" else None, size)
+
+
+def _streamed(stream: BinaryIO, size: int, headers: dict[str, str], span: tuple[int, int, bool]) -> Response:
+    start, end, partial = span
     headers["content-length"] = str(end - start)
     if partial:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
@@ -285,7 +301,7 @@ def one_range(text: str | None, size: int) -> tuple[int, int, bool]:
     """(start, end after the last byte, whether it is a part) of a Range header; several ranges count as none."""
     unit, _, span = (text or "").partition("=")
     first, dash, last = span.strip().partition("-")
-    if unit.strip() != "bytes" or not dash or not (first or last) or not _digits(first + last):
+    if unit.strip().lower() != "bytes" or not dash or not (first or last) or not _digits(first + last):
         return 0, size, False
     if not first:
         return (max(size - int(last), 0), size, True) if int(last) else (size, size, True)

@@ -226,6 +226,16 @@ class TooLarge(RegistryError):
     code, status, exit_code = "too-large", 413, 1
 
 
+class OutsideFile(RegistryError):
+    """A range that begins where the file has ended."""
+
+    code, status, exit_code = "range-not-satisfiable", 416, 1
+
+    def __init__(self, path: str, *, size: int) -> None:
+        super().__init__(f"{path} has {size:,} bytes; the range begins after its end.")
+        self.path, self.size = path, size
+
+
 class UntrustedPointer(RegistryError):
     """What a server says that a stage points to cannot be believed: forged, replayed or expired."""
 
@@ -258,6 +268,12 @@ class TooSlow(RegistryError):
     """A request whose bytes stopped coming."""
 
     code, status, exit_code = "too-slow", 408, 1
+
+
+class MalformedRequest(RegistryError):
+    """Bytes that are no request of HTTP/1.1, or whose end is doubtful; the connection is closed."""
+
+    code, status, exit_code = "malformed-request", 400, 1
 
 
 class Misdirected(RegistryError):

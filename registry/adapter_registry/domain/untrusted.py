@@ -65,6 +65,15 @@ def has_nul(value: object) -> bool:
     return isinstance(value, list) and any(has_nul(each) for each in value)
 
 
+def longest(value: object) -> int:
+    """Characters of the longest text anywhere in a JSON value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return max((max(longest(key), longest(each)) for key, each in value.items()), default=0)
+    return max(map(longest, value), default=0) if isinstance(value, list) else 0
+
+
 def fingerprint(value: object) -> str:
     """12 hex digits that equal values share, whatever the order of their keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

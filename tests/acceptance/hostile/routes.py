@@ -123,6 +123,7 @@ HUB = [
     Route("hub:resolve", "HEAD", "/{repo}/resolve/{rev}/{path}"),
     Route("hub:resolve", "GET", "/{repo}/resolve/{rev}/{path}"),
     Route("hub:auth-check", "GET", "/api/models/{repo}/auth-check"),
+    Route("hub:other", "GET", "/api/models/{repo}/likers"),
     Route("hub:settings", "PUT", "/api/models/{repo}/settings", lambda _: {"private": True}),
     Route("hub:refs", "GET", "/api/models/{repo}/refs?include_prs=1"),
     Route("hub:commits", "GET", "/api/models/{repo}/commits/{rev}"),

@@ -249,4 +249,8 @@ def test_who_is_turned_away_reads_it_in_the_form_of_the_protocol(site):
     hub(answer, answer)
     assert answer.headers["x-error-code"] == "RepoNotFound"
     assert json.loads(answer.body)["error"]
+    answer = ask(site.url, "GET", "/api/models")
+    hub(answer, answer)
+    assert "x-error-code" not in answer.headers, "no repository is missing: a list was asked for"
+    assert "HF_TOKEN" in json.loads(answer.body)["error"]
     assert isinstance(Route("x", "GET", "/").reads, bool)

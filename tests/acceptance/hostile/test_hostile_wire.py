@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -57,6 +58,41 @@ FRAMES = {
     "upgrade to h2c": (("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"), ""),
 }
 READ_AS_THEY_ARE = ("encoding after chunked", "upgrade to websocket", "upgrade to h2c")
+
+
+@pytest.mark.parametrize("kind", ["garbage", "a handshake of TLS", "no length that is one", "a head of 200 kB"])
+def test_what_is_no_request_is_refused_as_everything_else_is(site, kind):
+    sent = {
+        "garbage": b"\x00\x01\r\n\r\n",
+        "a handshake of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 100,
+        "no length that is one": site.head(f"POST {POST} HTTP/1.1", "Content-Length: two") + b"{}",
+        "a head of 200 kB": site.head(f"GET {POST} HTTP/1.1", "X-A: " + "a" * 200_000),
+    }[kind]
+    answer = speak(site.url, sent)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status, answer.json["code"], answer.json["status"]) == (400, "malformed-request", 400)
+
+
+def test_what_comes_behind_the_chunks_of_a_body_is_no_header(site):
+    """Otherwise it would come past a proxy that decides by the head."""
+    chunks = b'c\r\n{"files":[]}\r\n0\r\nAuthorization: Bearer %s\r\nHost: elsewhere\r\n\r\n'
+    lines = ["Host: 127.0.0.1", "Transfer-Encoding: chunked", "Connection: close"]
+    head = "\r\n".join([f"POST {POST} HTTP/1.1", *lines]).encode() + b"\r\n\r\n"
+    assert speak(site.url, head + chunks % site.tokens["mallory"].encode()).status == 401
+    signed = "\r\n".join([f"POST {POST} HTTP/1.1", *lines, f"Authorization: Bearer {site.tokens['mallory']}"]).encode()
+    assert speak(site.url, signed + b"\r\n\r\n" + chunks % b"another").status == 201
+
+
+def test_a_body_that_is_packed_is_not_unpacked(site):
+    packed = gzip.compress(b"{" + b" " * 50_000_000 + b"}")
+    answer = site.ask("POST", POST, body=packed, headers=[("Content-Encoding", "gzip")])
+    assert (answer.status, answer.json["code"]) == (422, "invalid-input")
+    assert "Content-Encoding 'gzip'" in answer.json["detail"]
+
+
+def test_a_body_that_is_announced_too_large_is_not_waited_for(site):
+    answer = speak(site.url, site.head(f"POST {POST} HTTP/1.1", "Content-Length: 999999999999") + b"{}")
+    assert (answer.status, answer.json["code"]) == (413, "too-large")
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -271,6 +307,58 @@ RANGES = {
     "commas": "bytes=,,,,,,",
     "in capitals": "BYTES=0-5",
 }
+
+
+IGNORED = ("backwards", "other unit", "no unit", "no dash", "letters", "negative", "commas")
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("kind", IGNORED)
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"/{MINE}/resolve/v1/adapter_model.safetensors",
+        f"/api/v1/adapters/{MINE}/versions/v1/files/adapter_model.safetensors",
+    ],
+)
+def test_what_is_no_range_of_bytes_is_ignored_as_http_says(site, place, kind):
+    answer = ask(site.url, "GET", place, token=site.tokens["mallory"], headers=[("Range", RANGES[kind])])
+    assert (answer.status, answer.body) == (200, site.ask("GET", place).body)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_range_past_the_end_is_refused_in_the_form_of_the_protocol_with_the_size(site):
+    given = {"token": site.tokens["mallory"], "headers": [("Range", "bytes=99999999-")]}
+    hub = ask(site.url, "GET", f"/{MINE}/resolve/v1/adapter_config.json", **given)
+    native = ask(site.url, "GET", f"/api/v1/adapters/{MINE}/versions/v1/files/adapter_config.json", **given)
+    size = len(site.ask("GET", f"/{MINE}/resolve/v1/adapter_config.json").body)
+    assert (hub.status, hub.headers["content-range"]) == (416, f"bytes */{size}")
+    assert f"{size:,} bytes" in hub.json["error"]
+    assert (native.status, native.json["code"]) == (416, "range-not-satisfiable")
+    assert native.headers["content-range"] == f"bytes */{size}"
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_head_and_another_state_of_the_file_get_the_whole(site):
+    place, part = f"/{MINE}/resolve/v1/adapter_config.json", ("Range", "bytes=0-3")
+    whole, token = site.ask("GET", place), site.tokens["mallory"]
+    head = ask(site.url, "HEAD", place, token=token, headers=[part])
+    assert (head.status, head.headers["content-length"]) == (200, str(len(whole.body)))
+    other = ask(site.url, "GET", place, token=token, headers=[part, ("If-Range", '"of another state"')])
+    assert (other.status, other.body) == (200, whole.body)
+    same = ask(site.url, "GET", place, token=token, headers=[part, ("If-Range", whole.headers["etag"])])
+    assert (same.status, same.body) == (206, whole.body[:4])
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_file_that_the_client_has_is_not_sent_again_by_either_protocol(site):
+    for place in (
+        f"/{MINE}/resolve/v1/adapter_config.json",
+        f"/api/v1/adapters/{MINE}/versions/v1/files/adapter_config.json",
+    ):
+        tag = site.ask("GET", place).headers["etag"]
+        again = ask(site.url, "GET", place, token=site.tokens["mallory"], headers=[("If-None-Match", f'"x", {tag}')])
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
 
 
 @pytest.mark.usefixtures("unchanged")

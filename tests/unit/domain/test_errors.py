@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from adapter_registry.domain import errors
-from adapter_registry.domain.errors import DigestMismatch, Problem, RegistryError
+from adapter_registry.domain.errors import DigestMismatch, OutsideFile, Problem, RegistryError
 from docs.build import EXIT_CODES
 
 CLASSES = [
@@ -18,6 +18,8 @@ CLASSES = [
 def build(kind):
     if kind is DigestMismatch:
         return kind("w.safetensors", declared="9f" * 32, received="e3" * 32, size=67_121_608)
+    if kind is OutsideFile:
+        return kind("adapter_config.json", size=1_702)
     return kind("what happened; what to do")
 
 

@@ -115,7 +115,8 @@ else:
     command("spaces ls", "spaces", "ls")
     command("discussions", "discussions", "list", repo, code=1)
 if VERSION >= (1, 20):
-    command("repos ls", "repos", "ls", says=REPO)
+    command("repos ls", "repos", "ls", "--limit", "0", says=REPO)
+    command("repos ls --namespace", "repos", "ls", "--namespace", "team", "--limit", "0", says=REPO)
     out = Path(fresh()) / "copied.json"
     command("cp from a repository", "cp", f"hf://{REPO}@prod/{CONFIG}", out)
     check("cp from a repository: the bytes", json.loads(out.read_text())["r"] == 4)

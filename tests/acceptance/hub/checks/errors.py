@@ -1,6 +1,7 @@
 """The class of every error, as programs catch it, and that the reason reaches whoever reads it."""
 
 import io
+import logging
 
 from harness import ADAPTER, GIVEN, INVALID, REPO, VERSION, api, check, done, fresh, new, pushed, refused
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download, snapshot_download
@@ -60,6 +61,8 @@ refused(
     "an expired token", HfHubHTTPError, lambda: late.model_info(REPO), status=401, text="credentials", never=missing
 )
 refused("no token", RepositoryNotFoundError, lambda: HfApi(token=False).model_info(REPO), status=401)
+nobody = HfApi(token=False)
+refused("no token: list", HfHubHTTPError, lambda: list(nobody.list_models()), status=401, text="token", never=missing)
 stranger = HfApi(token=GIVEN["tokens"]["stranger"])
 refused("not theirs: info", RepositoryNotFoundError, lambda: stranger.model_info(REPO), status=404)
 refused("not theirs: upload", RepositoryNotFoundError, lambda: stranger.delete_file("README.md", REPO), status=404)
@@ -91,11 +94,23 @@ refused("create in another case", HfHubHTTPError, lambda: api.create_repo(repo.u
 refused("create a dataset", HfHubHTTPError, lambda: api.create_repo(new("d"), repo_type="dataset"), **denied)
 space = lambda: api.create_repo(new("s"), repo_type="space", space_sdk="static")  # noqa: E731
 refused("create a space", HfHubHTTPError, space, **denied)
+refused("unlike", HfHubHTTPError, lambda: api.unlike(repo), text="not supported", **denied)
+refused("grant access", HfHubHTTPError, lambda: api.grant_access(repo, "ada"), text="not supported", **denied)
+if hasattr(api, "duplicate_repo"):
+    refused("copy", HfHubHTTPError, lambda: api.duplicate_repo(repo, new("twin")), text="not supported", **denied)
 refused("delete", HfHubHTTPError, lambda: api.delete_repo(repo), text="not supported", **denied)
 refused("move", HfHubHTTPError, lambda: api.move_repo(repo, new("moved")), **denied)
 refused("gate", HfHubHTTPError, lambda: api.update_repo_settings(repo, gated="auto"), text="gating", **denied)
 public = {"visibility": "public"} if VERSION >= (1, 8) else {"private": False}
 refused("make public", HfHubHTTPError, lambda: api.update_repo_settings(repo, **public), text="public", **denied)
+if VERSION >= (1, 8):
+    heard = []
+    listener = logging.Handler()
+    listener.emit = lambda record: heard.append(record.getMessage())
+    logging.getLogger("huggingface_hub").addHandler(listener)
+    api.create_repo(new("open"), private=False)
+    check("made as public: a warning", any("nothing is public here" in text for text in heard))
+    check("made as public: private", api.model_info(new("open")).private)
 private = {"visibility": "private"} if VERSION >= (1, 8) else {"private": True}
 check("stay private", api.update_repo_settings(repo, **private) is None)
 refused("a discussion", HfHubHTTPError, lambda: api.create_discussion(repo, title="abc"), **denied)
@@ -136,6 +151,18 @@ refused(
     text="expected rank",
 )
 same_head = api.model_info(repo).sha
+said = ""
+try:
+    api.create_commit(
+        repo, [CommitOperationAdd("a.weird", b"z"), CommitOperationAdd("b.weird", b"z")], commit_message="x"
+    )
+except BadRequestError as error:
+    said = str(error)
+check("a refused push says each problem once", [said.count(f"{n}.weird: expected") for n in "ab"] == [1, 1])
+nul = CommitOperationAdd("n.txt", b"n")
+refused(
+    "a NUL in a message", BadRequestError, lambda: api.create_commit(repo, [nul], commit_message="a\x00"), text="NUL"
+)
 check("a refused push changes nothing", same_head == commit)
 pickle = [CommitOperationAdd("adapter_model.bin", io.BytesIO(b"\x80\x04x"))]
 refused("a pickle", BadRequestError, lambda: api.create_commit(repo, pickle, commit_message="x"), text="pickle")
