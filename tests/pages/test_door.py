@@ -60,6 +60,39 @@ class TestComingIn:
         back = come_in(stranger, name="ann", password=PASSWORD, next=asked)
         assert back.headers["location"] == asked
 
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/team/sql-lora",
+            "/team/sql-lora/tree/main/some%2Ffolder",
+            "/team/sql-lora/commit/" + "0" * 40,
+            "/team/sql-lora/blob/main/README.md",
+            "/~prod/team/sql-lora/tree/main",
+            "/team/no-such-thing",
+        ],
+    )
+    def test_an_address_that_a_hub_client_printed_leads_a_browser_to_the_page(self, stranger, path):
+        browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        led = stranger.get(path, headers=browser)
+        name = path.removeprefix("/~prod").split("/")[2]
+        assert (led.status_code, led.headers["location"]) == (303, f"/ui/adapters/team/{name}")
+
+    @pytest.mark.parametrize(
+        ("path", "accept"),
+        [
+            ("/team/sql-lora", "*/*"),
+            ("/team/sql-lora/resolve/main/adapter_config.json", "*/*"),
+            ("/api/models/team/sql-lora", "text/html"),
+            ("/datasets/team/sql-lora/tree/main", "text/html"),
+            ("/team", "text/html"),
+            ("/a..b/%00/tree/main", "text/html"),
+            ("/api/v1/adapters", "text/html"),
+        ],
+    )
+    def test_a_client_and_another_address_are_not_led_there(self, stranger, path, accept):
+        answer = stranger.get(path, headers={"accept": accept})
+        assert (answer.status_code, "location" in answer.headers) == (401, False)
+
     def test_an_address_that_no_page_has_is_a_page_that_says_so(self, stranger):
         come_in(stranger, name="ann", password=PASSWORD)
         answer = stranger.get("/ui/nothing/like/it")

@@ -12,17 +12,20 @@ import re
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter_registry.api import hub_paths, sessions
 from adapter_registry.api.lookups import authenticated
 from adapter_registry.api.pages import sign_in
+from adapter_registry.api.pages.answering import HEADERS
+from adapter_registry.api.pages.page import of_adapter
 from adapter_registry.api.problems import problem
 from adapter_registry.api.refusal import is_native, refusal
-from adapter_registry.domain.errors import RegistryError, Unauthorised
+from adapter_registry.domain.errors import InvalidReference, RegistryError, Unauthorised
 from adapter_registry.domain.people.access import Principal
 from adapter_registry.domain.ports import Backend
+from adapter_registry.domain.reference import split_adapter
 from adapter_registry.services import access
 
 PUBLIC = (
@@ -94,6 +97,8 @@ class Authenticated:
     def _turned_away(self, scope: Scope, *, presented: bool) -> Response:
         if sessions.is_page(scope["path"]):
             return sign_in.turned_away(Request(scope))
+        if not presented and (page := _page_of(scope)):
+            return RedirectResponse(page, status_code=303, headers=HEADERS)
         return _turned_away(scope, presented=presented)
 
     async def _authenticated(self, secret: str) -> Principal | None:
@@ -117,6 +122,25 @@ def _secret(header: str) -> str:
         except (binascii.Error, ValueError):
             return "-"
     return ""
+
+
+def _page_of(scope: Scope) -> str:
+    """Where a browser that opens an address which a Hub client printed is led; empty for whoever is no browser.
+
+    It says nothing of what there is: the page asks who is there.
+    """
+    request = Request(scope)
+    if (
+        request.method not in ("GET", "HEAD")
+        or "text/html" not in request.headers.get("accept", "")
+        or is_native(scope)
+    ):
+        return ""
+    try:
+        owner, name = split_adapter(hub_paths.repository_of(hub_paths.read(scope.get("raw_path") or b"")))
+    except InvalidReference:
+        return ""
+    return sessions.root(request) + of_adapter(f"{owner}/{name}")
 
 
 def _turned_away(scope: Scope, *, presented: bool) -> JSONResponse:

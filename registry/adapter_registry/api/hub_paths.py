@@ -80,3 +80,10 @@ def _file(channel: str | None, parts: list[str]) -> HubPath:
         return HubPath(channel, "", "", "/".join(map(unquote, parts)))
     repo, rest = "/".join(map(unquote, parts[:at])), "/".join(map(unquote, parts[at + 2 :]))
     return HubPath(channel, kind, repo, "resolve" if parts[at] == "raw" else parts[at], unquote(parts[at + 1]), rest)
+
+
+def repository_of(raw_path: bytes) -> str:
+    """The id in an address of the Hub's site, as clients print it: `/team/sql-lora/tree/main`; empty for another."""
+    parts = [unquote(part) for part in raw_path.decode("latin-1").split("?")[0].split("/") if part]
+    parts = parts[1:] if parts and parts[0].startswith("~") else parts
+    return "" if len(parts) < 2 or parts[0] in ("api", *KINDS) else "/".join(parts[:2])
