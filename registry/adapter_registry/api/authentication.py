@@ -130,14 +130,10 @@ def _page_of(scope: Scope) -> str:
     It says nothing of what there is: the page asks who is there.
     """
     request = Request(scope)
-    if (
-        request.method not in ("GET", "HEAD")
-        or "text/html" not in request.headers.get("accept", "")
-        or is_native(scope)
-    ):
+    if request.method not in ("GET", "HEAD") or "text/html" not in request.headers.get("accept", ""):
         return ""
     try:
-        owner, name = split_adapter(hub_paths.repository_of(hub_paths.read(scope.get("raw_path") or b"")))
+        owner, name = split_adapter(hub_paths.repository_of(scope.get("raw_path") or b""))
     except InvalidReference:
         return ""
     return sessions.root(request) + of_adapter(f"{owner}/{name}")
