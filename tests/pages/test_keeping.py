@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from adapter_registry.api.pages import members
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.webhooks.webhook import State
 from tests.acceptance.test_life import retrained
 from tests.pages.conftest import PASSWORD, Site
@@ -103,7 +104,7 @@ class TestScores:
         page.get_by_role("link", name="Add scores").click()
         page.locator("input[name=results]").set_input_files(file)
         page.get_by_role("button", name="Import", exact=True).click()
-        page.get_by_text("1 scores recorded").wait_for()
+        page.get_by_text("1 score recorded").wait_for()
         [score] = site.hub.registry.scores(f"{name}@v1")
         assert (score.score.metric, score.score.value) == ("gsm8k/exact_match@strict-match", 0.5)
         assert score.recorded_by == "ann"
@@ -111,9 +112,21 @@ class TestScores:
         dialog = page.get_by_role("dialog")
         dialog.get_by_label("Reason").fill("wrong chat template")
         dialog.get_by_role("button", name="Declare them void").click()
-        page.get_by_text("1 score of team/imported@v1 count no more").wait_for()
+        page.get_by_text("1 score of team/imported@v1 counts no more").wait_for()
         [score] = site.hub.registry.scores(f"{name}@v1")
         assert score.invalid.because == "wrong chat template"
+
+    def test_a_stage_that_rests_on_evidence_which_was_declared_void_says_so(self, visit, site, lora_folder, tmp_path):
+        name, registry = "team/doubted", site.hub.registry
+        registry.push(retrained(lora_folder, tmp_path / "v1", 8.5), base="org/llama", name=name)
+        registry.add_scores(f"{name}@v1", (Score("sql/acc", 0.7, Direction.HIGHER, n=1000),))
+        assert registry.attempt(f"{name}@v1", "prod").promotion
+        page = visit(f"/ui/adapters/{name}")
+        assert page.get_by_text("evidence declared void").count() == 0
+        registry.invalidate_scores(f"{name}@v1", because="test questions were trained on", metric="sql/acc")
+        sign = page.get_by_text("evidence declared void")
+        sign.wait_for()
+        assert "sql/acc of team/doubted@v1: test questions were trained on" in sign.get_attribute("title")
 
     @pytest.mark.parametrize(
         ("form", "said"),

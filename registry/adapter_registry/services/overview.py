@@ -24,6 +24,7 @@ from adapter_registry.domain.views.overview import (
     trend_of,
 )
 from adapter_registry.services.judgement import frozen
+from adapter_registry.services.promote import doubted
 from adapter_registry.services.references import newest_of
 
 LONGEST_CARD = 256 * 1024
@@ -116,13 +117,15 @@ def _verdict(tx: Transaction, base: Digest) -> Level | None:
 
 def _standing(backend: Backend, tx: Transaction, adapter: str, stage: str) -> Standing:
     held = tx.versions.staged(adapter, stage)
+    move = tx.stages.current(adapter, stage) if held else None
     return Standing(
         stage=stage,
-        move=tx.stages.current(adapter, stage) if held else None,
+        move=move,
         semver=held.semver if held else "",
         request=tx.requests.open_for(adapter, stage),
         hold=tx.requests.hold(adapter, stage),
         freezes=frozen(tx, adapter, stage, at=backend.clock()),
+        doubts=next(iter(doubted(tx, [move]).values()), ()) if move else (),
     )
 
 

@@ -261,12 +261,13 @@ def history(backend: Backend, *, adapter: str, stage: str | None = None, at: str
         if not moves and tx.versions.spelled(adapter) != adapter:
             raise no_adapter(tx, adapter)
         kept = tuple(move for move in moves if until is None or move.at <= until)
-        doubted = _doubted(tx, kept)
+        found = doubted(tx, kept)
     pointing = {move.stage: move.number for move in reversed(kept)}
-    return History(kept, until, pointing, doubted)
+    return History(kept, until, pointing, found)
 
 
-def _doubted(tx: Transaction, moves: Sequence[Promotion]) -> dict[str, tuple[str, ...]]:
+def doubted(tx: Transaction, moves: Sequence[Promotion]) -> dict[str, tuple[str, ...]]:
+    """See History.doubts, of moves of one adapter."""
     scores = cache(tx.scores.of)
     version = cache(lambda number: tx.versions.numbered(moves[0].adapter, number) if number else None)
     found: dict[str, tuple[str, ...]] = {}

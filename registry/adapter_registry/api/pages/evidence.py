@@ -8,6 +8,7 @@ from adapter_registry.api.pages.page import Answer, Ask, Moved, Page, Shown, lis
 from adapter_registry.domain.errors import InvalidInput, RegistryError
 from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.domain.evidence.suite_file import read_suite, to_yaml
+from adapter_registry.domain.figures import count
 from adapter_registry.domain.results.formats import read_results
 from adapter_registry.domain.results.samples import attached, read_samples
 from adapter_registry.services import score, show, suites
@@ -66,7 +67,7 @@ def _imported(ask: Ask) -> str:
     notes = [*results.notices, *left_out]
     if results.claimed:
         notes.append(f"the file says it measured {results.claimed}; bound to {ask.reference} because you said so")
-    return f"{len(recorded)} scores recorded.{''.join(f' Note: {each}.' for each in notes)}"
+    return f"{count(len(recorded), 'score')} recorded.{''.join(f' Note: {each}.' for each in notes)}"
 
 
 def _typed(ask: Ask) -> str:
@@ -119,8 +120,8 @@ def invalidated(ask: Ask) -> Answer:
     except RegistryError as error:
         values = {**_meant(ask), "error": error}
         return Shown("scores-invalidate.html", values, status=200 if ask.partial else error.status)
-    count = f"{len(meant)} score{'' if len(meant) == 1 else 's'}"
-    return Moved(of_version(ask.adapter, ask.number("number"), "scores"), f"{count} of {ask.reference} count no more.")
+    said = f"{count(len(meant), 'score')} of {ask.reference} {'counts' if len(meant) == 1 else 'count'} no more."
+    return Moved(of_version(ask.adapter, ask.number("number"), "scores"), said)
 
 
 def _meant(ask: Ask) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Standing:
         request: the open request into it.
         hold: what keeps machines waiting after a rollback.
         freezes: windows that keep it still now.
+        doubts: what the move rested on and was declared invalid since, with the reason.
     """
 
     stage: str
@@ -63,6 +64,7 @@ class Standing:
     request: Request | None
     hold: Hold | None
     freezes: tuple[Window, ...]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
