@@ -64,9 +64,10 @@ def kept(registry, llama_folder, tmp_path):
 
 
 class TestPlacing:
-    @pytest.mark.parametrize("layout", ["vllm", "nim", "ray", "tgi"])
+    @pytest.mark.parametrize("layout", ["vllm", "nim", "ray", "tgi", "lorax"])
     def test_a_version_is_a_plain_read_only_folder_of_links_into_the_store(self, kept, layout):
-        [line] = kept.step(layout=layout)
+        model = None if layout == "lorax" else MODEL
+        [line] = kept.step("team/eight@v1", layout=layout, model=model)
         folder, [stored] = kept.root / "sql-v1", kept.stored()
         assert (line.outcome, line.folder) == ("placed", "sql-v1")
         assert stored.name == line.entry.exported.replace(":", "-")
@@ -99,7 +100,7 @@ class TestPlacing:
         assert kept.folders() == ["sql-v1", "sql-v2"]
 
     def test_tgi_is_told_of_them_in_an_environment_file(self, kept):
-        kept.step(layout="tgi", seen_as="/data/")
+        kept.step("team/eight@v1", layout="tgi", seen_as="/data/")
         assert (kept.root / "tgi.env").read_text() == "LORA_ADAPTERS=sql-v1=/data/sql-v1\n"
 
 
