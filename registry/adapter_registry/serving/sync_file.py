@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -44,9 +45,18 @@ def _reference(text: str) -> str:
 
 def address(text: str) -> str:
     """The address of a server, without a last slash; raises PydanticCustomError for anything else."""
-    if re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text) is None:
+    if re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text) is None or not _reachable(text):
         raise PydanticCustomError("url", "the address of a server: http://host:8000")
     return text.rstrip("/")
+
+
+def _reachable(text: str) -> bool:
+    """Whether its host and port can be asked for at all."""
+    try:
+        url = urlsplit(text)
+        return bool((url.hostname or "").encode("idna")) and url.port != 0
+    except ValueError:  # UnicodeError is one
+        return False
 
 
 def _path(value: object) -> object:
