@@ -206,7 +206,7 @@ class Deploying:
         replica.load(name, wanted.path, instead_of=before)
         after = replica.served()
         if (now := _root(after, name)) != wanted.path:
-            raise ReplicaRefused(f"{replica.url} took {name} and serves it from {now}, not from {wanted.path}")
+            raise ReplicaRefused(f"{replica.url} took {name} and serves it from {now or 'nothing'}, not from {wanted.path}")
         # SGLang makes room for more names than its --max-loaded-loras without a word.
         if lost := {each.name for each in served} - {each.name for each in after}:
             gone = ", ".join(sorted(lost))
@@ -236,7 +236,7 @@ class Deploying:
             elif now != back and back is not None:
                 replica.load(name, back, instead_of=now)
             if (now := _path(replica, name)) != back:
-                raise ReplicaRefused(f"it serves {name} from {now} all the same")
+                raise ReplicaRefused(f"it serves {name} from {now or 'nothing'} all the same")
             return Line(replica.url, name, "restored", back or "", why, wanted.version)
         except (ReplicaRefused, StoreUnavailable) as error:
             why = f"{why}; and it could not be put back: {error}"

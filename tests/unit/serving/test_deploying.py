@@ -217,7 +217,7 @@ class TestAttacks:
         fleet.two.says = {"/v1/load_lora_adapter": "Success", "/load_lora_adapter": {"success": True}}
         lines = fleet.deploying().deploy("team/sql@v1", "sql")
         assert [line.outcome for line in lines] == ["restored", "restored"]
-        assert "took sql and serves it from None" in lines[1].why
+        assert "took sql and serves it from nothing" in lines[1].why
 
     def test_a_replica_that_only_says_it_went_back_is_told(self, fleet):
         fleet.deploy("team/sql@v1")
