@@ -206,7 +206,9 @@ class Deploying:
         replica.load(name, wanted.path, instead_of=before)
         after = replica.served()
         if (now := _root(after, name)) != wanted.path:
-            raise ReplicaRefused(f"{replica.url} took {name} and serves it from {now or 'nothing'}, not from {wanted.path}")
+            raise ReplicaRefused(
+                f"{replica.url} took {name} and serves it from {now or 'nothing'}, not from {wanted.path}"
+            )
         # SGLang makes room for more names than its --max-loaded-loras without a word.
         if lost := {each.name for each in served} - {each.name for each in after}:
             gone = ", ".join(sorted(lost))

@@ -95,10 +95,18 @@ class Target(Part):
         if self.layout in ("lorax", "llama.cpp") and self.model is not None:
             wanted = "no `model` with a layout whose stack reads no name of a base"
             raise PydanticCustomError("model", wanted, {"found": f"{self.model!r} with {self.layout}"})
+        if self.layout == "tgi" and (found := re.search(r"[,=@\s]", self.seen)):
+            wanted = "`seen_as`, or a `root`, without `,`, `=`, `@` and spaces: TGI splits LORA_ADAPTERS there"
+            raise PydanticCustomError("seen", wanted, {"found": f"{found[0]!r} in {self.seen!r}"})
         if self.remove_after is not None and not self.servers:
             wanted = "`servers` with `remove_after`: they say what is still in use"
             raise PydanticCustomError("servers", wanted, {"found": "none"})
         return self
+
+    @property
+    def seen(self) -> str:
+        """The root's path as the servers see it."""
+        return (self.seen_as or str(self.root.absolute())).rstrip("/")
 
     @property
     def grace_seconds(self) -> int | None:
