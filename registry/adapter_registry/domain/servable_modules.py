@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from adapter_registry.domain.servable_architectures import beside_language
+from adapter_registry.domain.servable_architectures import VLLM_NO_EMBEDDINGS, VLLM_NO_HEAD, beside_language
 
 SGLANG_NAMES = frozenset(
     [
@@ -81,9 +81,22 @@ TGI_TEXT = frozenset(
 )
 """Language models whose layers take adapters in TGI; with any other it does not start. Those that see were not read."""
 
+EMBEDDINGS = frozenset(
+    ["embed_in", "embed_out", "embed_tokens", "lm_head", "output_layer", "tok_embeddings", "word_embeddings", "wte"]
+)
+"""Names that input embeddings and output heads have."""
+
 _TEXT = re.compile(r"ForCausalLM$|LMHeadModel$")
 _FACTORS = re.compile(r"\.lora_(?:embedding_)?[AB](?:\.weight)?$")
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.(?P<rest>.+)$")
+
+
+def vllm_leaves(architecture: str, kinds: Iterable[str]) -> tuple[str, ...]:
+    """Which of these kinds of modules vLLM refuses as none that it adapts, as far as it was read."""
+    if architecture not in VLLM_NO_EMBEDDINGS | VLLM_NO_HEAD:
+        return ()
+    taken = frozenset({"embed_tokens"}) if architecture in VLLM_NO_HEAD else frozenset[str]()
+    return tuple(sorted(set(kinds) & EMBEDDINGS - taken))
 
 
 def lorax_adapts(architecture: str) -> bool:

@@ -20,6 +20,7 @@ from adapter_registry.domain.servable_modules import (
     sgmv_rank,
     tgi_adapts,
     tgi_leaves,
+    vllm_leaves,
 )
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -119,6 +120,11 @@ class Facts:
     def norms(self) -> bool:
         """Whether all that is saved whole are norms."""
         return all("norm" in name for name in self.saved)
+
+    @property
+    def vllm_leaves(self) -> str:
+        """Kinds of modules that vLLM does not take, for people."""
+        return ", ".join(vllm_leaves(self.architecture, self.kinds))
 
     @property
     def lorax_leaves(self) -> str:
@@ -243,6 +249,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(lambda f: f.claimed > VLLM_RANKS[-1], {"vllm": _NO}, "rank {facts.claimed} is above 512, its largest"),
     Rule(lambda f: f.start.lower() not in VLLM_STARTS, {"vllm": _FLAT}, "it refuses init_lora_weights {facts.start!r}"),
+    Rule(lambda f: bool(f.vllm_leaves), {"vllm": _NO}, "it adapts no {facts.vllm_leaves} of {facts.architecture}"),
     Rule(lambda f: bool(sglang_leaves(f.kinds)), {"sglang": _NO}, "it takes no {facts.sglang_leaves}"),
     Rule(lambda f: bool(f.unpaired), {"sglang": _NO}, "it takes no {facts.lonely}, which it fuses in every layer"),
     Rule(lambda f: bool(f.lorax_leaves), {"lorax": _WRONG}, "it leaves {facts.lorax_leaves} out"),
