@@ -257,7 +257,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         lambda f: bool(f.gaps),
         {"lorax": _WRONG, "tgi": _WRONG},
-        "it adapts a kind of module in all layers or in none, and leaves {facts.partial} out altogether",
+        "it leaves {facts.partial} out: it adapts a kind of module in all layers or in none",
     ),
     Rule(
         lambda f: f.padded != f.rank,
@@ -328,7 +328,7 @@ def _sglang_flags(facts: Facts) -> str:
     return f"--enable-lora --max-lora-rank {facts.rank} --lora-target-modules {named}"
 
 
-_SHARDED = "on N GPUs it pads ranks below 8 times N and scales by that: flatten with a --rank that is none of those"
+_SHARDED = "on N GPUs it pads ranks below 8 times N, too, and scales by that"
 
 
 STACKS: Mapping[str, About] = {
