@@ -28,6 +28,7 @@ from adapter_registry.jobs.kind import OUT
 @click.option("--push", is_flag=True, help="With --flatten: store it as a version, with its lineage.")
 @click.option("--name", help="With --push: [namespace/]name of its adapter. Default: that of REFERENCE.")
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of factors. Default: as stored.")
+@click.option("--rank", type=click.IntRange(1), help="With --flatten: what to pad to. Default: the largest there is.")
 @click.option("--tolerance", type=float, help="Error that rounding may cost a module, as a share of its delta: 0.0078.")
 @submit_options
 @output_options
@@ -48,9 +49,10 @@ def export(
     """Write REFERENCE into a folder for a serving stack: as it is, or flattened; or into a file for llama.cpp.
 
     Some stacks ignore rank and alpha patterns and rank-stabilised scaling, and serve a wrong adapter without a word
-    (`adapters servable` says which). --flatten pads every factor with zeros to the largest rank and multiplies the true
-    scale into lora_B: r = lora_alpha, no patterns, targets as a list. What was written is read again and held against
-    the original in float64; the error is printed. With --push it is a version of its own, with its digest and lineage.
+    (`adapters servable` says which). --flatten pads every factor with zeros to the largest rank, or to --rank, and
+    multiplies the true scale into lora_B: r = lora_alpha, no patterns, targets as a list. What was written is read
+    again and held against the original in float64; the error is printed. With --push it is a version of its own, with
+    its digest and lineage.
 
     --gguf has llama.cpp's convert_lora_to_gguf.py make one file of it (ADAPTERS_GGUF_CONVERTER says where that is).
     What GGUF cannot say, and a version for another base than --base, is refused.

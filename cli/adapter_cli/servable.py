@@ -62,5 +62,5 @@ def _print(reports: tuple[Report, ...]) -> None:
         for text in each.notes:
             note(f"{each.stack}: {text}")
     if any(each.verdict is Servable.FLATTEN for each in reports):
-        note("flatten it: adapters export REFERENCE --flatten --push")
+        note("flatten it: adapters export REFERENCE --flatten --push, and the --rank that is named, if one is")
     note("none of these stacks holds the weights it runs against the adapter's lock: docs/serving.md says what does")

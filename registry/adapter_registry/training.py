@@ -8,7 +8,7 @@ trainer = Trainer(model, ..., callbacks=[PushCheckpoints("team/sql-lora")])
 from __future__ import annotations
 
 import logging
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, NotFo
 from adapter_registry.domain.evidence.metric import known_direction
 from adapter_registry.domain.evidence.score import Score
 from adapter_registry.domain.lock import Level
+from adapter_registry.domain.names import check_label
 
 logger = logging.getLogger("adapter_registry.training")
 PREFIX = "eval_"
@@ -26,6 +27,8 @@ SPEEDS = frozenset({"eval_runtime", "eval_samples_per_second", "eval_steps_per_s
 """What the Trainer reports beside metrics: of the machine, not of the adapter."""
 COUNTS = frozenset({"eval_num_tokens"})
 """What TRL counts beside metrics: of the training, not of the adapter."""
+LONGEST_KEY = 250
+"""Characters of a metric's name in the Trainer's log; longer ones are no scores."""
 BEST = "best"
 """The tag of the version that the Trainer found best."""
 
@@ -79,10 +82,14 @@ class PushCheckpoints:
             NotFound: the base is not registered.
             IncompatibleBase: the model has other weights than the registered base.
             InvalidInput: where the model is from does not tell which base it is.
+            InvalidReference: no version could have this name or these labels.
         """
         if not state.is_world_process_zero:
             return
         self.registry = self.registry or connect()
+        self.registry.adapter(self.name)
+        for key, value in self.labels.items():
+            check_label(key, value)
         self._locked = _lock(self.registry, model, self.base)
         logger.info("checkpoints are pushed to %s, locked to %s", self.name, self._locked)
 
@@ -155,7 +162,9 @@ def scores_of(history: Iterable[Mapping[str, Any]], *, step: int) -> Iterable[Sc
 def _is_metric(key: str, value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     timed = key.endswith(("_runtime", "_per_second")) or key in SPEEDS | COUNTS
-    return number and not timed and not math.isinf(value)
+    # One name that no score can have would keep the others from being recorded.
+    named = key.isprintable() and len(key) <= LONGEST_KEY
+    return number and not timed and named and not abs(value) > sys.float_info.max
 
 
 def _lock(registry: Registry, model: Any, base: str | None) -> str:

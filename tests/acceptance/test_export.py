@@ -72,6 +72,20 @@ class TestFlattened:
         again = registry(*arguments, "--json").json
         assert (again["created"], again["digest"]) == (False, made["digest"])
 
+    def test_a_rank_may_be_said_that_a_stack_does_not_pad_itself(self, registry, tmp_path):
+        out = tmp_path / "out"
+        made = registry("export", "plain@v1", "--flatten", "--rank", "8", "-o", out, "--json").json
+        assert made["error"] < 1e-6
+        config = json.loads((out / CONFIG).read_bytes())
+        assert (config["r"], config["lora_alpha"]) == (8, 8)
+
+    @pytest.mark.parametrize("rank", ["3", "16385"])
+    def test_a_rank_below_the_largest_or_beyond_measure_is_refused(self, registry, rank):
+        ran = CliRunner().invoke(
+            adapters, ["export", "plain@v1", "--flatten", "--rank", rank, "-o", "x"], env=registry.environment
+        )
+        assert str(ran.exception) == f"--rank is a whole number from 4, its largest, to 16384, not {rank}."
+
     def test_what_is_plain_already_stays_what_it_is(self, registry, folders, tmp_path):
         told = registry("export", "plain@v1", "--flatten", "--push", "-o", tmp_path / "out")
         assert "already default/plain@v1" in told.out

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.errors import IncompatibleBase, NotFound, ServerUnreachable
+from adapter_registry.domain.errors import IncompatibleBase, InvalidReference, NotFound, ServerUnreachable
 from adapter_registry.settings import read_settings
 from adapter_registry.training import PushCheckpoints, scores_of
 from tests.adapter_builders import copied
@@ -87,6 +87,22 @@ class TestPushCheckpoints:
         callback = PushCheckpoints("team/spoiled", registry=Registry(home))
         with pytest.raises(IncompatibleBase, match=r"layers\.1\.mlp\.up_proj"):
             train(llama_folder, tmp_path / "out", callback, spoil=spoil)
+        assert not list((tmp_path / "out").glob("checkpoint-*"))
+
+    @pytest.mark.parametrize(
+        ("name", "labels", "told"),
+        [
+            ("team/sql lora", {}, "'sql lora' is not an adapter name"),
+            ("team/sql", {"Run!": "7"}, "'Run!' is not a label key"),
+            ("team/sql", {"run": "7\n"}, "run"),
+        ],
+    )
+    def test_what_no_version_can_be_called_is_told_before_training(
+        self, home, llama_folder, tmp_path, name, labels, told
+    ):
+        callback = PushCheckpoints(name, base="llama", labels=labels, registry=Registry(home))
+        with pytest.raises(InvalidReference, match=told):
+            train(llama_folder, tmp_path / "out", callback)
         assert not list((tmp_path / "out").glob("checkpoint-*"))
 
     def test_a_base_that_is_not_registered_is_told_before_training(self, home, llama_folder, tmp_path):
@@ -166,6 +182,7 @@ class TestWithoutTraining:
             {"step": 2, "loss": 1.0, "learning_rate": 0.1},
             {"step": 2, "eval_loss": 0.5, "eval_runtime": 1.0, "eval_samples_per_second": 3.0, "eval_accuracy": 0.75},
             {"step": 2, "eval_num_tokens": 1_024.0},
+            {"step": 2, "eval_" + "x" * 300: 1.0, "eval_a\nb": 1.0, "eval_huge": 10**400, "eval_endless": float("inf")},
             {"step": 4, "eval_loss": 0.4},
         ]
         found = {score.metric: (score.value, str(score.direction)) for score in scores_of(history, step=2)}

@@ -10,6 +10,7 @@ from typing import Any
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.servable_architectures import beside_language
+from adapter_registry.domain.servable_modules import gaps, paths, unpaired
 from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Facts, Fate, Stack
 from adapter_registry.domain.servable_rules import parse as parse
 
@@ -58,6 +59,8 @@ def facts_of(
     ranks = set(description.ranks)
     tokens = document.get("trainable_token_indices")
     heads = set(description.matched) & set(HEADS)
+    tensors = tuple(tensors)
+    modules, there = paths(tensors), [tensor.name for tensor in base.tensors] if base else []
     return Facts(
         method=description.peft_type,
         variant=description.variant,
@@ -76,6 +79,8 @@ def facts_of(
         quantised=base.quantization if base else None,
         architecture=(base.architecture or "") if base else "",
         beside=beside_language(tensors),
+        unpaired=unpaired(modules, there),
+        gaps=gaps(modules, there),
     )
 
 
@@ -119,6 +124,8 @@ def _found(stack: Stack, facts: Facts) -> Iterator[tuple[Fate, str]]:
         fate = rule.fates.get(str(stack)) or rule.fates.get(stack.name)
         if fate is not None and rule.test(facts):
             yield fate, rule.text.format(stack=stack.name, facts=facts)
+            if facts.method != "LORA":
+                return  # what is true of another method's modules and ranks says nothing more
 
 
 def stacks_of(text: str) -> tuple[Stack, ...]:

@@ -159,6 +159,80 @@ VLLM_TOWERS = frozenset(
     ]
 )
 """Architectures of which vLLM adapts towers and connectors too, with `--enable-tower-connector-lora`."""
+VLLM_NO_EMBEDDINGS = frozenset(
+    [
+        "AXK1ForCausalLM",
+        "AfmoeForCausalLM",
+        "AliceAIForCausalLM",
+        "BailingMoeForCausalLM",
+        "BailingMoeV2ForCausalLM",
+        "DeepseekForCausalLM",
+        "DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "Ernie4_5_MoeForCausalLM",
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "Gemma4ForCausalLM",
+        "GemmaForCausalLM",
+        "Glm4ForCausalLM",
+        "Glm4MoeForCausalLM",
+        "Glm4MoeLiteForCausalLM",
+        "GptOssForCausalLM",
+        "HYV3ForCausalLM",
+        "InternLM2ForCausalLM",
+        "LagunaForCausalLM",
+        "LongcatFlashForCausalLM",
+        "MiMoForCausalLM",
+        "MiniMaxM2ForCausalLM",
+        "Ministral3ForCausalLM",
+        "MistralForCausalLM",
+        "MistralLarge3ForCausalLM",
+        "MuseGlimmerForCausalLM",
+        "OPTForCausalLM",
+        "OlmoHybridForCausalLM",
+        "OlmoeForCausalLM",
+        "PanguEmbeddedForCausalLM",
+        "PanguProMoEV2ForCausalLM",
+        "PanguUltraMoEForCausalLM",
+        "Plamo3ForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen2MoeForCausalLM",
+        "Qwen3NextForCausalLM",
+        "Rnj1ForCausalLM",
+        "SarvamMLAForCausalLM",
+        "SarvamMoEForCausalLM",
+    ]
+)
+"""Language models of which vLLM adapts neither the input embedding nor the output head."""
+VLLM_NO_HEAD = frozenset(
+    [
+        "ArceeForCausalLM",
+        "Cohere2ForCausalLM",
+        "CohereForCausalLM",
+        "CwmForCausalLM",
+        "FlexOlmoForCausalLM",
+        "GPTBigCodeForCausalLM",
+        "GPTNeoXForCausalLM",
+        "GlmForCausalLM",
+        "HunYuanDenseV1ForCausalLM",
+        "HunYuanMoEV1ForCausalLM",
+        "Jais2ForCausalLM",
+        "Kolibri1ForCausalLM",
+        "MellumForCausalLM",
+        "NanbeigeForCausalLM",
+        "Olmo2ForCausalLM",
+        "Olmo3ForCausalLM",
+        "OlmoForCausalLM",
+        "PhiForCausalLM",
+        "SeedOssForCausalLM",
+        "SmolLM3ForCausalLM",
+        "Starcoder2ForCausalLM",
+        "TransformersForCausalLM",
+        "TransformersMoEForCausalLM",
+        "VaultGemmaForCausalLM",
+    ]
+)
+"""Those of which it adapts the input embedding, `embed_tokens`, and no output head."""
 _BESIDE_LANGUAGE = frozenset(
     [
         "audio_adapter",

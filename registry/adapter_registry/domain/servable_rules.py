@@ -12,13 +12,22 @@ from enum import StrEnum
 
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.servable_architectures import VLLM_TOWERS, VLLM_WITHOUT, VLLM_WITHOUT_BEFORE
+from adapter_registry.domain.servable_modules import (
+    SGLANG_NAMES,
+    lorax_adapts,
+    lorax_leaves,
+    sglang_leaves,
+    sgmv_rank,
+    tgi_adapts,
+    tgi_leaves,
+    vllm_leaves,
+)
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank may be."""
 VLLM_DEFAULT_RANK = 16
 VLLM_STARTS = frozenset({"", "gaussian", "eva", "orthogonal", "mica", "lora_ga"})
 VLLM_SAVED = frozenset({"classifier", "score"})
-EMBEDDINGS = frozenset({"embed_tokens", "wte", "word_embeddings", "lm_head", "embed_out", "output_layer"})
 VLLM_STACKED = frozenset(
     {
         "GptOssForCausalLM",
@@ -63,6 +72,8 @@ class Facts:
         quantised: how its base is quantised; None where it is not, or not known.
         architecture: of its base, `LlamaForCausalLM`; empty where that is not known.
         beside: towers and connectors beside the language model in which it adapts modules, `vision_tower`.
+        unpaired: modules that are adapted without the one that stacks fuse them with, `v_proj without q_proj`.
+        gaps: kinds of modules that are adapted in some layers of the base and not in all, `self_attn.v_proj`.
     """
 
     method: str
@@ -82,6 +93,8 @@ class Facts:
     quantised: str | None = None
     architecture: str = ""
     beside: tuple[str, ...] = ()
+    unpaired: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
     @property
     def claimed(self) -> int:
@@ -97,6 +110,46 @@ class Facts:
     def towers(self) -> str:
         """The towers and connectors that it adapts, for people."""
         return ", ".join(self.beside)
+
+    @property
+    def padded(self) -> int:
+        """The rank that LoRAX and TGI pad its factors to, on one GPU."""
+        return sgmv_rank(self.rank)
+
+    @property
+    def norms(self) -> bool:
+        """Whether all that is saved whole are norms."""
+        return all("norm" in name for name in self.saved)
+
+    @property
+    def vllm_leaves(self) -> str:
+        """Kinds of modules that vLLM does not take, for people."""
+        return ", ".join(vllm_leaves(self.architecture, self.kinds))
+
+    @property
+    def lorax_leaves(self) -> str:
+        """Kinds of modules that LoRAX leaves out, for people."""
+        return ", ".join(lorax_leaves(self.architecture, self.kinds))
+
+    @property
+    def tgi_leaves(self) -> str:
+        """Kinds of modules that TGI leaves out, for people."""
+        return ", ".join(tgi_leaves(self.kinds))
+
+    @property
+    def sglang_leaves(self) -> str:
+        """Kinds of modules that SGLang does not take, for people."""
+        return ", ".join(sglang_leaves(self.kinds))
+
+    @property
+    def lonely(self) -> str:
+        """What is adapted without its partner, for people."""
+        return ", ".join(self.unpaired)
+
+    @property
+    def partial(self) -> str:
+        """What is adapted in some layers only, for people."""
+        return ", ".join(self.gaps)
 
     @property
     def named(self) -> str:
@@ -140,6 +193,8 @@ RULES: tuple[Rule, ...] = (
         {"vllm:0.32": _NO},
         "it takes no adapters for {facts.architecture} before 0.33",
     ),
+    Rule(lambda f: not lorax_adapts(f.architecture), {"lorax": _NO}, "it takes no adapters for {facts.architecture}"),
+    Rule(lambda f: not tgi_adapts(f.architecture), {"tgi": _NO}, "it takes no adapters for {facts.architecture}"),
     Rule(lambda f: "dora" in f.variant, _all(_NO, _NO, _NO, _WRONG), "it knows no DoRA"),
     Rule(lambda f: "lora_bias" in f.variant, _all(_NO, _WRONG, _NO, _WRONG), "it leaves lora_bias out"),
     Rule(
@@ -154,7 +209,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         lambda f: bool(set(f.variant) - _BEYOND),
-        _all(None, _WRONG, _WRONG, _WRONG),
+        _all(None, _WRONG, None, _WRONG),
+        "it reads the factors alone and leaves {facts.unread} out",
+    ),
+    Rule(
+        lambda f: bool(set(f.variant) - _BEYOND - {"alora"}),
+        {"llama.cpp": _WRONG},
         "it reads the factors alone and leaves {facts.unread} out",
     ),
     Rule(lambda f: f.bias, _all(_NO, _WRONG, _NO, _WRONG), "it leaves trained biases out"),
@@ -163,7 +223,9 @@ RULES: tuple[Rule, ...] = (
         {"vllm": _NO},
         "modules that are saved whole may be classifier or score only",
     ),
-    Rule(lambda f: bool(f.saved), _all(None, _WRONG, _NO, _WRONG), "it leaves out modules that are saved whole"),
+    Rule(lambda f: bool(f.saved), _all(None, _WRONG, None, _WRONG), "it leaves out modules that are saved whole"),
+    Rule(lambda f: bool(f.saved) and f.norms, {"llama.cpp": _WRONG}, "it leaves out norms that are saved whole"),
+    Rule(lambda f: not f.norms, {"llama.cpp": _NO}, "its converter takes no modules that are saved whole"),
     Rule(lambda f: f.tokens, _all(_NO, _WRONG, _NO, _WRONG), "it leaves out trained or added tokens"),
     Rule(
         lambda f: f.parameters,
@@ -187,10 +249,20 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(lambda f: f.claimed > VLLM_RANKS[-1], {"vllm": _NO}, "rank {facts.claimed} is above 512, its largest"),
     Rule(lambda f: f.start.lower() not in VLLM_STARTS, {"vllm": _FLAT}, "it refuses init_lora_weights {facts.start!r}"),
+    Rule(lambda f: bool(f.vllm_leaves), {"vllm": _NO}, "it adapts no {facts.vllm_leaves} of {facts.architecture}"),
+    Rule(lambda f: bool(sglang_leaves(f.kinds)), {"sglang": _NO}, "it takes no {facts.sglang_leaves}"),
+    Rule(lambda f: bool(f.unpaired), {"sglang": _NO}, "it takes no {facts.lonely}, which it fuses in every layer"),
+    Rule(lambda f: bool(f.lorax_leaves), {"lorax": _WRONG}, "it leaves {facts.lorax_leaves} out"),
+    Rule(lambda f: bool(f.tgi_leaves), {"tgi": _WRONG}, "it leaves {facts.tgi_leaves} out"),
     Rule(
-        lambda f: "q_proj" in f.kinds and "v_proj" not in f.kinds,
-        {"sglang": _NO},
-        "it takes no q_proj without v_proj",
+        lambda f: bool(f.gaps),
+        {"lorax": _WRONG, "tgi": _WRONG},
+        "it leaves {facts.partial} out: it adapts a kind of module in all layers or in none",
+    ),
+    Rule(
+        lambda f: f.padded != f.rank,
+        {"lorax": _FLAT, "tgi": _FLAT},
+        "it pads rank {facts.rank} to {facts.padded} and scales by that: flatten it with --rank {facts.padded}",
     ),
     Rule(lambda f: f.tied_head, {"llama.cpp": _NO}, "it takes no adapted output head that is the input embedding"),
     Rule(
@@ -252,7 +324,11 @@ def _vllm_flags(facts: Facts) -> str:
 
 
 def _sglang_flags(facts: Facts) -> str:
-    return f"--enable-lora --max-lora-rank {facts.rank} --lora-target-modules {' '.join(facts.kinds)}"
+    named = " ".join(facts.kinds) if SGLANG_NAMES.issuperset(facts.kinds) else "all"
+    return f"--enable-lora --max-lora-rank {facts.rank} --lora-target-modules {named}"
+
+
+_SHARDED = "on N GPUs it pads ranks below 8 times N, too, and scales by that"
 
 
 STACKS: Mapping[str, About] = {
@@ -261,11 +337,19 @@ STACKS: Mapping[str, About] = {
     "llama.cpp": About(
         (), lambda _: "--lora FILE.gguf", notes=("converted to GGUF first, with the base's config.json",)
     ),
-    "lorax": About((), lambda _: "", notes=("it never looks at a name again: name the version by its digest",)),
-    "tgi": About(("3.3",), lambda _: "LORA_ADAPTERS=NAME=FOLDER", notes=("it loads adapters at its start only",)),
+    "lorax": About(
+        (), lambda _: "", notes=("it never looks at a name again: name the version by its digest", _SHARDED)
+    ),
+    "tgi": About(
+        ("3.3",), lambda _: "LORA_ADAPTERS=NAME=FOLDER", notes=("it loads adapters at its start only", _SHARDED)
+    ),
     "peft": About(("0.21",), lambda _: ""),
 }
 """By name."""
+
+
+RUNS_VLLM = frozenset({"aibrix", "kserve", "llm-d", "nim", "production-stack", "ray"})
+"""Stacks that load adapters by the vLLM in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +371,8 @@ def parse(text: str) -> Stack:
     """
     name, _, version = text.partition(":")
     about = STACKS.get(name)
+    if name in RUNS_VLLM:
+        raise InvalidInput(f"{text[:60]!r} loads adapters by the vLLM that it runs: ask for that, {parse('vllm')}.")
     if about is None:
         raise InvalidInput(f"{text[:60]!r} is no serving stack that rules are known for; there is {', '.join(STACKS)}.")
     if not version:

@@ -19,7 +19,9 @@ from adapter_registry.jobs import making
 from adapter_registry.jobs.kind import INPUTS, OUT, Report
 from adapter_registry.local.pulled import LOCK_FILE
 
-DEFAULTS: Mapping[str, Any] = {"method": "flatten:plain", "dtype": None, "tolerance": None}
+DEFAULTS: Mapping[str, Any] = {"method": "flatten:plain", "dtype": None, "tolerance": None, "rank": None}
+MOST_RANK = 1 << 14
+"""To pad factors to: above it a slip of the hand would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Flatten:
             raise InvalidInput("flattening takes one version.")
         unknown = sorted(recipe.options.keys() - DEFAULTS.keys())
         if unknown:
-            raise InvalidInput(f"flatten has no option {unknown[0][:60]!r}; it has dtype and tolerance.")
+            raise InvalidInput(f"flatten has no option {unknown[0][:60]!r}; it has dtype, rank and tolerance.")
         options = {**DEFAULTS, **recipe.options}
         dtype, tolerance = options["dtype"], options["tolerance"]
         if dtype is not None and dtype not in making.DTYPES:
@@ -47,6 +49,9 @@ class Flatten:
         if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < 1):
             raise InvalidInput("--tolerance is a share of the delta's norm: above 0 and below 1.")
         version = registry.resolve(recipe.inputs[0].reference)
+        rank, least = options["rank"], max(version.description.rank or 1, 1)
+        if rank is not None and not (type(rank) is int and least <= rank <= MOST_RANK):
+            raise InvalidInput(f"--rank is a whole number from {least}, its largest, to {MOST_RANK}, not {rank!r:.40}.")
         exact = (Ingredient(f"{version.adapter}@{version.digest}"),)
         return replace(recipe, inputs=exact, base=version.base, options=options)
 
@@ -65,12 +70,13 @@ class Flatten:
         base, source, out = making.take_base(scratch), scratch / INPUTS / "0", scratch / OUT
         with loaded(source, base) as before:
             flatten.refuse(before)
-            if flatten.is_plain(before) and recipe.options["dtype"] is None:
+            rank = recipe.options["rank"]
+            if flatten.is_plain(before) and recipe.options["dtype"] is None and rank in (None, before.config.r):
                 shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LOCK_FILE))
                 notes = ("it is plain already: its files are as they were",)
                 return {**making.outcome_of((), notes, "cpu"), "plain": True}
             dtype = making.DTYPES.get(recipe.options["dtype"])
-            made = flatten.flattened(before, json.loads((source / CONFIG).read_bytes()), dtype=dtype)
+            made = flatten.flattened(before, json.loads((source / CONFIG).read_bytes()), dtype=dtype, rank=rank)
             report(Progress(0.5, "written; measuring", unit="modules"))
             write_adapter(out, replace(made, readme=_readme(recipe, before.config.base_model_name_or_path)))
             # What was written is read again as any other adapter: a lost scale or a swapped axis shows here.

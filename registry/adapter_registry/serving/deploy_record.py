@@ -43,12 +43,15 @@ class Record:
         answers: digest of a version, or of a base for the base alone -> what was answered when it was first seen.
         last: replica -> name -> what came of it last.
         told: name -> what the registry was told last, shortened to its digest.
+        strays: name -> paths that a deployment from here may have left on a replica: it was cut off, or could not put
+            one back.
     """
 
     names: dict[str, Deployed] = field(default_factory=dict)
     answers: dict[str, Fingerprint] = field(default_factory=dict)
     last: dict[str, dict[str, str]] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
+    strays: dict[str, list[str]] = field(default_factory=dict)
 
 
 @contextmanager
@@ -61,9 +64,14 @@ def held(root: Path) -> Iterator[Record]:
             try:
                 yield record
             finally:
-                write_whole(root / STATE, msgspec.json.format(msgspec.json.encode(record)))
+                write(root, record)
     except OSError as error:
         raise StoreUnavailable(f"{root} cannot be written ({error.strerror}).") from error
+
+
+def write(root: Path, record: Record) -> None:
+    """Keep a record, durably; by whoever holds the root."""
+    write_whole(root / STATE, msgspec.json.format(msgspec.json.encode(record)))
 
 
 def read(root: Path) -> Record:

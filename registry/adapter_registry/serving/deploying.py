@@ -12,7 +12,7 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.deployment import SERVING
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, StoreUnavailable
 from adapter_registry.serving.admission import Admission
-from adapter_registry.serving.deploy_record import Deployed, Record, held, read
+from adapter_registry.serving.deploy_record import Deployed, Record, held, read, write
 from adapter_registry.serving.digest_folders import exported, store
 from adapter_registry.serving.fingerprint import Fingerprint, difference
 from adapter_registry.serving.fleet_file import Fleet
@@ -85,13 +85,16 @@ class Deploying:
             wanted = Deployed(version.reference, version.digest, version.base, path, self._clock())
             before = self._expected(name, wanted, record)
             answers = {} if anew else dict(record.answers)
-            known = record.names.get(name)
-            back = known.path if known else None
-            lines = self._move_all(name, wanted, before=before, back=back, answers=answers)
+            goals = _goals(before, record, name, wanted)
+            # Written down before anything moves: whoever is cut off in between leaves what the next one knows.
+            record.strays[name] = sorted({*record.strays.get(name, ()), wanted.path})
+            write(self._fleet.root, record)
+            lines = self._move_all(name, wanted, before=before, goals=goals, answers=answers)
             if all(line.good for line in lines):
                 # Not before: the first replica may be the one that is wrong.
                 record.names[name] = wanted
                 record.answers |= answers
+            _forget_strays(record, name, lines)
             _note(record, lines)
             return lines
 
@@ -102,16 +105,22 @@ class Deploying:
     def status(self) -> tuple[Line, ...]:
         """Each name on each replica, held against what was deployed; changes nothing."""
         record = read(self._fleet.root)
-        return tuple(_drift(each, name, wanted) for each in self._replicas for name, wanted in record.names.items())
+        unfinished = record.strays.keys() - record.names.keys()
+        return (
+            *(_drift(each, name, wanted) for each in self._replicas for name, wanted in record.names.items()),
+            *(_unfinished(each, name) for each in self._replicas for name in sorted(unfinished)),
+        )
 
     def reconcile(self) -> tuple[Line, ...]:
-        """Load again what replicas forgot; what was loaded by others is told, and left alone."""
+        """Load again what replicas forgot or a deployment left half done; what others loaded is told and left alone."""
         with held(self._fleet.root) as record:
             lines = tuple(
                 self._again(each, name, wanted, record)
                 for each in self._replicas
                 for name, wanted in record.names.items()
             )
+            for name in record.names:
+                _forget_strays(record, name, [line for line in lines if line.name == name])
             _note(record, lines)
             return lines
 
@@ -126,9 +135,9 @@ class Deploying:
             return store(self._fleet.root, made, Path(scratch)) / FILE
 
     def _expected(self, name: str, wanted: Deployed, record: Record) -> dict[str, str | None]:
-        """What each replica serves the name from: nothing, what was deployed, or `wanted` already; else refuse."""
+        """What each replica serves the name from: nothing, or what came from here; else refuse."""
         known = record.names.get(name)
-        allowed = {None, wanted.path, known.path if known else None}
+        allowed = {None, wanted.path, known.path if known else None, *record.strays.get(name, ())}
         try:
             found = {each.url: _path(each, name) for each in self._replicas}
         except StoreUnavailable as error:
@@ -143,40 +152,47 @@ class Deploying:
         return found
 
     def _move_all(
-        self, name: str, wanted: Deployed, *, before: Mapping[str, str | None], back: str | None, answers: Answers
+        self,
+        name: str,
+        wanted: Deployed,
+        *,
+        before: Mapping[str, str | None],
+        goals: Mapping[str, str | None],
+        answers: Answers,
     ) -> tuple[Line, ...]:
-        """Move one after the other; at the first that does not take it, put back those that moved.
+        """Move one after the other; at the first that does not take it, or lost it since, put back those that moved.
 
         Args:
             name: that requests use.
             wanted: what it is to be.
             before: replica -> the path it serves the name from.
-            back: where a replica goes back to that has `wanted` already, from a deployment that was cut off.
+            goals: replica -> the path it goes back to.
             answers: what has been answered so far; added to.
         """
-        lines: list[Line] = []
-        for replica in self._replicas:
-            there = before[replica.url]
-            try:
-                self._move(replica, name, wanted, there)
-                self._test(replica, name, wanted, answers)
-            except (ReplicaRefused, StoreUnavailable) as error:
-                failure, passing = str(error), isinstance(error, (ReplicaSilent, StoreUnavailable))
-                break
-            outcome = "there" if there == wanted.path else "moved"
-            lines.append(Line(replica.url, name, outcome, wanted.path, version=wanted.version))
+        tried: list[Replica] = []
+        try:
+            for failed in self._replicas:
+                tried.append(failed)
+                self._move(failed, name, wanted, before[failed.url])
+                self._test(failed, name, wanted, answers)
+            for failed in self._replicas:
+                _require(failed, name, wanted.path)
+        except (ReplicaRefused, StoreUnavailable) as error:
+            failure, passing = str(error), isinstance(error, (ReplicaSilent, StoreUnavailable))
         else:
-            return tuple(lines)
-        failed = self._replicas[len(lines)]
+            there = {each.url for each in self._replicas if before[each.url] == wanted.path}
+            return tuple(
+                Line(each.url, name, "there" if each.url in there else "moved", wanted.path, version=wanted.version)
+                for each in self._replicas
+            )
         told = f"{failed.url} did not take it"
-        tried, rest = self._replicas[: len(lines) + 1], self._replicas[len(lines) + 1 :]
-        goals = {each.url: back if before[each.url] == wanted.path else before[each.url] for each in tried}
-        reasons = {each.url: failure if each is failed else told for each in tried}
         restored = [
-            self._put_back(each, name, wanted=wanted, back=goals[each.url], why=reasons[each.url]) for each in tried
+            self._put_back(each, name, wanted=wanted, back=goals[each.url], why=failure if each is failed else told)
+            for each in tried
         ]
         untouched = [
-            Line(each.url, name, "untouched", before[each.url] or "", told, version=wanted.version) for each in rest
+            Line(each.url, name, "untouched", before[each.url] or "", told, version=wanted.version)
+            for each in self._replicas[len(tried) :]
         ]
         return tuple(replace(line, passing=passing) for line in (*restored, *untouched))
 
@@ -184,13 +200,15 @@ class Deploying:
         served = replica.served()
         now = _root(served, name)
         if now != before:
-            raise ReplicaRefused(f"{replica.url} served {name} from {now} all at once, and not from {before}")
+            raise ReplicaRefused(_all_at_once(replica, name, now, before))
         if now == wanted.path:
             return
         replica.load(name, wanted.path, instead_of=before)
         after = replica.served()
         if (now := _root(after, name)) != wanted.path:
-            raise ReplicaRefused(f"{replica.url} took {name} and serves it from {now}, not from {wanted.path}")
+            raise ReplicaRefused(
+                f"{replica.url} took {name} and serves it from {now or 'nothing'}, not from {wanted.path}"
+            )
         # SGLang makes room for more names than its --max-loaded-loras without a word.
         if lost := {each.name for each in served} - {each.name for each in after}:
             gone = ", ".join(sorted(lost))
@@ -220,7 +238,7 @@ class Deploying:
             elif now != back and back is not None:
                 replica.load(name, back, instead_of=now)
             if (now := _path(replica, name)) != back:
-                raise ReplicaRefused(f"it serves {name} from {now} all the same")
+                raise ReplicaRefused(f"it serves {name} from {now or 'nothing'} all the same")
             return Line(replica.url, name, "restored", back or "", why, wanted.version)
         except (ReplicaRefused, StoreUnavailable) as error:
             why = f"{why}; and it could not be put back: {error}"
@@ -228,14 +246,40 @@ class Deploying:
 
     def _again(self, replica: Replica, name: str, wanted: Deployed, record: Record) -> Line:
         line = _drift(replica, name, wanted)
-        if line.outcome != "missing":
+        before = line.serves or None
+        left = line.outcome == "drifted" and before in record.strays.get(name, ())
+        if line.outcome != "missing" and not left:
             return line
         try:
-            self._move(replica, name, wanted, None)
+            self._move(replica, name, wanted, before)
             self._test(replica, name, wanted, record.answers)
         except (ReplicaRefused, StoreUnavailable) as error:
-            return self._put_back(replica, name, wanted=wanted, back=None, why=str(error))
+            return self._put_back(replica, name, wanted=wanted, back=before, why=str(error))
         return Line(replica.url, name, "loaded again", wanted.path, version=wanted.version)
+
+
+def _goals(before: Mapping[str, str | None], record: Record, name: str, wanted: Deployed) -> dict[str, str | None]:
+    """Where each replica goes back to: what was deployed, be it that it forgot that or was left with something else."""
+    known, left = record.names.get(name), {None, wanted.path, *record.strays.get(name, ())}
+    return {url: (known.path if known else None) if path in left else path for url, path in before.items()}
+
+
+def _forget_strays(record: Record, name: str, lines: Sequence[Line]) -> None:
+    """Keep of the paths that deployments may have left those that a replica may serve from still."""
+    known, left = record.names.get(name), set(record.strays.pop(name, ()))
+    if all(line.good or line.outcome in ("restored", "untouched") for line in lines):
+        left &= {line.serves for line in lines}
+    if left := left - {known.path if known else ""}:
+        record.strays[name] = sorted(left)
+
+
+def _require(replica: Replica, name: str, path: str) -> None:
+    if (now := _path(replica, name)) != path:
+        raise ReplicaRefused(_all_at_once(replica, name, now, path))
+
+
+def _all_at_once(replica: Replica, name: str, now: str | None, before: str | None) -> str:
+    return f"{replica.url} served {name} from {now or 'nothing'} all at once, and not from {before or 'nothing'}"
 
 
 def _note(record: Record, lines: Sequence[Line]) -> None:
@@ -261,6 +305,15 @@ def _path(replica: Replica, name: str) -> str | None:
 
 def _root(served: Iterable[Served], name: str) -> str | None:
     return next((each.root for each in served if each.name in (name, EVERY)), None)
+
+
+def _unfinished(replica: Replica, name: str) -> Line:
+    """A name on a replica, of which no deployment came to its end."""
+    try:
+        found = _path(replica, name)
+    except StoreUnavailable as error:
+        return Line(replica.url, name, "silent", "", error.text)
+    return Line(replica.url, name, "drifted", found or "", "its first deployment was cut off: deploy it again")
 
 
 def _drift(replica: Replica, name: str, wanted: Deployed) -> Line:

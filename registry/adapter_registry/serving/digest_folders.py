@@ -109,6 +109,26 @@ def linked(stored: Path, folder: Path) -> None:
         removed(aside)
 
 
+def check_links(stored: Path, folder: Path) -> None:
+    """Whether `folder` has the files of `stored`, as far as names and sizes tell; those of a backup are no links.
+
+    Raises:
+        StoreUnavailable: it has not; it may be in use and is left alone.
+    """
+    files = [path.relative_to(stored) for path in stored.rglob("*") if path.is_file()]
+    wrong = next((each for each in files if not _alike(stored / each, folder / each)), None)
+    if wrong is not None or folder.is_symlink():
+        what = f"{folder / wrong} is missing or has another size" if wrong else f"{folder} is a link"
+        raise StoreUnavailable(
+            f"{what}: the folder was changed since it was made. A server may be reading it, so it was left alone: "
+            f"unload it there, remove {folder}, and sync again."
+        )
+
+
+def _alike(stored: Path, file: Path) -> bool:
+    return file.is_file() and file.stat().st_size == stored.stat().st_size
+
+
 def removed(folder: Path) -> None:
     """Take a read-only folder away, under another name first, so that nobody sees a half of it."""
     if not folder.is_dir():

@@ -20,6 +20,11 @@ SECONDS = 10.0
 """How long a server may take to say what it serves."""
 LOAD_SECONDS = 300.0
 """How long it may take to load, unload or answer a prompt; SGLang waits for running requests."""
+NOT_NOW = frozenset({429, 502, 503, 504})
+"""Answers of a server that has too much to do, or of a proxy before one that is silent: they say nothing of a version.
+
+500 is none of them: vLLM answers it to what it does not load.
+"""
 MOST_BYTES = 4 << 20
 """Of an answer; a server with ten thousand adapters says so in less."""
 
@@ -117,7 +122,8 @@ class Http:
         except (httpx2.HTTPError, TimeoutError) as error:
             raise ReplicaSilent(f"{self.url}{route} does not answer ({type(error).__name__})") from error
         if not 200 <= status < 300:
-            raise ReplicaRefused(f"{self.url}{route} answered {status}: {data[:300].decode(errors='replace')}")
+            kind = ReplicaSilent if status in NOT_NOW else ReplicaRefused
+            raise kind(f"{self.url}{route} answered {status}: {data[:300].decode(errors='replace')}")
         return data
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -44,9 +45,18 @@ def _reference(text: str) -> str:
 
 def address(text: str) -> str:
     """The address of a server, without a last slash; raises PydanticCustomError for anything else."""
-    if re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text) is None:
+    if re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text) is None or not _reachable(text):
         raise PydanticCustomError("url", "the address of a server: http://host:8000")
     return text.rstrip("/")
+
+
+def _reachable(text: str) -> bool:
+    """Whether its host and port can be asked for at all."""
+    try:
+        url = urlsplit(text)
+        return bool((url.hostname or "").encode("idna")) and url.port != 0
+    except ValueError:  # UnicodeError is one
+        return False
 
 
 def _path(value: object) -> object:
@@ -85,10 +95,18 @@ class Target(Part):
         if self.layout in ("lorax", "llama.cpp") and self.model is not None:
             wanted = "no `model` with a layout whose stack reads no name of a base"
             raise PydanticCustomError("model", wanted, {"found": f"{self.model!r} with {self.layout}"})
+        if self.layout == "tgi" and (found := re.search(r"[,=@\s]", self.seen)):
+            wanted = "`seen_as`, or a `root`, without `,`, `=`, `@` and spaces: TGI splits LORA_ADAPTERS there"
+            raise PydanticCustomError("seen", wanted, {"found": f"{found[0]!r} in {self.seen!r}"})
         if self.remove_after is not None and not self.servers:
             wanted = "`servers` with `remove_after`: they say what is still in use"
             raise PydanticCustomError("servers", wanted, {"found": "none"})
         return self
+
+    @property
+    def seen(self) -> str:
+        """The root's path as the servers see it."""
+        return (self.seen_as or str(self.root.absolute())).rstrip("/")
 
     @property
     def grace_seconds(self) -> int | None:

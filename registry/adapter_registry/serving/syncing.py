@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import msgspec
@@ -18,6 +18,7 @@ from adapter_registry.serving.digest_folders import (
     STORE,
     Exported,
     alone,
+    check_links,
     exported,
     linked,
     removed,
@@ -139,8 +140,11 @@ class Syncing:
         return Line(root, folder, reference, "there" if stands else "placed", entries[folder])
 
     def _stands(self, folder: str, known: Entry, version: Version) -> bool:
-        asked = (version.digest, self._target.base, self._target.model)
-        return (known.digest, known.onto, known.model) == asked and (self._root / folder).is_dir()
+        asked, place = (version.digest, self._target.base, self._target.model), self._root / folder
+        if (known.digest, known.onto, known.model) != asked or not place.is_dir():
+            return False
+        check_links(self._root / STORE / known.exported.replace(":", "-"), place)
+        return True
 
     def _place(self, folder: str, version: Version, entries: dict[str, Entry]) -> Entry:
         self._admission.check(version)
@@ -205,11 +209,11 @@ class Syncing:
             if self._target.key_file is not None:
                 key = self._target.key_file.read_text().strip()
             served = [each for url in self._target.servers for each in self._used_by(url, key)]
+            return names_in(served) | _leased(self._root), ""
         except RegistryError as error:
             return frozenset(), error.text.removesuffix(".")
-        except OSError as error:
-            return frozenset(), f"{self._target.key_file} cannot be read ({error.strerror})"
-        return names_in(served) | _leased(self._root), ""
+        except (OSError, UnicodeDecodeError) as error:
+            return frozenset(), f"{self._target.key_file} cannot be read ({getattr(error, 'strerror', 'not text')})"
 
     def _used_by(self, url: str, key: str | None) -> tuple[Served, ...]:
         if self._target.layout == "llama.cpp":
@@ -230,7 +234,7 @@ class Syncing:
             removed(self._root / STORE / entry.exported.replace(":", "-"))
 
     def _environment(self, lines: Sequence[Line]) -> str:
-        seen = (self._target.seen_as or str(self._root.absolute())).rstrip("/")
+        seen = self._target.seen
         named = ",".join(f"{line.folder}={seen}/{line.folder}" for line in lines if line.follows and line.folder)
         return f"LORA_ADAPTERS={named}\n"
 
@@ -252,7 +256,18 @@ def _read(root: Path) -> dict[str, Entry]:
 
 
 def _leased(root: Path) -> frozenset[str]:
-    """What the files in `.leases` name, one folder a line: for readers that no server speaks for."""
+    """What the files in `.leases` name, one folder a line, its name or its path: for readers that no server speaks for.
+
+    Raises:
+        StoreUnavailable: one of them cannot be read, so that nobody knows what it names.
+    """
     folder = root / LEASES
     files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-    return frozenset(line.strip() for path in files for line in path.read_text().splitlines())
+    return frozenset(part for path in files for line in _lines(path) for part in PurePosixPath(line.strip()).parts)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreUnavailable(f"{path} cannot be read ({getattr(error, 'strerror', 'not text')}).") from error

@@ -52,21 +52,24 @@ def is_plain(adapter: Loaded) -> bool:
     return same and listed and not config.use_rslora and not config.exclude_modules
 
 
-def flattened(adapter: Loaded, document: Mapping[str, Any], *, dtype: str | None = None) -> Adapter:
+def flattened(
+    adapter: Loaded, document: Mapping[str, Any], *, dtype: str | None = None, rank: int | None = None
+) -> Adapter:
     """The same deltas with one rank and scale 1.
 
-    Factors get rows and columns of zeros up to the largest rank; `lora_B` is multiplied by the layer's true scale, and
+    Factors get rows and columns of zeros up to `rank`; `lora_B` is multiplied by the layer's true scale, and
     rounded once into its type. What is saved whole stays as it is.
 
     Args:
         adapter: opened; `refuse` found nothing.
         document: its config as it was parsed.
         dtype: of the new factors, `F32`; default: what each has, float32 for float64.
+        rank: of the new factors, no smaller than the largest; default: the largest.
 
     Returns:
         The adapter, without a README.
     """
-    rank = max((layer.rank for layer in adapter.layers), default=adapter.config.r)
+    rank = rank or max((layer.rank for layer in adapter.layers), default=adapter.config.r)
     tensors: dict[str, Float32] = {}
     for layer in adapter.layers:
         tensors.update(_padded(layer, rank))

@@ -16,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from adapter_registry.domain.evidence.score import Direction, Score
 from adapter_registry.serving.sync_file import target_of
 from adapter_registry.serving.syncing import Syncing
 from tests.acceptance.hub.test_hub_pull import REPO, commit_of, raw
+from tests.acceptance.test_life import retrained
+from tests.adapter_builders import adapter
 
 TGI = """
 import os, sys
@@ -82,6 +85,22 @@ def run(hub, tmp_path):
     return running
 
 
+@pytest.fixture(scope="module")
+def wide(hub, llama_folder, tmp_path_factory):
+    """team/wide: v1, which is prod and stable, and v2; of a rank that LoRAX does not pad."""
+    from peft import LoraConfig
+
+    config = LoraConfig(task_type="CAUSAL_LM", r=8, target_modules=["q_proj", "v_proj"])
+    first = adapter(tmp_path_factory.mktemp("wide") / "first", llama_folder, config)
+    hub.registry.push(first, base="org/llama", name="team/wide")
+    hub.registry.push(retrained(first, first.parent / "second", 2.0), base="org/llama", name="team/wide")
+    hub.registry.add_scores("team/wide@v1", (Score("x/acc", 0.5, Direction.HIGHER, n=1000),))
+    for stage in ("dev", "staging", "prod"):
+        hub.registry.attempt("team/wide@v1", stage)
+    hub.registry.tag("team/wide@v1", "stable")
+    return "wide"
+
+
 class TestTgi:
     def test_a_channel_gives_weights_and_config_of_what_the_stage_means(self, hub, run):
         prod = commit_of(hub, "v1")
@@ -135,12 +154,12 @@ class TestLorax:
 
     @pytest.mark.parametrize(("version", "selector"), [("prod", "v1"), ("2", "v2"), ("v1", "v1"), ("stable", "v1")])
     def test_as_a_control_plane_it_names_the_folder_that_sync_made(
-        self, hub, tmp_path, llama_folder, version, selector
+        self, hub, wide, tmp_path, llama_folder, version, selector
     ):
         options = {"root": str(tmp_path / "root"), "layout": "lorax", "base": str(llama_folder)}
-        target = target_of({**options, "serve": {"sql": f"{REPO}@{selector}"}})
+        target = target_of({**options, "serve": {"sql": f"team/{wide}@{selector}"}})
         Syncing(target, hub.registry, clock=lambda: 1.0).step()
-        status, _, data = raw(hub, f"/api/v1/lorax/team/v2/repos/sql-lora/version/{version}")
+        status, _, data = raw(hub, f"/api/v1/lorax/team/v2/repos/{wide}/version/{version}")
         told = json.loads(data)
         assert (status, told["status"]) == (200, "completed")
         folder = Path(tmp_path / "root" / ".store" / told["adapterPath"])

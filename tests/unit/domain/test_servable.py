@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from adapter_registry.domain.base import Tensor
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.policies.file import read_policy, to_yaml
 from adapter_registry.domain.policies.lint import lint
@@ -16,10 +17,18 @@ from adapter_registry.domain.promotions.finding import Outcome
 from adapter_registry.domain.servable import Servable, facts_of, judged, report, stacks_of
 from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, Facts, parse, vllm_rank
 from tests.unit.domain.test_gate import LORA, V3
+from tests.unit.domain.test_lock import base as base_of
 
 PLAIN = Facts("LORA", rank=8, kinds=("q_proj", "v_proj"))
+BASE = base_of()
 TOWER = replace(PLAIN, beside=("visual",))
 LOADS, FLAGS, FLATTEN, WRONG, REFUSED = Servable
+
+
+def names(modules):
+    """Of the tensors of adapted modules, given below `model.layers`."""
+    paths = [f"model.layers.{each}" if each[0].isdigit() else each for each in modules]
+    return [f"base_model.model.{path}.lora_{factor}.weight" for path in paths for factor in "AB"]
 
 
 def verdicts(facts):
@@ -57,26 +66,69 @@ class TestReport:
             (replace(PLAIN, start="eva"), LOADS, FLAGS, LOADS, LOADS),
             (replace(PLAIN, start="EVA"), LOADS, FLAGS, LOADS, LOADS),
             (replace(PLAIN, pattern=True), LOADS, FLATTEN, LOADS, LOADS),
-            (replace(PLAIN, kinds=("q_proj",)), LOADS, REFUSED, LOADS, LOADS),
+            (replace(PLAIN, unpaired=("q_proj without v_proj",)), LOADS, REFUSED, LOADS, LOADS),
+            (replace(PLAIN, kinds=("c_attn",)), LOADS, REFUSED, LOADS, LOADS),
+            (replace(PLAIN, kinds=("q_proj", "out_proj")), LOADS, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, saved=("input_layernorm",)), REFUSED, WRONG, WRONG, WRONG),
+            (replace(PLAIN, variant=("alora",)), REFUSED, WRONG, LOADS, WRONG),
+            (replace(PLAIN, gaps=("self_attn.v_proj",)), LOADS, FLAGS, LOADS, WRONG),
+            (replace(PLAIN, rank=4), LOADS, FLAGS, LOADS, FLATTEN),
+            (replace(PLAIN, rank=24), FLAGS, FLAGS, LOADS, FLATTEN),
+            (replace(PLAIN, kinds=("embed_tokens", "q_proj")), LOADS, FLAGS, LOADS, WRONG),
+            (replace(PLAIN, architecture="Qwen3ForCausalLM"), LOADS, FLAGS, LOADS, REFUSED),
+            (replace(PLAIN, kinds=("lm_head",), architecture="LlamaForCausalLM"), LOADS, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, kinds=("lm_head",), architecture="Qwen2ForCausalLM"), REFUSED, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, kinds=("embed_tokens",), architecture="MistralForCausalLM"), REFUSED, FLAGS, LOADS, WRONG),
+            (replace(PLAIN, kinds=("embed_tokens",), architecture="PhiForCausalLM"), LOADS, FLAGS, LOADS, WRONG),
+            (replace(PLAIN, kinds=("lm_head",), architecture="PhiForCausalLM"), REFUSED, FLAGS, LOADS, LOADS),
             (replace(PLAIN, tied_head=True), LOADS, FLAGS, REFUSED, LOADS),
-            (replace(PLAIN, architecture="GPT2LMHeadModel"), REFUSED, FLAGS, LOADS, LOADS),
-            (replace(PLAIN, architecture="Qwen2VLForConditionalGeneration"), LOADS, FLAGS, LOADS, LOADS),
-            (replace(TOWER, architecture="Qwen2VLForConditionalGeneration"), FLAGS, WRONG, WRONG, WRONG),
-            (replace(TOWER, architecture="Mistral3ForConditionalGeneration"), WRONG, WRONG, WRONG, WRONG),
+            (replace(PLAIN, kinds=("c_attn",), architecture="GPT2LMHeadModel"), REFUSED, REFUSED, LOADS, LOADS),
+            (replace(PLAIN, architecture="Qwen2VLForConditionalGeneration"), LOADS, FLAGS, LOADS, REFUSED),
+            (replace(TOWER, architecture="Qwen2VLForConditionalGeneration"), FLAGS, WRONG, WRONG, REFUSED),
+            (replace(TOWER, architecture="Mistral3ForConditionalGeneration"), WRONG, WRONG, WRONG, REFUSED),
             (TOWER, WRONG, WRONG, WRONG, WRONG),
             (replace(PLAIN, rank=32), FLAGS, FLAGS, LOADS, LOADS),
-            (replace(PLAIN, rank=513), REFUSED, FLAGS, LOADS, LOADS),
+            (replace(PLAIN, rank=528), REFUSED, FLAGS, LOADS, LOADS),
             (replace(PLAIN, declared=32), FLAGS, FLAGS, LOADS, LOADS),
             (replace(PLAIN, parameters=True, architecture="MixtralForCausalLM"), REFUSED, WRONG, WRONG, WRONG),
-            (replace(PLAIN, parameters=True, architecture="GptOssForCausalLM"), WRONG, WRONG, WRONG, WRONG),
+            (replace(PLAIN, parameters=True, architecture="GptOssForCausalLM"), WRONG, WRONG, WRONG, REFUSED),
             (replace(PLAIN, parameters=True), WRONG, WRONG, WRONG, WRONG),
         ],
     )
     def test_each_stack_has_a_verdict_of_its_own(self, facts, vllm, sglang, llama, lorax):
         found = verdicts(facts)
         assert (found["vllm"], found["sglang"], found["llama.cpp"], found["lorax"]) == (vllm, sglang, llama, lorax)
-        assert found["tgi"] is lorax
         assert found["peft"] is LOADS
+
+    @pytest.mark.parametrize(
+        ("facts", "verdict"),
+        [
+            (replace(PLAIN, rank=4), FLATTEN),
+            (replace(PLAIN, variant=("rslora",)), LOADS),
+            (replace(PLAIN, mixed_ranks=True), FLATTEN),
+            (replace(PLAIN, gaps=("self_attn.v_proj",)), WRONG),
+            (replace(PLAIN, kinds=("lm_head", "q_proj")), WRONG),
+            (replace(PLAIN, kinds=("c_fc", "c_proj"), architecture="Starcoder2ForCausalLM"), LOADS),
+            (replace(PLAIN, architecture="MixtralForCausalLM"), REFUSED),
+            (replace(PLAIN, architecture="Qwen2VLForConditionalGeneration"), LOADS),
+            (TOWER, WRONG),
+        ],
+    )
+    def test_tgi_adapts_fewer_models_and_modules_than_the_code_it_comes_from(self, facts, verdict):
+        assert verdicts(facts)["tgi"] is verdict
+
+    def test_of_another_method_it_is_said_once_that_it_is_another(self):
+        [found] = judged(
+            Facts("LOHA", kinds=("k_proj",), rank=3, unpaired=("k_proj without q_proj",)), [parse("sglang")]
+        )
+        assert found.reasons == ("it takes LoRA, and this is LOHA",)
+
+    def test_modules_that_sglang_has_no_name_for_are_asked_for_all_at_once(self):
+        assert report(parse("sglang"), replace(PLAIN, kinds=("out_proj", "q_proj"))).flags.endswith("-modules all")
+
+    def test_a_rank_that_would_be_padded_is_told_with_the_rank_to_write(self):
+        [reason] = report(parse("tgi"), replace(PLAIN, rank=24)).reasons
+        assert reason == "it pads rank 24 to 32 and scales by that: flatten it with --rank 32"
 
     def test_the_flags_are_those_to_paste(self):
         wide = replace(PLAIN, rank=33)
@@ -142,6 +194,11 @@ class TestParse:
         with pytest.raises(InvalidInput):
             parse(text)
 
+    @pytest.mark.parametrize("text", ["ray", "nim", "kserve:0.21"])
+    def test_a_stack_that_runs_vllm_is_judged_by_that(self, text):
+        with pytest.raises(InvalidInput, match=r"loads adapters by the vLLM that it runs: ask for that, vllm:0\.33"):
+            parse(text)
+
     def test_no_text_means_every_stack(self):
         assert [stack.name for stack in stacks_of("")] == list(STACKS)
         assert [str(stack) for stack in stacks_of("vllm, vllm:0.33,peft")] == ["vllm:0.33", "peft:0.21"]
@@ -162,6 +219,32 @@ class TestFactsOf:
     def test_towers_are_told_by_a_part_of_the_path(self, module, beside):
         name = f"base_model.model.{module}.lora_A.weight"
         assert facts_of(LORA, {"r": 8}, None, tensors=[name, name]).beside == beside
+
+    @pytest.mark.parametrize(
+        ("modules", "unpaired"),
+        [
+            (["0.self_attn.q_proj", "0.self_attn.v_proj", "1.self_attn.q_proj"], ("q_proj without v_proj",)),
+            (["0.self_attn.v_proj"], ("v_proj without q_proj",)),
+            (["0.self_attn.q_proj", "0.self_attn.k_proj", "0.self_attn.v_proj"], ()),
+            (["0.mlp.up_proj"], ("up_proj without gate_proj",)),
+            (["0.mlp.gate_proj"], ()),
+            (["0.mlp.experts.1.up_proj", "0.mlp.experts.1.gate_proj", "0.self_attn.o_proj"], ()),
+        ],
+    )
+    def test_modules_that_are_fused_are_looked_at_layer_by_layer(self, modules, unpaired):
+        assert facts_of(LORA, {"r": 8}, None, tensors=names(modules)).unpaired == unpaired
+
+    def test_a_feed_forward_without_a_gate_has_nothing_to_be_fused_with(self):
+        base = replace(BASE, tensors=(Tensor("model.layers.0.mlp.up_proj.weight", "F32", (2, 2)),))
+        assert facts_of(LORA, {"r": 8}, base, tensors=names(["0.mlp.up_proj"])).unpaired == ()
+
+    def test_gaps_are_layers_of_the_language_model_that_were_left_out(self):
+        there = [*(f"model.layers.{layer}.self_attn.{kind}_proj.weight" for layer in (0, 1) for kind in "qv")]
+        there.append("vision_tower.encoder.layers.2.self_attn.q_proj.weight")
+        base = replace(BASE, tensors=tuple(Tensor(name, "F32", (2, 2)) for name in there))
+        every = ["0.self_attn.q_proj", "1.self_attn.q_proj", "0.self_attn.v_proj", "lm_head"]
+        assert facts_of(LORA, {"r": 8}, base, tensors=names(every)).gaps == ("self_attn.v_proj",)
+        assert facts_of(LORA, {"r": 8}, None, tensors=names(every)).gaps == ()
 
     def test_ranks_are_those_of_the_tensors(self):
         assert facts_of(LORA, {"r": 8}, None, tensors=()).mixed_ranks is False

@@ -38,17 +38,21 @@ def saved(model: Any, folder: Path) -> Base:
 
 
 def registry_of(environment: dict[str, str], made: Path, llama_folder: Path, lora_folder: Path) -> Registry:
-    """team/sql: v1 and v2 for the Llama, v3 for another one; team/dora: what no server here loads."""
+    """team/sql: v1 and v2 for the Llama, v3 for another one; team/dora: what no server here loads.
+
+    team/eight has the rank 8, which no stack pads.
+    """
     there, other = Registry(read_settings(environment)), adapter_builders.llama(made / "other", seed=7)
     there.add_base("llama", llama_folder)
     there.add_base("other", other)
-    config = {"task_type": "CAUSAL_LM", "r": 2, "target_modules": ["q_proj", "v_proj"]}
+    config: dict[str, Any] = {"task_type": "CAUSAL_LM", "r": 2, "target_modules": ["q_proj", "v_proj"]}
 
     def lora(name: str, base: Path, **more: Any) -> Path:
-        return adapter_builders.adapter(made / name, base, LoraConfig(**config, **more))
+        return adapter_builders.adapter(made / name, base, LoraConfig(**(config | more)))
 
     there.push(lora_folder, base="llama", name="team/sql")
     there.push(lora("two", llama_folder), base="llama", name="team/sql")
     there.push(lora("three", other), base="other", name="team/sql")
     there.push(lora("dora", llama_folder, use_dora=True), base="llama", name="team/dora")
+    there.push(lora("eight", llama_folder, r=8), base="llama", name="team/eight")
     return there

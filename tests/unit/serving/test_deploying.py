@@ -217,7 +217,7 @@ class TestAttacks:
         fleet.two.says = {"/v1/load_lora_adapter": "Success", "/load_lora_adapter": {"success": True}}
         lines = fleet.deploying().deploy("team/sql@v1", "sql")
         assert [line.outcome for line in lines] == ["restored", "restored"]
-        assert "took sql and serves it from None" in lines[1].why
+        assert "took sql and serves it from nothing" in lines[1].why
 
     def test_a_replica_that_only_says_it_went_back_is_told(self, fleet):
         fleet.deploy("team/sql@v1")
@@ -415,6 +415,9 @@ class TestDocument:
             ("stack: tgi\nroot: /x\nbase: b\nreplicas: [http://a]", "1:8: stack: expected 'vllm'"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas: []", "4:11: replicas: expected List should have at least 1"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas:\n- http://a\n- b", "6:3: replicas.1: expected the address"),
+            ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://[::1']", "4:12: replicas.0: expected the address"),
+            ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://a..b']", "4:12: replicas.0: expected the address"),
+            ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://a:99999']", "4:12: replicas.0: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplica: [http://a]", "4:10: replica: expected a known key"),
             ("stack: vllm\nroot: /x\nbase: b", "1:1: replicas: expected a value for replicas, found nothing"),
             ("stack: [vllm\nroot: /x", "fleet.yaml:2:5: expected YAML, found"),

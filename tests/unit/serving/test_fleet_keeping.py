@@ -14,7 +14,7 @@ from adapter_registry.domain.deployment import LONGEST_TEXT, Replica
 from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.serving.fleet_file import read_fleet
 from adapter_registry.serving.fleet_keeping import FleetKeeping
-from adapter_registry.serving.pointing import FIRST_SECONDS
+from adapter_registry.serving.pointing import AGAIN_SECONDS, FIRST_SECONDS
 from tests.unit.serving.builders import registry_of
 from tests.unit.serving.fleets import fleet_of
 
@@ -115,6 +115,22 @@ class TestKeeping:
         assert kept.keeping.left() == FIRST_SECONDS
         kept.fleet.two.hangs_up_at = ""
         assert kept.step(after=FIRST_SECONDS) == ["moved", "moved"]
+
+    @pytest.mark.parametrize("route", ["/v1/load_lora_adapter", "/v1/completions"])
+    @pytest.mark.parametrize(("status", "seconds"), [(429, FIRST_SECONDS), (503, FIRST_SECONDS), (500, AGAIN_SECONDS)])
+    def test_one_that_is_overloaded_or_starting_is_asked_again_soon_and_one_that_fails_is_not(
+        self, kept, registry, monkeypatch, route, status, seconds
+    ):
+        kept.step()
+        registry.tag("team/sql@v2", "live")
+        two = kept.fleet.two
+        answer = two.answer
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(
+                two, "answer", lambda how, path, body: (status, "no") if path == route else answer(how, path, body)
+            )
+            kept.step()
+        assert kept.keeping.left() == seconds
 
     def test_another_version_is_tried_at_once(self, kept, registry):
         registry.tag("team/sql@v3", "live")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import itertools
 import os
 import textwrap
 import types
@@ -18,7 +19,9 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
+from adapter_registry.domain.servable_modules import SGLANG_BY_ALL, SGLANG_NAMES, unpaired
 from tests.unit.serving.fake_servers import FakeSglang
 
 PLACE = Path(os.environ.get("SGLANG_WHEELS", Path.home() / ".cache" / "adapter-registry" / "wheels"))
@@ -46,6 +49,64 @@ def taken(wheel, path, *names):
             found.setdefault(node.name, textwrap.dedent(ast.unparse(node)))
     assert found.keys() == set(names), path
     return "\n\n".join(found[name] for name in names)
+
+
+ADAPTER, NAMES = "sglang/srt/lora/lora.py", "sglang/srt/lora/utils.py"
+
+
+class Fusing:
+    """SGLang's own code that fuses an adapter's modules, and finds the buffer that each goes to."""
+
+    def __init__(self, wheel) -> None:
+        fusing = ("normalize_qkv_proj", "normalize_gate_up_proj")
+        finding = ("get_normalized_target_modules", "get_target_module_name")
+        parts = [taken(wheel, ADAPTER, *fusing), taken(wheel, NAMES, *finding)]
+        self._space: dict[str, Any] = {"torch": torch}
+        code = "from __future__ import annotations\nfrom typing import *\n" + "\n\n".join(parts)
+        exec(compile(code, ADAPTER, "exec"), self._space)
+
+    def takes(self, kinds):
+        """Whether a layer with these modules gets as far as its buffers."""
+        weights = {f"layers.0.x.{kind}.lora_{factor}.weight": torch.ones(2, 2) for kind in kinds for factor in "AB"}
+        itself = types.SimpleNamespace(_is_non_gated_moe_weight=lambda name: False)
+        targets = self._space["get_normalized_target_modules"](kinds)
+        try:
+            for fuse in ("normalize_qkv_proj", "normalize_gate_up_proj"):
+                self._space[fuse](itself, list(weights), weights)
+            for name in weights:
+                self._space["get_target_module_name"](name, targets)
+        except (KeyError, ValueError):
+            return False
+        return True
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [each for size in (1, 2, 3) for each in itertools.combinations(["q_proj", "k_proj", "v_proj", "o_proj"], size)]
+    + [("gate_proj",), ("up_proj",), ("gate_proj", "up_proj"), ("up_proj", "down_proj"), ("qkv_proj",)],
+    ids=" ".join,
+)
+def test_the_same_modules_are_missed_as_by_the_wheels_code(wheel, kinds):
+    missed = unpaired([f"layers.0.x.{kind}" for kind in kinds], ())
+    assert Fusing(wheel).takes(list(kinds)) is not bool(missed)
+
+
+def test_the_names_of_modules_are_those_that_the_wheel_lets_say(wheel):
+    listed = next(
+        ast.literal_eval(node.value)
+        for node in ast.walk(tree(wheel, "sglang/srt/utils/common.py"))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SUPPORTED_LORA_TARGET_MODULES"
+    )
+    assert frozenset(listed) == SGLANG_NAMES
+
+
+def test_what_is_asked_for_all_at_once_the_wheel_knows(wheel):
+    known = next(
+        ast.unparse(node.value)
+        for node in ast.walk(tree(wheel, NAMES))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_KNOWN_LORA_TARGET_MODULES"
+    )
+    assert all(repr(name) in known for name in SGLANG_BY_ALL)
 
 
 class Real:

@@ -64,9 +64,10 @@ def kept(registry, llama_folder, tmp_path):
 
 
 class TestPlacing:
-    @pytest.mark.parametrize("layout", ["vllm", "nim", "ray", "tgi"])
+    @pytest.mark.parametrize("layout", ["vllm", "nim", "ray", "tgi", "lorax"])
     def test_a_version_is_a_plain_read_only_folder_of_links_into_the_store(self, kept, layout):
-        [line] = kept.step(layout=layout)
+        model = None if layout == "lorax" else MODEL
+        [line] = kept.step("team/eight@v1", layout=layout, model=model)
         folder, [stored] = kept.root / "sql-v1", kept.stored()
         assert (line.outcome, line.folder) == ("placed", "sql-v1")
         assert stored.name == line.entry.exported.replace(":", "-")
@@ -99,11 +100,27 @@ class TestPlacing:
         assert kept.folders() == ["sql-v1", "sql-v2"]
 
     def test_tgi_is_told_of_them_in_an_environment_file(self, kept):
-        kept.step(layout="tgi", seen_as="/data/")
+        kept.step("team/eight@v1", layout="tgi", seen_as="/data/")
         assert (kept.root / "tgi.env").read_text() == "LORA_ADAPTERS=sql-v1=/data/sql-v1\n"
 
 
 class TestRefusing:
+    @pytest.mark.parametrize("damage", ["a file is gone", "a file was cut off", "it is a link to elsewhere"])
+    def test_a_folder_that_was_changed_does_not_count_as_there(self, kept, tmp_path, damage):
+        kept.step()
+        folder = kept.root / "sql-v1"
+        folder.chmod(0o755)
+        if damage == "it is a link to elsewhere":
+            folder.rename(tmp_path / "elsewhere")
+            folder.symlink_to(tmp_path / "elsewhere")
+        else:
+            (folder / WEIGHTS).unlink()
+            if damage == "a file was cut off":
+                (folder / WEIGHTS).write_bytes(b"half")
+        [line] = kept.step()
+        assert (line.outcome, line.code) == ("refused", "store-unavailable")
+        assert f"remove {folder}, and sync again" in line.why
+
     def test_a_version_for_another_base_is_refused_and_the_one_before_stays(self, kept):
         kept.step("team/sql@v1")
         [line] = kept.step("team/sql@v3")
@@ -197,10 +214,16 @@ class TestRemoving:
         server.forget()
         assert step(after=0) == ("removed", "")
 
-    def test_it_stays_while_a_lease_names_it(self, kept, step):
+    @pytest.mark.parametrize("named", ["sql-v1\n", "/loras/sql-v1/\n", "other\n  sql-v1"])
+    def test_it_stays_while_a_lease_names_it(self, kept, step, named):
         (kept.root / ".leases").mkdir()
-        (kept.root / ".leases" / "batch-7").write_text("sql-v1\n")
+        (kept.root / ".leases" / "batch-7").write_text(named)
         assert step() == ("kept", "a server or a lease names it")
+
+    def test_a_lease_that_cannot_be_read_may_name_anything(self, kept, step):
+        (kept.root / ".leases").mkdir()
+        (kept.root / ".leases" / "batch-7").write_bytes(b"\xff\xfe")
+        assert step() == ("kept", f"{kept.root}/.leases/batch-7 cannot be read (not text)")
 
     def test_a_server_that_does_not_answer_may_be_using_anything(self, kept, step):
         outcome, why = step(servers=["http://127.0.0.1:9"])
@@ -274,6 +297,9 @@ class TestDocument:
             ({"layout": "vllm"}, "  expected `model` with the layout vllm, whose resolver"),
             ({"layout": "vllm"}, "found none"),
             ({"model": "x", "layout": "lorax"}, "found 'x' with lorax"),
+            ({"layout": "tgi", "seen_as": "/a,b"}, "TGI splits LORA_ADAPTERS there, found ',' in '/a,b'"),
+            ({"layout": "tgi", "root": "/a@b"}, "found '@' in '/a@b'"),
+            ({"layout": "tgi", "seen_as": "/a\nX=1"}, "found '\\n' in"),
             ({"remove_after": "7d"}, "`servers` with `remove_after`: they say what is still in use, found none"),
             ({"remove_after": "7 days", "servers": ["http://a"]}, "remove_after: expected a time span"),
             ({"servers": ["a:8000"]}, "the address of a server"),

@@ -197,6 +197,55 @@ class TestFollowing:
         assert made.status()["version"] == "team/sql@v2"
 
 
+class TestLost:
+    """A name that somebody unloads by vLLM's routes, or loads another adapter under."""
+
+    @pytest.fixture
+    def served(self):
+        return {}
+
+    @pytest.fixture
+    def following(self, registry, llama_folder, server, served):
+        def made(*, adopted=False):
+            [follow] = names.follows(["sql=team/sql@dev"], namespace="default")
+            placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
+
+            def load(name, folder):
+                server.load(name, folder)
+                served[name] = str(folder)
+
+            follow = replace(follow, adopted=adopted)
+            return Following(follow, registry, placing, load, serving=served.get, clock=lambda: 0.0, wait_seconds=0)
+
+        return made
+
+    @pytest.mark.parametrize("instead", [None, "/somewhere/else"])
+    def test_a_followed_name_comes_back_and_until_then_is_told_as_lost(self, following, served, instead):
+        made = following()
+        made.step()
+        folder = served.pop("sql")
+        if instead:
+            served["sql"] = instead
+        status = made.status()
+        assert (status["version"], status["digest"]) == (None, None)
+        assert status["refused"] == "it was unloaded, or another adapter was loaded under its name"
+        made.step()
+        assert served == {"sql": folder}
+        assert (made.status()["version"], made.status()["refused"]) == ("team/sql@v1", "")
+
+    def test_a_name_that_a_request_brought_stays_away_until_another_does(self, following, server, served, registry):
+        served["sql"] = "what the resolver brought"
+        made = following(adopted=True)
+        made.step()
+        folder = served.pop("sql")
+        registry.promote("team/sql@v2", "dev")
+        made.step()
+        assert (len(server.loaded), made.status()["version"], made.status()["refused"]) == (1, None, "it was unloaded")
+        served["sql"] = folder
+        made.step()
+        assert (len(server.loaded), made.status()["version"]) == (2, "team/sql@v2")
+
+
 class TestLoadInPlace:
     @pytest.fixture(autouse=True)
     def stand_in(self, monkeypatch):

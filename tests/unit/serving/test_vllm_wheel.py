@@ -18,7 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from adapter_registry.domain.servable_architectures import VLLM_TOWERS, VLLM_WITHOUT, VLLM_WITHOUT_BEFORE
+from adapter_registry.domain.servable_architectures import (
+    VLLM_NO_EMBEDDINGS,
+    VLLM_NO_HEAD,
+    VLLM_TOWERS,
+    VLLM_WITHOUT,
+    VLLM_WITHOUT_BEFORE,
+)
 from adapter_registry.serving.vllm import follower, releases, resolver
 from tests.unit.serving import vllm_stand_in
 from tests.unit.serving.vllm_models import Models
@@ -181,11 +187,34 @@ class TestArchitectures:
         told = {name: next(filter(None, map(tower, nodes)), "False") for name, nodes in found.items()}
         assert {name for name, value in told.items() if value == "True"} == VLLM_TOWERS & found.keys()
 
+    def test_those_whose_embeddings_or_heads_are_not_adapted(self, classes):
+        _, found = classes
+        adapted = {
+            name: embeddings(nodes) for name, nodes in found.items() if name in VLLM_NO_EMBEDDINGS | VLLM_NO_HEAD
+        }
+        assert {name for name, kinds in adapted.items() if not kinds} == VLLM_NO_EMBEDDINGS & found.keys()
+        assert {name for name, kinds in adapted.items() if kinds == {"embed_tokens"}} == VLLM_NO_HEAD & found.keys()
+
+    @pytest.mark.parametrize("name", ["LlamaForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM", "Phi3ForCausalLM"])
+    def test_of_others_they_are(self, classes, name):
+        assert embeddings(classes[1][name]) == {"embed_tokens", "lm_head"}
+
 
 def tower(node):
     """What a class says of `supports_tower_connector_lora`; empty where it says nothing."""
+    value = said(node, "supports_tower_connector_lora")
+    return "" if value is None else ast.unparse(value)
+
+
+def embeddings(nodes):
+    """The `embedding_modules` of the nearest class that says any."""
+    return set(ast.literal_eval(next(filter(None, (said(node, "embedding_modules") for node in nodes)))))
+
+
+def said(node, name):
+    """What a class says of itself under a name; None where it says nothing."""
     for each in node.body:
         target = each.targets[0] if isinstance(each, ast.Assign) else getattr(each, "target", None)
-        if isinstance(target, ast.Name) and target.id == "supports_tower_connector_lora":
-            return ast.unparse(each.value)
-    return ""
+        if isinstance(target, ast.Name) and target.id == name:
+            return each.value
+    return None

@@ -108,7 +108,11 @@ FORMS: Mapping[str, Form] = {
         1,
         False,
         "Adapter that the result is a version of",
-        (_DTYPE, Field("tolerance", "Tolerance", "number", hint="Error that rounding may cost a module, as a share.")),
+        (
+            _DTYPE,
+            Field("rank", "Rank", "number", hint="To pad to; empty: the largest there is."),
+            Field("tolerance", "Tolerance", "number", hint="Error that rounding may cost a module, as a share."),
+        ),
     ),
     "evaluate": Form(
         "Measure the loss of a version on text that it was not trained on.",

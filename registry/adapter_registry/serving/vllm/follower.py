@@ -99,7 +99,11 @@ class Follower:
                 given.cancel()
                 raise Refused(f"vLLM did not load it within {LOAD_SECONDS} seconds") from error
 
-        return lambda follow: Following(follow, registry, placing, load)
+        def serving(name: str) -> str | None:
+            request = models.lora_requests.get(name)
+            return None if request is None else plain(request.lora_path)
+
+        return lambda follow: Following(follow, registry, placing, load, serving=serving)
 
     def _start(self, following: Following) -> None:
         line = following.status()
@@ -113,7 +117,7 @@ class Follower:
                 wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
                 ours = Path(request.lora_path).is_relative_to(settings.cache)
                 if wanted is not None and wanted.kind is Kind.NAME and ours and len(self._followed) < MOST:
-                    self._start(following(names.Follow(name, wanted)))
+                    self._start(following(names.Follow(name, wanted, adopted=True)))
             await asyncio.sleep(ADOPT_SECONDS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from adapter_registry.serving.vllm.releases import logger
 
 Load = Callable[[str, Path], None]
 """Has vLLM serve a name from a folder; raises Refused."""
+Serving = Callable[[str], str | None]
+"""The folder that vLLM serves a name from; None where it has no such name."""
+LOST = "it was unloaded, or another adapter was loaded under its name"
 
 
 @dataclass(slots=True)
@@ -55,17 +58,37 @@ class Following:
         placing: Placing,
         load: Load,
         *,
+        serving: Serving | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
+        """Follow a name.
+
+        Args:
+            follow: the name, and what it follows.
+            registry: that is asked.
+            placing: brings versions.
+            load: has vLLM serve one.
+            serving: what vLLM serves, where it can be asked.
+            clock: seconds, for what is tried again.
+            wait_seconds: how long one question waits for a move.
+        """
         self._follow, self._placing, self._load, self._patience = follow, placing, load, Patience(clock)
         self._pointing = Pointing(follow.reference, registry, wait_seconds=wait_seconds)
         self._line = Line(follow.name, str(follow.reference))
+        self._serving, self._folder = serving, ""
         self._silent = 0
 
     def status(self) -> dict[str, Any]:
         """What is known, JSON types only."""
-        return asdict(self._line)
+        line = self._line
+        if line.digest is not None and not self._there():
+            line = replace(line, version=None, digest=None, base=None, refused=line.refused or LOST)
+        return asdict(line)
+
+    def _there(self) -> bool:
+        """Whether vLLM serves the name from what was loaded last."""
+        return self._serving is None or self._serving(self._follow.name) == self._folder
 
     def run(self) -> None:
         """Follow until the process ends; for a thread of its own."""
@@ -85,7 +108,11 @@ class Following:
             return self._unanswered(error)
         self._silent, self._line.reached_at = 0, datetime.now(UTC).isoformat(timespec="seconds")
         self._line.move, pause = self._pointing.move, self._pointing.pause
-        if digest == self._line.digest:
+        if self._follow.adopted and self._serving is not None and self._serving(self._follow.name) is None:
+            self._line.version = self._line.digest = self._line.base = None
+            self._line.refused = "it was unloaded"
+            return max(pause, POLL_SECONDS)
+        if digest == self._line.digest and self._there():
             self._line.refused = ""
             self._patience.over()
             return pause
@@ -109,6 +136,7 @@ class Following:
         try:
             placed = self._placing.place(exact)
             self._load(self._follow.name, placed.folder)
+            self._folder = str(placed.folder)
         except (Missing, Refused) as error:
             text = str(error) if isinstance(error, Refused) else "it is not there any more, or was revoked"
             self._patience.refused(digest, passing=isinstance(error, Refused) and error.passing)

@@ -17,10 +17,17 @@ _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """A name that vLLM serves an adapter by, and what it is to be kept at."""
+    """A name that vLLM serves an adapter by, and what it is to be kept at.
+
+    Attributes:
+        name: that requests use.
+        reference: what it is to be.
+        adopted: whether a request brought it, and no setting: once it is unloaded it stays so until another one does.
+    """
 
     name: str
     reference: Reference
+    adopted: bool = False
 
 
 def asked(text: str, *, namespace: str) -> Reference | None:
