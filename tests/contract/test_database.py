@@ -199,7 +199,7 @@ class TestPostgres:
 
     def test_a_line_that_was_cut_while_nobody_used_it_is_replaced_in_silence(self, postgres, postgres_server):
         assert database.schema_of(postgres) is None
-        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+        others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = "
         postgres_server.run(f"{others}'{postgres.url.database}'")
         assert database.schema_of(postgres) is None
 
