@@ -133,6 +133,8 @@ class TestScores:
         [
             ({"do": "import"}, "no results file was chosen"),
             ({"do": "typed", "metric": "x/acc", "value": "many"}, "is a number"),
+            ({"do": "typed", "metric": "x/acc", "value": "1", "n": "inf"}, "a whole number"),
+            ({"do": "typed", "metric": "x/acc", "value": "1", "n": "9" * 5000}, "a whole number"),
             ({"do": "typed", "metric": "x/acc", "value": "1", "setting": "shots"}, "is not NAME=VALUE"),
             ({"do": "typed", "metric": "x/acc"}, "a score has a value"),
         ],

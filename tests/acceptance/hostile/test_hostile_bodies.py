@@ -130,6 +130,7 @@ def playing(site, name):
     return site.places(played_with(name), **PLAY)
 
 
+@pytest.mark.usefixtures("nothing_open")
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS, ids=lambda text: text)
 def test_no_value_of_an_argument_is_a_defect(site, name, argument):
     operation = OPERATIONS[name]

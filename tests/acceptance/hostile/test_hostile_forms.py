@@ -69,6 +69,7 @@ def test_what_is_no_form_of_ours_gets_a_sentence(site, route, kind):
         assert 400 <= answer.status < 500, answer
 
 
+@pytest.mark.usefixtures("nothing_open")
 @pytest.mark.parametrize("route", SENT, ids=str)
 def test_no_value_of_a_field_is_a_defect(site, route):
     target = played(site, route)
@@ -81,6 +82,7 @@ def test_no_value_of_a_field_is_a_defect(site, route):
         sent(site, target, urlencode([(name, text) for name in names for _ in (1, 2)]).encode())
 
 
+@pytest.mark.usefixtures("nothing_open")
 @pytest.mark.parametrize("route", [route for route in SENT if route.places], ids=str)
 def test_no_place_in_an_address_is_a_defect(site, route):
     for place in route.places:

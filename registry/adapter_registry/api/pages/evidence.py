@@ -73,13 +73,12 @@ def _imported(ask: Ask) -> str:
 def _typed(ask: Ask) -> str:
     form = ask.form
     better = form.get("better", "")
-    samples = _number(form.get("n", ""), "samples")
     typed = Score(
         form.get("metric", "").strip(),
         _number(form.get("value", ""), "value") or 0.0,
         Direction(better) if better in set(Direction) else None,
         stderr=_number(form.get("stderr", ""), "standard error"),
-        n=None if samples is None else int(samples),
+        n=_count(form.get("n", ""), "samples"),
         setting=_setting(form.get("setting", "")),
         source="page",
     )
@@ -94,6 +93,13 @@ def _number(text: str, what: str) -> float | None:
         return float(text) if text.strip() else None
     except ValueError as error:
         raise InvalidInput(f"the {what} is a number, not {text[:40]!r}; nothing was recorded.") from error
+
+
+def _count(text: str, what: str) -> int | None:
+    try:
+        return int(text) if text.strip() else None
+    except ValueError as error:
+        raise InvalidInput(f"the {what} are a whole number, not {text[:40]!r}; nothing was recorded.") from error
 
 
 def _setting(text: str) -> dict[str, str]:
