@@ -17,7 +17,7 @@ from adapter_registry.services.references import base_of, no_adapter, version_of
 
 PAGE = 1_000
 """Items of a page at most."""
-LONGEST_SEARCH, BATCH = 500, 250
+LONGEST_SEARCH, BATCH = 300, 150
 """What a page with a filter looks at: so much in all, so much at once. What lies beyond is the page after."""
 
 
@@ -44,7 +44,7 @@ def adapters(  # noqa: PLR0913  every way to narrow and order it
         order: by name, or those that got a version last first.
         trends: whether each line says how the newest versions did.
         after: where the page begins: `next` of the page before.
-        limit: at most this many, and at most 1,000. A page with `where` looks at 500 adapters at most, and may hold
+        limit: at most this many, and at most 1,000. A page with `where` looks at 300 adapters at most, and may hold
             fewer of them, or none, while there is a `next`.
 
     Raises:
