@@ -64,10 +64,10 @@ def prune(
 
     if not dry_run and not yes:
         planned = asked(True)
-        _print(planned, "would be removed")
-        if not any(each.removed for each in planned):
-            return
-        click.confirm(f"remove {count(sum(len(each.removed) for each in planned), 'version')}?", abort=True, err=True)
+        if doomed := sum(len(each.removed) for each in planned):
+            if not as_json and not quiet:
+                _print(planned, "would be removed")
+            click.confirm(f"remove {count(doomed, 'version')}?", abort=True, err=True)
     found = asked(dry_run)
     if as_json:
         print_json(found)
@@ -86,6 +86,9 @@ def _print(found: Sequence[Pruned], word: str) -> None:
         if len(gone) > len(rows):
             note(f"and {len(gone) - len(rows):,} more; --json lists them")
     else:
-        say(f"nothing {'was' if word == 'removed' else ''} {word}".replace("  ", " "))
-    for needed in [needed for each in found for needed in each.kept][:MOST_SHOWN]:
+        say(f"nothing {'was removed' if word == 'removed' else word}")
+    kept = [needed for each in found for needed in each.kept]
+    for needed in kept[:MOST_SHOWN]:
         note(f"{needed.reference} stays: {'; '.join(needed.because)}")
+    if len(kept) > MOST_SHOWN:
+        note(f"and {len(kept) - MOST_SHOWN:,} more stay; --json lists them")

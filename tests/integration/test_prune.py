@@ -127,6 +127,8 @@ class TestNeeds:
         assert len(aged.registry().versions("a")) == VERSIONS
         done = ran("--all", "--older-than", "0s", "--keep", "6", "--yes", "--json")
         assert [v["number"] for v in json.loads(done.output)[0]["removed"]] == [2, 1]
+        asked = ran("a", "--older-than", "90d", "--json")
+        assert json.loads(asked.output) == [{"adapter": "default/a", "removed": [], "kept": []}]
         assert "nothing was removed" in ran("a", "--older-than", "90d", "--yes").output
         assert ran("--older-than", "90d").exit_code == 2
         assert "nothing is that old" in str(ran("a", "--older-than", "never").exception)

@@ -11,6 +11,7 @@ from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.draft import MAIN
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.ports import Backend, Transaction
+from adapter_registry.domain.promotions.promotion import earlier_incumbents
 from adapter_registry.domain.views.retention import KEEP, MOST_KEPT, Needed, Pruned
 from adapter_registry.services import deployment
 from adapter_registry.services.collect import before
@@ -104,11 +105,10 @@ def _needs(tx: Transaction, adapter: str, keep: int, fleets: Sequence[tuple[str,
     return _Needs(numbers, jobs)
 
 
-def _backwards(tx: Transaction, adapter: str, stage: str) -> list[int]:
+def _backwards(tx: Transaction, adapter: str, stage: str) -> tuple[int, ...]:
     """The numbers that the policy of a stage lets it go back to."""
-    moves = tx.stages.history(adapter, stage)
-    earlier = dict.fromkeys(move.number for move in moves if move.number != moves[0].number)
-    return list(earlier)[: in_force(tx, stage).policy.process.rollbacks.window]
+    window = in_force(tx, stage).policy.process.rollbacks.window
+    return earlier_incumbents(tx.stages.history(adapter, stage))[:window]
 
 
 def _because(tx: Transaction, needs: _Needs, version: Version) -> tuple[str, ...]:

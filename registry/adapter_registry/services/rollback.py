@@ -11,7 +11,14 @@ from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.promotions.gate import judge
 from adapter_registry.domain.promotions.passage import Hold
-from adapter_registry.domain.promotions.promotion import Kind, Promotion, decide, refusal, rollback_target
+from adapter_registry.domain.promotions.promotion import (
+    Kind,
+    Promotion,
+    decide,
+    earlier_incumbents,
+    refusal,
+    rollback_target,
+)
 from adapter_registry.domain.reference import parse
 from adapter_registry.services.access import require_still
 from adapter_registry.services.judgement import frozen, in_force
@@ -100,7 +107,7 @@ def _target(
     number = version_of(tx, parse(to, namespace=backend.namespace, in_use=adapter)).number if to else None
     target = rollback_target(moves, to=number)
     window = in_force(tx, stage).policy.process.rollbacks.window
-    earlier = tuple(dict.fromkeys(move.number for move in moves if move.number != moves[0].number))
+    earlier = earlier_incumbents(moves)
     if window is not None and target.number not in earlier[:window]:
         near = ", ".join(f"v{each}" for each in earlier[:window])
         raise Conflict(f"v{target.number} is not among the last {window} incumbents ({near}); {stage} did not move.")

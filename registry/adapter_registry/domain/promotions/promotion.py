@@ -223,6 +223,11 @@ def _problem(finding: Finding) -> Problem:
     )
 
 
+def earlier_incumbents(moves: Sequence[Promotion]) -> tuple[int, ...]:
+    """The numbers that one stage pointed to before what it points to now, the last first; `moves` newest first."""
+    return tuple(dict.fromkeys(move.number for move in moves if move.number != moves[0].number))
+
+
 def rollback_target(history: Sequence[Promotion], *, to: int | None = None) -> Promotion:
     """The earlier Promotion whose Version a stage goes back to.
 
