@@ -47,6 +47,8 @@ from benchmarks.vllm_server import (
 )
 
 PROMISED_SECONDS = 5.0
+NOTICED_SECONDS = 5.0
+"""Within which a name that somebody else unloaded serves again."""
 SWAPS, CLIENTS = 6, 8
 HOSTILE = ("../../etc/passwd", "/etc/passwd", "../x@prod", "team/../../x@prod", "/tmp@prod", "team/sql@../../x")
 MANY = KEPT + 2
@@ -105,6 +107,7 @@ def measure(server: Vllm, there: dict[str, Path], registry: Registry, running: R
     until(lambda: server.line().get("version") == server.line("also").get("version") == "team/sql@v1", 60)
     names(server, there, wanted)
     slowest = moves(server, registry, wanted)
+    unloaded(server, wanted)
     under_way(server, registry, there, wanted)
     many(server, wanted)
     deployed(server, there, registry, wanted)
@@ -158,6 +161,20 @@ def moves(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) 
     assert said(server, "sql") == wanted["v1"]
     print(f"rollback served after {seconds:.1f} s")
     return max(slowest, seconds)
+
+
+def unloaded(server: Vllm, wanted: dict[str, list[list[int]]]) -> None:
+    """Somebody unloads a followed name by vLLM's own route: it is said, and comes back."""
+    STACKS["vllm"](server.url, Keys(KEY)).unload("also")
+    seconds = until(lambda: server.line("also").get("version") == "team/sql@v1" and serves(server, "also"), 60)
+    assert said(server, "also") == wanted["v1"]
+    assert seconds < NOTICED_SECONDS
+    print(f"unloaded by vLLM's route: serves again after {seconds:.1f} s")
+
+
+def serves(server: Vllm, name: str) -> bool:
+    """Whether vLLM has it, without asking for it by a request, which would have it resolved."""
+    return any(each["id"] == name for each in server.ask("/v1/models")[1]["data"])
 
 
 def under_way(server: Vllm, registry: Registry, there: dict[str, Path], wanted: dict[str, list[list[int]]]) -> None:

@@ -233,6 +233,45 @@ class TestLost:
         assert served == {"sql": folder}
         assert (made.status()["version"], made.status()["refused"]) == ("team/sql@v1", "")
 
+    @pytest.mark.parametrize("instead", [None, "/somewhere/else"])
+    def test_it_is_mended_before_the_next_answer_of_the_registry(self, following, served, server, instead):
+        made = following()
+        assert not made.lost()
+        made.mend()
+        assert served == {}
+        made.step()
+        made.mend()
+        assert (made.lost(), len(server.loaded)) == (False, 1)
+        folder = served.pop("sql")
+        if instead:
+            served["sql"] = instead
+        assert made.lost()
+        made.mend()
+        assert served == {"sql": folder}
+        assert (made.lost(), made.status()["version"], made.status()["refused"]) == (False, "team/sql@v1", "")
+
+    def test_what_is_not_taken_again_is_not_offered_each_second(self, following, served, server):
+        made = following()
+        made.step()
+        served.clear()
+        server.refuses = "no"
+        for _ in range(3):
+            made.mend()
+        assert server.asked == 2
+        assert (made.status()["version"], made.status()["refused"]) == (None, "no")
+
+    def test_a_version_that_was_revoked_does_not_come_back(self, following, served, registry, lora_folder, tmp_path):
+        pushed = registry.push(retrained(lora_folder, tmp_path / "more", 2.5), base="llama", name="team/sql")
+        registry.promote(pushed.version.reference, "dev")
+        made = following()
+        made.step()
+        served.clear()
+        registry.promote("team/sql@v1", "dev")
+        registry.revoke(pushed.version.reference, because="of the test")
+        made.mend()
+        assert served == {}
+        assert made.status()["refused"] == "it is not there any more, or was revoked"
+
     def test_a_name_that_a_request_brought_stays_away_until_another_does(self, following, server, served, registry):
         served["sql"] = "what the resolver brought"
         made = following(adopted=True)

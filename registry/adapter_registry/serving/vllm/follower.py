@@ -25,7 +25,8 @@ from adapter_registry.settings import Settings, read_settings
 ROUTE = "/v1/adapters"
 """Below /v1, where vLLM asks for its API key."""
 LOAD_SECONDS = 300
-ADOPT_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""How often it is seen what others had vLLM load and unload."""
 MOST = 256
 """Names that are followed at a time: each has a thread that mostly waits."""
 logger = releases.logger
@@ -77,7 +78,7 @@ class Follower:
         following = self._maker(settings, engine_client, models, asyncio.get_running_loop())
         for each in wanted:
             self._start(following(each))
-        self._background = asyncio.create_task(self._adopting(settings, models, following))
+        self._background = asyncio.create_task(self._looking(settings, models, following))
 
     def _maker(
         self, settings: Settings, engine_client: Any, models: Any, loop: asyncio.AbstractEventLoop
@@ -110,15 +111,21 @@ class Follower:
         self._followed[line["name"]] = following
         threading.Thread(target=following.run, name=f"adapters-{line['name']}", daemon=True).start()
 
-    async def _adopting(self, settings: Settings, models: Any, following: Callable[[names.Follow], Following]) -> None:
-        """Follow the stages and tags too that the resolver brought because somebody asked for them."""
+    async def _looking(self, settings: Settings, models: Any, following: Callable[[names.Follow], Following]) -> None:
+        """Follow what the resolver brought because somebody asked for it, where it moves; mend what is lost."""
         while True:
             for name, request in list(models.lora_requests.items()):
                 wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
                 ours = Path(request.lora_path).is_relative_to(settings.cache)
                 if wanted is not None and wanted.kind is Kind.NAME and ours and len(self._followed) < MOST:
                     self._start(following(names.Follow(name, wanted, adopted=True)))
-            await asyncio.sleep(ADOPT_SECONDS)
+            lost = [each for each in self._followed.values() if each.lost()]
+            for failed in await asyncio.gather(
+                *(asyncio.to_thread(each.mend) for each in lost), return_exceptions=True
+            ):
+                if failed is not None:
+                    logger.error("adapters: what was unloaded is not loaded again", exc_info=failed)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def _require_one_process(engine_client: Any, args: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -49,7 +50,7 @@ class Line:
 
 
 class Following:
-    """Follows one reference; `step` asks once, `run` for ever."""
+    """Follows one reference; `step` asks once, `run` for ever. `mend` is called meanwhile, from another thread."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Following:
         self._line = Line(follow.name, str(follow.reference))
         self._serving, self._folder = serving, ""
         self._silent = 0
+        self._loading = threading.Lock()
 
     def status(self) -> dict[str, Any]:
         """What is known, JSON types only."""
@@ -85,6 +87,17 @@ class Following:
         if line.digest is not None and not self._there():
             line = replace(line, version=None, digest=None, base=None, refused=line.refused or LOST)
         return asdict(line)
+
+    def lost(self) -> bool:
+        """Whether what was loaded last was unloaded, or another adapter loaded under its name."""
+        return self._line.digest is not None and not self._follow.adopted and not self._there()
+
+    def mend(self) -> None:
+        """Load what was lost again; the answer to the next question may be long in coming."""
+        with self._loading:
+            version, digest = self._line.version, self._line.digest
+            if version and digest and self.lost() and not self._patience.waits(digest):
+                self._replace(version, digest)
 
     def _there(self) -> bool:
         """Whether vLLM serves the name from what was loaded last."""
@@ -112,13 +125,12 @@ class Following:
             self._line.version = self._line.digest = self._line.base = None
             self._line.refused = "it was unloaded"
             return max(pause, POLL_SECONDS)
-        if digest == self._line.digest and self._there():
-            self._line.refused = ""
-            self._patience.over()
-            return pause
-        if self._patience.waits(digest):
-            return pause
-        self._replace(exact, digest)
+        with self._loading:
+            if digest == self._line.digest and self._there():
+                self._line.refused = ""
+                self._patience.over()
+            elif not self._patience.waits(digest):
+                self._replace(exact, digest)
         return pause
 
     def _unanswered(self, error: RegistryError) -> float:
@@ -141,7 +153,7 @@ class Following:
             text = str(error) if isinstance(error, Refused) else "it is not there any more, or was revoked"
             self._patience.refused(digest, passing=isinstance(error, Refused) and error.passing)
             self._line.refused = text
-            kept = self._line.version or "nothing"
+            kept = self.status()["version"] or "nothing"
             logger.warning("adapters: %s: %s; %s goes on serving.", self._line.name, text, kept)
             return
         version = placed.version
