@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from adapter_registry.domain.adapter import Description, File, Version
+from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.base import Base, SpotCheck, Tensor, WeightFile, weights_root
 from adapter_registry.domain.digest import of_bytes
@@ -21,6 +21,7 @@ from adapter_registry.domain.policies.policy import Policy
 from adapter_registry.domain.policies.process import Mode, Sources
 from adapter_registry.domain.promotions.promotion import Kind, Promotion
 from adapter_registry.domain.promotions.stage import Ladder, Stage
+from tests.descriptions import LORA
 
 AT = "2026-01-01T00:00:00.000000Z"
 TENSORS = (Tensor("a", "F32", (2, 3), "1" * 64), Tensor("b", "BF16", (), "2" * 64))
@@ -41,25 +42,7 @@ BASE = Base(
     spot=SpotCheck("0" * 32, 2, 64, {"a": "4" * 32}),
     source="here",
 )
-DESCRIPTION = Description(
-    peft_type="LORA",
-    variant=("dora",),
-    task_type="CAUSAL_LM",
-    rank=8,
-    ranks={"8": 2},
-    alpha=16,
-    scaling={"2": 2},
-    target_modules=("q_proj",),
-    matched={"q_proj": 2},
-    modules=2,
-    candidates=2,
-    saved_modules=(),
-    dtype="F32",
-    parameters=100,
-    nonzero=True,
-    vocab_resized=False,
-    checked="full",
-)
+DORA = replace(LORA, variant=("dora",))
 
 
 class TestBases:
@@ -124,7 +107,7 @@ def version(adapter: str, number: int) -> Version:
         base=BASE.digest,
         base_name="llama",
         files=files,
-        description=DESCRIPTION,
+        description=DORA,
         message="täglich 日本語 🦙",
         created_by="me",
         created_at=AT,

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.evidence.score import Direction, RecordedScore, Score
 from adapter_registry.domain.lock import Difference, Level, Verdict
@@ -25,26 +24,8 @@ from adapter_registry.domain.policies.policy import (
 )
 from adapter_registry.domain.promotions import gate
 from adapter_registry.domain.promotions.finding import Finding, Incumbent, Outcome, Subject
+from tests.descriptions import LORA
 
-LORA = Description(
-    peft_type="LORA",
-    variant=(),
-    task_type="CAUSAL_LM",
-    rank=8,
-    ranks={"8": 48},
-    alpha=16.0,
-    scaling={"2": 48},
-    target_modules=("q_proj", "v_proj"),
-    matched={"q_proj": 24, "v_proj": 24},
-    modules=48,
-    candidates=48,
-    saved_modules=(),
-    dtype="F32",
-    parameters=460_800,
-    nonzero=True,
-    vocab_resized=False,
-    checked="full",
-)
 V3 = Subject(
     reference="acme/sql@v3",
     digest=Digest("sha256:" + "3" * 64),

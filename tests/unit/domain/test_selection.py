@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_registry.domain.adapter import Description, File, Version
+from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.evidence.score import RecordedScore, Score
@@ -25,27 +25,10 @@ from adapter_registry.domain.views.selection import (
     subject_of,
 )
 from adapter_registry.domain.views.selection_tree import FLAG, NUMBER, SIZE, STAGE, asks
+from tests.descriptions import LORA
 
 DIGEST = Digest("sha256:" + "3" * 64)
-LORA = Description(
-    peft_type="LORA",
-    variant=("rslora",),
-    task_type="CAUSAL_LM",
-    rank=8,
-    ranks={"8": 48},
-    alpha=16.0,
-    scaling={"2": 48},
-    target_modules=("q_proj", "v_proj"),
-    matched={"q_proj": 24, "v_proj": 24},
-    modules=48,
-    candidates=48,
-    saved_modules=(),
-    dtype="BF16+F32",
-    parameters=460_800,
-    nonzero=True,
-    vocab_resized=False,
-    checked="full",
-)
+RS_LORA = replace(LORA, variant=("rslora",), dtype="BF16+F32")
 V3 = Version(
     adapter="acme/text-to-SQL",
     number=3,
@@ -54,7 +37,7 @@ V3 = Version(
     base=Digest("sha256:" + "9f2c4e81aa03" + "b" * 52),
     base_name="mistral-7b",
     files=(File("adapter_model.safetensors", 99_000_000, DIGEST),),
-    description=LORA,
+    description=RS_LORA,
     message="",
     created_by="ada",
     created_at="2026-01-01T10:00:00.500000Z",
