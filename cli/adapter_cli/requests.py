@@ -75,12 +75,14 @@ def print_request(found: Request) -> None:
     approvals = [
         f"{each.by}, {human_time(each.at)}{': ' + each.comment if each.comment else ''}" for each in found.approvals
     ]
+    objections = [f"{each.by}, {human_time(each.at)}: {each.reason}" for each in found.objections]
     print_facts(
         [
             ("asked by", f"{found.requester}, {human_time(found.opened_at)}"),
             ("reason", found.reason),
             ("overrides", _overrides(found)),
             ("approved", "\n".join(approvals)),
+            ("declined", "\n".join(objections)),
             ("ended", found.ended),
         ]
     )
@@ -144,6 +146,8 @@ def _print_approved(found: Judged) -> None:
 @output_options
 def decline(target: str, stage: str | None, reason: str, as_json: bool, quiet: bool) -> None:
     """Decline a request, by its name (P-214) or as version and stage: it ends.
+
+    Where its policy says `decline_blocks: false` it goes on, and shows who declined and why.
 
     \b
     Example:

@@ -105,7 +105,19 @@ class TestWhoseConsentCounts:
         bob.approve(request)
         declined = bob.decline(request, reason="on second thoughts")
         assert (declined.state, declined.approvals) == (State.WAITING, ())
+        assert [(each.by, each.reason) for each in declined.objections] == [("bob", "on second thoughts")]
         assert ready.registry("cat").approve(request).promotion is None
+        assert replayed(events_of(exported(bob.events()))).requests[1] == bob.request("P-1")
+
+    def test_who_approves_after_all_objects_no_more(self, ready):  # noqa: F811
+        process = Process(approvals=Approvals(2, decline_blocks=False))
+        ready.registry().set_policy("prod", Policy("prod", process=process))
+        request, bob = asked(ready), ready.registry("bob")
+        for reason in ("too early", "no card"):
+            declined = bob.decline(request, reason=reason)
+        assert [each.reason for each in declined.objections] == ["no card"]
+        approved = bob.approve(request).request
+        assert ([each.by for each in approved.approvals], approved.objections) == (["bob"], ())
         assert replayed(events_of(exported(bob.events()))).requests[1] == bob.request("P-1")
 
     def test_an_override_that_ran_out_before_its_last_approval_promotes_nothing(self, ready):  # noqa: F811

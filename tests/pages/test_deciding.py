@@ -94,6 +94,20 @@ class TestRequests:
         page.get_by_text(f"You declined {asked.name}.").wait_for()
         assert site.hub.registry.request(asked.name).ended == "ann: no license"
 
+    def test_where_declining_ends_nothing_it_says_who_declined_and_why(self, visit, site, registry_of, asked):
+        registry = site.hub.registry
+        before = registry.policy("release").policy
+        process = replace(before.process, approvals=replace(before.process.approvals, decline_blocks=False))
+        registry.set_policy("release", replace(before, process=process))
+        try:
+            registry_of("ann").decline(asked, reason="no license in the card")
+            page = visit(f"/ui/requests/{asked.name}")
+            page.get_by_role("heading", name="Declined").wait_for()
+            page.get_by_text("“no license in the card”").wait_for()
+            assert page.get_by_role("button", name=re.compile("^Approve ")).is_visible()
+        finally:
+            registry.set_policy("release", before)
+
     def test_who_asked_can_take_it_back(self, visit, site, asked):
         page = visit(f"/ui/requests/{asked.name}")
         page.get_by_role("button", name="Take it back").click()

@@ -11,7 +11,7 @@ from adapter_registry.domain.audit.event import Entry, Outcome
 from adapter_registry.domain.digest import Digest
 from adapter_registry.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, RegistryError
 from adapter_registry.domain.ports import Backend, Transaction
-from adapter_registry.domain.promotions.request import Approval, Request, Step, request_id
+from adapter_registry.domain.promotions.request import Approval, Objection, Request, Step, request_id
 from adapter_registry.services.access import require_still
 from adapter_registry.services.auto import ACTOR
 from adapter_registry.services.judgement import Judged, Moved, People, Weighed, judged, settled, weighing
@@ -105,8 +105,7 @@ def _approved(backend: Backend, given: Approving, before: Weighed | None) -> Jud
                 f"has to: `adapters requests show {found.request.name}` says what is missing."
             )
         approval = Approval(backend.actor, backend.clock(), found.binding, given.comment)
-        others = tuple(each for each in found.request.approvals if each.by != backend.actor)
-        noted = note(tx, replace(found.request, approvals=(*others, approval)))
+        noted = note(tx, found.request.said(approval))
         detail = {"comment": given.comment, "seen": found.seen, "at": approval.at, "binding": asdict(found.binding)}
         _recorded(backend, tx, noted, "request.approve", detail)
         return advance(backend, tx, judged(backend, tx, found.version, noted, before=before))
@@ -119,7 +118,7 @@ def _unfit(backend: Backend, tx: Transaction, found: Judged) -> str:
 
 
 def decline(backend: Backend, *, adapter: str, stage: str, request: str, reason: str) -> Request:
-    """Decline a request: it ends, or, where the policy says that declining does not block, goes on without theirs.
+    """Decline a request: it ends, or goes on without theirs where the policy says that declining does not block.
 
     Raises:
         InvalidInput: no reason.
@@ -129,9 +128,10 @@ def decline(backend: Backend, *, adapter: str, stage: str, request: str, reason:
     if not reason.strip():
         raise InvalidInput("declining needs a reason that the requester can act on: --reason TEXT.")
     with recorded(backend, "request.decline", lambda tx: of_request(tx, request_id(request), adapter, stage=stage)):
+        given = Approving(adapter, stage, request_id(request), None, reason.strip()[:LONGEST_COMMENT])
         return settled(
-            lambda: _weighing(backend, request_id(request)),
-            lambda before: _declined(backend, Approving(adapter, stage, request_id(request), None, reason), before),
+            lambda: _weighing(backend, given.request),
+            lambda before: _declined(backend, given, before),
         )
 
 
@@ -141,14 +141,13 @@ def _declined(backend: Backend, given: Approving, before: Weighed | None) -> Req
         found = _judged(backend, tx, given.adapter, given.stage, given.request, before)
         if unfit := _unfit(backend, tx, found):
             raise Forbidden(f"{backend.actor} cannot decline {found.request.name}, {unfit}; it stays open.")
-        reason, request = given.comment.strip(), found.request
+        reason, request = given.comment, found.request
         blocks = not found.consents or all(each.decline_blocks for each in found.consents)
-        others = tuple(each for each in request.approvals if each.by != backend.actor)
-        withdraws = not blocks and others != request.approvals
-        _recorded(backend, tx, request, "request.decline", {"reason": reason, "withdraws": withdraws})
+        objection = Objection(backend.actor, backend.clock(), reason)
+        _recorded(backend, tx, request, "request.decline", {"reason": reason, "at": objection.at, "ends": blocks})
         if blocks:
             return close(backend, tx, request, Step.DECLINE, f"{backend.actor}: {reason}"[:LONGEST_COMMENT])
-        return note(tx, replace(request, approvals=others)) if withdraws else request
+        return note(tx, request.said(objection))
 
 
 def cancel(backend: Backend, *, adapter: str, stage: str, request: str) -> Request:

@@ -15,7 +15,7 @@ from adapter_registry.domain.people.access import Grant
 from adapter_registry.domain.policies.process import Mode, Sources
 from adapter_registry.domain.promotions.override import Override
 from adapter_registry.domain.promotions.passage import Hold, Window
-from adapter_registry.domain.promotions.request import Approval, Binding, Request, State, request_id
+from adapter_registry.domain.promotions.request import Approval, Binding, Objection, Request, State, request_id
 from adapter_registry.domain.promotions.stage import Ladder, Stage
 from adapter_registry.domain.promotions.verification import Verified
 
@@ -48,7 +48,7 @@ class Replica:
     Attributes:
         pointers: where stages point.
         verified: since when what they point to counts as good.
-        requests: by number, with approvals.
+        requests: by number, with approvals and objections.
         holds: by place.
         freezes: by number.
         groups: their members.
@@ -273,11 +273,10 @@ def _request(made: Replica, entry: Entry) -> None:
     elif step == "approve":
         binding = Binding(**detail["binding"])
         given = Approval(entry.actor, detail["at"], binding, detail["comment"])
-        others = tuple(each for each in there.approvals if each.by != entry.actor)
-        made.requests[number] = replace(there, approvals=(*others, given), changed=there.changed + 1)
-    elif step == "decline" and detail.get("withdraws"):
-        others = tuple(each for each in there.approvals if each.by != entry.actor)
-        made.requests[number] = replace(there, approvals=others, changed=there.changed + 1)
+        made.requests[number] = replace(there.said(given), changed=there.changed + 1)
+    elif step == "decline" and detail.get("ends") is False:
+        objection = Objection(entry.actor, detail["at"], detail["reason"])
+        made.requests[number] = replace(there.said(objection), changed=there.changed + 1)
     elif "state" in detail:
         made.requests[number] = replace(
             there,

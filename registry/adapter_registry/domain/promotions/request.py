@@ -118,6 +118,15 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class Objection:
+    """One person's no, where the policy lets a request go on without them."""
+
+    by: str
+    at: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """The way of one version into one stage.
 
@@ -135,6 +144,7 @@ class Request:
         state: where it stands.
         changed: counts its changes, so that one can wait for the next.
         approvals: those given, the newest of each person.
+        objections: of those who declined while the policy lets it go on, the newest of each person.
         blockers: what stood in the way when it was last judged, a line each.
         ended: why it ended, in a sentence; empty while open.
         auto: whether the registry itself asks, because the stage's policy has auto_promote.
@@ -158,6 +168,7 @@ class Request:
     ended: str = ""
     auto: bool = False
     override: Override | None = None
+    objections: tuple[Objection, ...] = ()
 
     @property
     def name(self) -> str:
@@ -168,6 +179,14 @@ class Request:
     def reference(self) -> str:
         """`namespace/name@v3`."""
         return f"{self.adapter}@v{self.number}"
+
+    def said(self, word: Approval | Objection) -> Request:
+        """The request with what somebody says of it, in place of what they said before."""
+        approvals = tuple(each for each in self.approvals if each.by != word.by)
+        objections = tuple(each for each in self.objections if each.by != word.by)
+        if isinstance(word, Approval):
+            return replace(self, approvals=(*approvals, word), objections=objections)
+        return replace(self, approvals=approvals, objections=(*objections, word))
 
 
 def request_id(text: str) -> int:
