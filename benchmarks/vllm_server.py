@@ -48,6 +48,10 @@ class Vllm:
     log: Path
     process: subprocess.Popen[bytes]
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def complete(self, model: str, prompt: Sequence[int]) -> list[int]:
         """Token ids that greedy decoding gives."""
         asked = {"model": model, "prompt": list(prompt), "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}

@@ -43,9 +43,9 @@ def deploy(
     """Have every replica of a fleet serve REFERENCE under a name, over HTTP.
 
     The files are staged first, in a folder named by digest. Then the replicas move one at a time, each only from what
-    was deployed before. Each is asked a fixed prompt, with the adapter and without: the answers must be those that the
-    same version and the same base gave first, and must differ from each other. When one replica does not take it, all
-    serve what they served before.
+    was deployed before. Each is asked a fixed prompt, with the adapter and without: the two answers must differ, and be
+    those that PEFT gives (`answers: peft`), or that the same version and base gave first. When one replica does not
+    take it, all serve what they served before.
 
     --follow deploys by itself: at each move of a stage at once, and again what replicas forgot. What came of it on each
     replica is told to the registry, where --status ADAPTER shows it to who may read the adapter.

@@ -17,6 +17,7 @@ from adapter_registry.serving.digest_folders import exported, store
 from adapter_registry.serving.fingerprint import Fingerprint, difference
 from adapter_registry.serving.fleet_file import Fleet
 from adapter_registry.serving.gguf import FILE, converted
+from adapter_registry.serving.reference_answers import computed
 from adapter_registry.serving.replicas import EVERY, Keys, Replica, ReplicaRefused, ReplicaSilent, Served
 from adapter_registry.serving.stacks import STACKS
 from adapter_registry.serving.sync_file import ALIAS, is_alias
@@ -85,6 +86,7 @@ class Deploying:
             wanted = Deployed(version.reference, version.digest, version.base, path, self._clock())
             before = self._expected(name, wanted, record)
             answers = {} if anew else dict(record.answers)
+            self._compute(wanted, answers)
             goals = _goals(before, record, name, wanted)
             # Written down before anything moves: whoever is cut off in between leaves what the next one knows.
             record.strays[name] = sorted({*record.strays.get(name, ()), wanted.path})
@@ -223,9 +225,20 @@ class Deploying:
         if bare == adapted:
             raise ReplicaRefused(f"{replica.url} answers with {name} as its base does alone: the adapter has no effect")
         for digest, what, found in ((wanted.base, "its base", bare), (wanted.digest, name, adapted)):
-            expected = answers.setdefault(f"{digest} {self._fleet.prompt}", found)
-            if off := difference(expected, found, tolerance=self._fleet.tolerance):
+            expected = answers.setdefault(self._asked(digest), found)
+            if off := difference(expected, found, tolerance=self._fleet.off):
                 raise ReplicaRefused(f"{replica.url}, asked the test prompt of {what}: {off}")
+
+    def _asked(self, digest: str) -> str:
+        """Under what an answer is kept; those that were computed are no first answers of servers."""
+        return f"{'peft ' if self._fleet.answers == 'peft' else ''}{digest} {self._fleet.prompt}"
+
+    def _compute(self, wanted: Deployed, answers: Answers) -> None:
+        """Have what PEFT answers among the answers, where the fleet is held against that."""
+        base, version = self._asked(wanted.base), self._asked(wanted.digest)
+        if self._fleet.answers == "peft" and not {base, version} <= answers.keys():
+            found = computed(Path(self._fleet.base), wanted.version, self.registry, prompt=self._fleet.prompt)
+            answers[base], answers[version] = found
 
     def _put_back(self, replica: Replica, name: str, *, wanted: Deployed, back: str | None, why: str) -> Line:
         """Serve the name from `back` again, unless somebody else had it serve something else meanwhile."""
@@ -251,6 +264,7 @@ class Deploying:
         if line.outcome != "missing" and not left:
             return line
         try:
+            self._compute(wanted, record.answers)
             self._move(replica, name, wanted, before)
             self._test(replica, name, wanted, record.answers)
         except (ReplicaRefused, StoreUnavailable) as error:

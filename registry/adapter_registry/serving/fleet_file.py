@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from adapter_registry.domain.document_file import Part
 from adapter_registry.serving.document import read
-from adapter_registry.serving.fingerprint import PROMPT, TOLERANCE
+from adapter_registry.serving.fingerprint import PEFT_TOLERANCE, PROMPT, TOLERANCE
 from adapter_registry.serving.spelling import plain
 from adapter_registry.serving.sync_file import Folder, Served, address
 
@@ -28,7 +28,8 @@ class Fleet(Part):
     key_file: Folder | None = None
     admin_key_file: Folder | None = None
     prompt: str = Field(default=PROMPT, min_length=1)
-    tolerance: float = Field(default=TOLERANCE, gt=0, le=1)
+    answers: Literal["first", "peft"] = "first"
+    tolerance: float | None = Field(default=None, gt=0, le=1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Fleet:
@@ -41,7 +42,15 @@ class Fleet(Part):
         if self.stack == "llama.cpp" and len(self.serve) > 1:
             wanted = "one name in `serve`: llama.cpp adds an adapter to every request"
             raise PydanticCustomError("serve", wanted, {"found": ", ".join(self.serve)})
+        if self.answers == "peft" and not Path(self.base).is_dir():
+            wanted = "a checkpoint folder with `answers: peft`, which computes them from it"
+            raise PydanticCustomError("base", wanted, {"found": self.base[:80]})
         return self
+
+    @property
+    def off(self) -> float:
+        """How far the logarithm of a token's probability may be off."""
+        return self.tolerance or {"first": TOLERANCE, "peft": PEFT_TOLERANCE}[self.answers]
 
     def path_of(self, staged: Path) -> str:
         """Where the servers see what lies below the root."""
