@@ -10,8 +10,10 @@ from typing import Any
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.servable_architectures import beside_language
+from adapter_registry.domain.servable_experts import experts_of
+from adapter_registry.domain.servable_facts import Facts
 from adapter_registry.domain.servable_modules import gaps, paths, unpaired
-from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Facts, Fate, Stack
+from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Fate, Stack
 from adapter_registry.domain.servable_rules import parse as parse
 
 HEADS = ("lm_head", "embed_out", "output_layer")
@@ -75,6 +77,7 @@ def facts_of(
         pattern=isinstance(document.get("target_modules"), str) and document["target_modules"].lower() != "all-linear",
         kinds=tuple(sorted(description.matched)),
         parameters=bool(document.get("target_parameters")),
+        experts=experts_of(modules, there),
         tied_head=bool(heads) and base is not None and base.tied,
         quantised=base.quantization if base else None,
         architecture=(base.architecture or "") if base else "",
@@ -114,7 +117,8 @@ def report(stack: Stack, facts: Facts) -> Report:
     else:
         verdict = Servable.FLAGS if more else Servable.LOADS
     flags = "" if verdict in (Servable.REFUSED, Servable.WRONG) else about.flags(facts)
-    notes = (*about.notes, *(text for test, text in NOTES if stack.name != "peft" and test(facts)))
+    told = (each for each in NOTES if stack.name in each.stacks and each.test(facts))
+    notes = (*about.notes, *(each.text.format(facts=facts) for each in told))
     reasons = (text for _, text in found) if found else more
     return Report(str(stack), verdict, tuple(reasons), flags, tuple(notes))
 

@@ -76,8 +76,8 @@ class Replica(Protocol):
     def served(self) -> tuple[Served, ...]:
         """What it serves; raises StoreUnavailable."""
 
-    def load(self, name: str, path: str, *, instead_of: str | None) -> None:
-        """Serve `name` from `path`, which replaces `instead_of`."""
+    def load(self, name: str, path: str, *, instead_of: str | None, stacked: bool = False) -> None:
+        """Serve `name` from `path`, which replaces `instead_of`; `stacked`: it is an adapter of stacks of experts."""
 
     def unload(self, name: str) -> None:
         """Serve `name` no more."""

@@ -15,13 +15,21 @@ from adapter_registry.domain.policies.policy import Policy, document
 from adapter_registry.domain.promotions import gate
 from adapter_registry.domain.promotions.finding import Outcome
 from adapter_registry.domain.servable import Servable, facts_of, judged, report, stacks_of
-from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, Facts, parse, vllm_rank
+from adapter_registry.domain.servable_experts import Experts, experts_of
+from adapter_registry.domain.servable_facts import Facts
+from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, parse, vllm_rank
 from tests.unit.domain.test_gate import LORA, V3
 from tests.unit.domain.test_lock import base as base_of
 
 PLAIN = Facts("LORA", rank=8, kinds=("q_proj", "v_proj"))
 BASE = base_of()
 TOWER = replace(PLAIN, beside=("visual",))
+EXPERTS = ("down_proj", "gate_up_proj")
+STACKED = replace(PLAIN, kinds=EXPERTS, parameters=True, experts=Experts(("mlp.experts",)))
+HALF = replace(STACKED, experts=Experts(("mlp.experts",), halves=True))
+SINGLY = replace(PLAIN, kinds=("down_proj", "gate_proj", "up_proj"), experts=Experts(singly=True))
+SOME = replace(SINGLY, experts=Experts(singly=True, some=True))
+HEAD = replace(PLAIN, kinds=("lm_head",))
 LOADS, FLAGS, FLATTEN, WRONG, REFUSED = Servable
 
 
@@ -90,9 +98,23 @@ class TestReport:
             (replace(PLAIN, rank=32), FLAGS, FLAGS, LOADS, LOADS),
             (replace(PLAIN, rank=528), REFUSED, FLAGS, LOADS, LOADS),
             (replace(PLAIN, declared=32), FLAGS, FLAGS, LOADS, LOADS),
-            (replace(PLAIN, parameters=True, architecture="MixtralForCausalLM"), REFUSED, WRONG, WRONG, WRONG),
-            (replace(PLAIN, parameters=True, architecture="GptOssForCausalLM"), WRONG, WRONG, WRONG, REFUSED),
             (replace(PLAIN, parameters=True), WRONG, WRONG, WRONG, WRONG),
+            (STACKED, WRONG, REFUSED, REFUSED, WRONG),
+            (replace(STACKED, architecture="Qwen3MoeForCausalLM"), FLAGS, REFUSED, REFUSED, REFUSED),
+            (replace(STACKED, architecture="Qwen3_5MoeForConditionalGeneration"), LOADS, REFUSED, REFUSED, REFUSED),
+            (replace(STACKED, architecture="GptOssForCausalLM"), LOADS, REFUSED, REFUSED, REFUSED),
+            (replace(STACKED, architecture="MixtralForCausalLM"), WRONG, REFUSED, REFUSED, WRONG),
+            (replace(STACKED, architecture="NemotronHForCausalLM"), WRONG, REFUSED, REFUSED, REFUSED),
+            (replace(HALF, architecture="Qwen3MoeForCausalLM"), REFUSED, REFUSED, REFUSED, REFUSED),
+            (replace(HALF, architecture="GptOssForCausalLM"), REFUSED, REFUSED, REFUSED, REFUSED),
+            (replace(SINGLY, architecture="Qwen3MoeForCausalLM"), LOADS, FLAGS, LOADS, REFUSED),
+            (replace(SINGLY, architecture="Qwen3VLMoeForConditionalGeneration"), FLAGS, FLAGS, LOADS, REFUSED),
+            (replace(SOME, architecture="Qwen3MoeForCausalLM"), REFUSED, FLAGS, REFUSED, REFUSED),
+            (replace(SOME, architecture="Qwen3VLMoeForConditionalGeneration"), REFUSED, FLAGS, REFUSED, REFUSED),
+            (SINGLY, LOADS, FLAGS, LOADS, WRONG),
+            (replace(HEAD, architecture="Qwen2_5_VLForConditionalGeneration"), REFUSED, FLAGS, LOADS, REFUSED),
+            (replace(HEAD, architecture="Qwen3VLForConditionalGeneration"), LOADS, FLAGS, LOADS, REFUSED),
+            (replace(HEAD, architecture="LlavaForConditionalGeneration"), LOADS, FLAGS, LOADS, REFUSED),
         ],
     )
     def test_each_stack_has_a_verdict_of_its_own(self, facts, vllm, sglang, llama, lorax):
@@ -125,6 +147,27 @@ class TestReport:
 
     def test_modules_that_sglang_has_no_name_for_are_asked_for_all_at_once(self):
         assert report(parse("sglang"), replace(PLAIN, kinds=("out_proj", "q_proj"))).flags.endswith("-modules all")
+
+    def test_experts_in_the_form_that_vllm_does_not_keep_them_in_take_a_flag(self):
+        found = report(parse("vllm"), replace(STACKED, architecture="Qwen3MoeForCausalLM"))
+        assert found.flags == "--enable-lora --max-lora-rank 8 --enable-mixed-moe-lora-format"
+        assert found.reasons == ("it keeps experts of Qwen3MoeForCausalLM singly, and they are adapted as stacks",)
+
+    def test_stacks_of_experts_that_vllm_looks_for_elsewhere_are_told_with_the_place(self):
+        [reason] = report(parse("vllm"), replace(STACKED, architecture="MixtralForCausalLM")).reasons
+        assert reason == (
+            "it looks for the experts of MixtralForCausalLM at block_sparse_moe.experts and leaves mlp.experts out"
+        )
+
+    def test_sglang_is_started_with_all_modules_of_experts_or_adapts_none(self):
+        found = report(parse("sglang"), replace(SINGLY, kinds=("gate_proj", "q_proj"))).flags
+        assert found.endswith("--lora-target-modules down_proj gate_proj q_proj up_proj")
+
+    def test_that_the_language_model_decides_of_embeddings_is_told_of_vllm_alone(self):
+        facts = replace(HEAD, architecture="LlavaForConditionalGeneration")
+        [told] = report(parse("vllm"), facts).notes
+        assert told.startswith("whether it adapts lm_head depends on the language model")
+        assert report(parse("sglang"), facts).notes == ()
 
     def test_a_rank_that_would_be_padded_is_told_with_the_rank_to_write(self):
         [reason] = report(parse("tgi"), replace(PLAIN, rank=24)).reasons
@@ -310,3 +353,33 @@ class TestPolicy:
             ("serving peft", False),
             ("serving vllm:0.1", True),
         ]
+
+
+def experts(*parts, layers=(0, 1)):
+    return [f"model.layers.{layer}.mlp.experts{part}" for layer in layers for part in parts]
+
+
+ONE_BY_ONE = experts(*(f".{number}.{kind}" for number in range(4) for kind in ("gate_proj", "up_proj", "down_proj")))
+
+UNGATED = experts(".0.up_proj", ".0.down_proj")
+
+
+class TestExperts:
+    @pytest.mark.parametrize(
+        ("modules", "base", "found"),
+        [
+            (experts("", ".base_layer"), (), Experts(("mlp.experts",))),
+            (experts(""), (), Experts(("mlp.experts",), halves=True)),
+            ([*experts("", ".base_layer", layers=[0]), *experts("", layers=[1])], (), Experts(("mlp.experts",), True)),
+            (["layers.3.experts", "layers.3.experts.base_layer"], (), Experts(("experts",))),
+            (ONE_BY_ONE, (), Experts(singly=True)),
+            (ONE_BY_ONE[:-1], (), Experts(singly=True, some=True)),
+            (experts(".0.gate_proj", ".0.up_proj"), (), Experts(singly=True, some=True)),
+            (ONE_BY_ONE[:12], [f"{each}.weight" for each in ONE_BY_ONE], Experts(singly=True)),
+            (UNGATED, [f"{each}.weight" for each in UNGATED], Experts(singly=True)),
+            (ONE_BY_ONE, experts(".9.up_proj.qweight"), Experts(singly=True, some=True)),
+            (["model.layers.0.mlp.shared_experts.up_proj", "model.layers.0.mlp.gate"], (), Experts()),
+        ],
+    )  # fmt: skip
+    def test_stacks_are_told_from_experts_that_are_adapted_one_by_one(self, modules, base, found):
+        assert experts_of(modules, base) == found

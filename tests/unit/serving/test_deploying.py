@@ -23,7 +23,7 @@ from adapter_registry.domain.errors import (
 from adapter_registry.serving.fingerprint import Fingerprint, difference, rounded
 from adapter_registry.serving.fleet_file import read_fleet
 from adapter_registry.serving.spelling import plain
-from tests.unit.serving.builders import registry_of
+from tests.unit.serving.builders import experts, registry_of
 from tests.unit.serving.fake_servers import FakeSglang, FakeVllm
 from tests.unit.serving.fleets import fleet_of
 
@@ -50,6 +50,17 @@ class TestDeploying:
         assert fleet.deploy("team/sql@v1") == ["moved", "moved"]
         assert fleet.paths() == [fleet.path("team/sql@v1")] * 2
 
+    def test_vllm_is_told_of_an_adapter_of_stacks_of_experts_and_of_no_other(self, registry, tmp_path):
+        base, stacks = experts(tmp_path / "made")
+        registry.add_base("experts", base)
+        registry.push(stacks, base="experts", name="team/stacks")
+        with fleet_of("vllm", registry, base, tmp_path) as fleet:
+            assert fleet.deploy("team/stacks@v1") == ["moved", "moved"]
+            fleet.one.forget()
+            assert fleet.reconcile() == ["loaded again", "there"]
+        loads = [body for path, body in fleet.one.asked if path == "/v1/load_lora_adapter"]
+        assert [body.get("is_3d_lora_weight") for body in loads] == [True, True]
+
     def test_the_next_version_takes_its_place_and_the_folder_before_stays(self, fleet):
         fleet.deploy("team/sql@v1")
         assert fleet.deploy("team/sql@v2") == ["moved", "moved"]
@@ -58,6 +69,7 @@ class TestDeploying:
 
     def test_what_is_there_is_tested_and_not_moved(self, fleet):
         fleet.deploy("team/sql@v1")
+        assert not any("is_3d_lora_weight" in body for _, body in fleet.one.asked if body)
         fleet.one.asked.clear()
         assert fleet.deploy("team/sql@v1") == ["there", "there"]
         assert not [path for path, _ in fleet.one.asked if "load" in path]
