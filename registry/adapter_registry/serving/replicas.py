@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
-import time
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -161,14 +163,58 @@ def asked(method: str, url: str, *, key: str | None, seconds: float, body: Any =
         httpx2.HTTPError: it does not answer.
         TimeoutError: not all of the answer was there in time, or it has more than MOST_BYTES.
     """
-    until, data = time.monotonic() + seconds, bytearray()
+    data = bytearray()
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx2.stream(method, url, json=body, headers=headers, timeout=seconds, verify=_trust()) as answer:
+    with (
+        _within(seconds) as extensions,
+        httpx2.Client(timeout=seconds, verify=_trust()) as client,
+        client.stream(method, url, json=body, headers=headers, extensions=extensions) as answer,
+    ):
         for piece in answer.iter_bytes():
             data += piece
-            if len(data) > MOST_BYTES or time.monotonic() > until:
+            if len(data) > MOST_BYTES:
                 raise TimeoutError
         return answer.status_code, bytes(data)
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[dict[str, Any]]:
+    """What to send a request with, so that its connection ends after that time, whatever came until then.
+
+    A timeout of httpx2 is of one read, and what comes byte by byte, headers too, never meets it.
+
+    Raises:
+        TimeoutError: it ended so.
+    """
+    streams: list[Any] = []
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        for stream in streams:
+            # The plain socket's: a TLS socket would first forget its keys, under the hands of the reader.
+            with suppress(OSError):
+                socket.socket.shutdown(stream.get_extra_info("socket"), socket.SHUT_RDWR)
+
+    def trace(event: str, info: dict[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            streams[:] = [info["return_value"]]
+            if over.is_set():
+                end()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield {"trace": trace}
+    except httpx2.HTTPError as error:
+        if over.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+    if over.is_set():
+        raise TimeoutError
 
 
 @cache

@@ -20,6 +20,7 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
     Unsupported,
 )
+from adapter_registry.serving import replicas
 from adapter_registry.serving.fingerprint import Fingerprint, difference, rounded
 from adapter_registry.serving.fleet_file import read_fleet
 from adapter_registry.serving.spelling import plain
@@ -224,6 +225,21 @@ class TestAttacks:
         fleet.two.says = {"/v1/models": "x" * (5 << 20)}
         with pytest.raises(StoreUnavailable, match="does not say what it serves: TimeoutError"):
             fleet.deploy("team/sql@v1")
+
+    def test_an_answer_whose_headers_trickle_is_cut_off(self, fleet, monkeypatch):
+        monkeypatch.setattr(replicas, "SECONDS", 0.2)
+        fleet.two.trickles_at = "/v1/models"
+        with pytest.raises(StoreUnavailable, match="does not say what it serves: TimeoutError"):
+            fleet.deploy("team/sql@v1")
+
+    def test_a_load_whose_answer_trickles_is_cut_off_and_all_are_put_back(self, fleet, monkeypatch):
+        fleet.deploy("team/sql@v1")
+        monkeypatch.setattr(replicas, "LOAD_SECONDS", 0.2)
+        fleet.two.trickles_at = "/v1/completions" if isinstance(fleet.two, FakeVllm) else "/generate"
+        lines = fleet.deploying().deploy("team/sql@v2", "sql")
+        assert [line.outcome for line in lines] == ["restored", "restored"]
+        assert "does not answer (TimeoutError)" in lines[1].why
+        assert fleet.paths() == [fleet.path("team/sql@v1")] * 2
 
     def test_a_load_that_only_says_it_was_done_is_a_refusal(self, fleet):
         fleet.two.says = {"/v1/load_lora_adapter": "Success", "/load_lora_adapter": {"success": True}}
