@@ -79,6 +79,7 @@ def facts_of(
         parameters=bool(document.get("target_parameters")),
         experts=experts_of(modules, there),
         tied_head=bool(heads) and base is not None and base.tied,
+        mixture=any(".experts." in name for name in there),
         quantised=base.quantization if base else None,
         architecture=(base.architecture or "") if base else "",
         beside=beside_language(tensors),

@@ -38,6 +38,7 @@ class Facts:
         parameters: whether it adapts parameters by their names.
         experts: which experts it adapts.
         tied_head: whether it adapts an output head that is its base's input embedding.
+        mixture: whether its base is a mixture of experts.
         quantised: how its base is quantised; None where it is not, or not known.
         architecture: of its base, `LlamaForCausalLM`; empty where that is not known.
         beside: towers and connectors beside the language model in which it adapts modules, `vision_tower`.
@@ -60,6 +61,7 @@ class Facts:
     parameters: bool = False
     experts: Experts = field(default_factory=Experts)
     tied_head: bool = False
+    mixture: bool = False
     quantised: str | None = None
     architecture: str = ""
     beside: tuple[str, ...] = ()

@@ -193,6 +193,12 @@ NOTES: tuple[Note, ...] = (
         "the base is quantised: served in another quantisation, what the adapter adds meets other weights",
     ),
     Note(
+        lambda f: f.quantised is not None and f.mixture,
+        frozenset({"vllm"}),
+        "of a quantised mixture of experts it does not start with --enable-lora where its kernel for experts, which "
+        "depends on the GPU, takes no adapters; --lora-target-modules without experts lets it, for adapters of others",
+    ),
+    Note(
         lambda f: bool(f.embeddings) and f.architecture in VLLM_BY_CONFIG,
         frozenset({"vllm"}),
         "whether it adapts {facts.embeddings} depends on the language model that the base's config names in "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.errors import Unsupported
+from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.local.folders import is_folder
 from adapter_registry.local.pulled import require
 from adapter_registry.serving.running_base import RunningBase
@@ -29,10 +29,16 @@ class Admission:
         """Refuse what does not belong there.
 
         Raises:
+            InvalidInput: there is no such folder, or it is no checkpoint.
             IncompatibleBase: it is locked to another base.
             Unsupported: the stack would not serve it right.
         """
         running = self._running
+        if running is not None and not running.folder.is_dir():
+            raise InvalidInput(
+                f"{self._base} is no folder: `base` is the checkpoint folder of what the servers run, or a registered "
+                "base."
+            )
         verdict = running.verdict(version) if running else self._registry.verdict(version, self._base)
         require(verdict, version, self._base)
         [report] = self._registry.servable(f"{version.adapter}@{version.digest}", self._stack)

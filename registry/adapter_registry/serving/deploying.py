@@ -144,7 +144,7 @@ class Deploying:
         try:
             found = {each.url: _path(each, name) for each in self._replicas}
         except StoreUnavailable as error:
-            text = f"{error.text} Nothing was moved: start it, or take it out of the fleet's replicas."
+            text = f"{error.text} Nothing was moved: mend that, or take it out of the fleet's replicas."
             raise StoreUnavailable(text) from error
         for url, path in found.items():
             if path not in allowed:

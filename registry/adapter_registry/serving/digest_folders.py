@@ -25,6 +25,7 @@ from adapter_registry.local.pulled import Pulled, check_whole, copy_verified, ho
 STORE = ".store"
 SYNCED, DEPLOYED = ".adapters-sync.json", ".adapters-deploy.json"
 """What is kept in a root by those that keep it; each root is kept by one of them."""
+TO_WRITE = "it has to be a folder that this user may write"
 CONFIG = "adapter_config.json"
 _ASIDE = re.compile(r"\.[0-9a-f]{12}\.(partial|removed)")
 """Names under which things are made and taken away."""

@@ -150,7 +150,7 @@ def told_by(url: str, route: str, *, key: str | None) -> Any:
     try:
         status, data = asked("GET", f"{url}{route}", key=key, seconds=SECONDS)
         if not 200 <= status < 300:
-            raise _silent(url, f"it answered {status}")
+            raise _silent(url, _why(url, route, status, key))
         return json.loads(data)
     except (httpx2.HTTPError, TimeoutError, ValueError, RecursionError) as error:
         raise _silent(url, type(error).__name__) from error
@@ -230,6 +230,16 @@ def names_in(served: Iterable[Served]) -> frozenset[str]:
         parts.update((each.name, *PurePosixPath(each.name).parts, *PurePosixPath(each.root).parts))
         parts.add(each.name.rpartition(":")[2])
     return frozenset(parts)
+
+
+def _why(url: str, route: str, status: int, key: str | None) -> str:
+    """What an answer that says nothing may come of."""
+    said = f"it answered {status} to {route}"
+    if status in (401, 403):
+        return f"{said}, and wants {'another key than it was sent' if key else 'a key, and no key_file is named'}"
+    if status == 404 and url.endswith("/v1"):
+        return f"{said}: its address is to end before /v1"
+    return said
 
 
 def _silent(url: str, why: str) -> StoreUnavailable:

@@ -214,6 +214,11 @@ class TestReport:
         assert any("quantisation" in text for text in report(parse("vllm"), facts).notes)
         assert report(parse("peft"), facts).notes == ()
 
+    def test_a_quantised_mixture_of_experts_may_keep_vllm_from_starting(self):
+        facts = replace(PLAIN, quantised="gptq", mixture=True)
+        assert any("does not start with --enable-lora" in text for text in report(parse("vllm"), facts).notes)
+        assert not any("start" in text for text in report(parse("vllm"), replace(facts, quantised=None)).notes)
+
 
 class TestRank:
     @pytest.mark.parametrize(("rank", "flag"), [(1, 1), (2, 8), (16, 16), (17, 32), (257, 320), (512, 512)])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from adapter_cli.deploy import _for_ever
 from adapter_cli.main import adapters
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import (
@@ -81,9 +82,22 @@ class TestDeploying:
             fleet.deploy(reference)
         assert fleet.one.asked == []
 
+    def test_a_base_that_is_no_folder_is_told_by_the_word_of_the_document(self, fleet):
+        fleet.file.write_text(fleet.file.read_text().replace("base: ", "base: /nowhere"))
+        with pytest.raises(InvalidInput, match="is no folder: `base` is the checkpoint folder"):
+            fleet.deploy("team/sql@v1")
+
+    def test_a_root_that_is_a_file_is_told(self, fleet):
+        fleet.root.write_text("")
+        with pytest.raises(StoreUnavailable, match="it has to be a folder that this user may write"):
+            fleet.deploy("team/sql@v1")
+
     def test_a_replica_that_does_not_answer_stops_it_before_anything_moved(self, fleet):
         fleet.two.key = "changed"
-        with pytest.raises(StoreUnavailable, match=r"it answered 401\. Nothing was moved: start it"):
+        with pytest.raises(
+            StoreUnavailable,
+            match=r"answered 401 to /v1/models, and wants another key than it was sent\. Nothing was moved: mend that",
+        ):
             fleet.deploy("team/sql@v1")
         assert fleet.one.loaded == {}
 
@@ -220,6 +234,17 @@ class TestAttacks:
         with pytest.raises(StoreUnavailable, match="does not say what it serves"):
             fleet.deploy("team/sql@v1")
         assert fleet.one.loaded == {}
+
+    def test_an_address_that_goes_on_to_its_routes_is_told_where_to_end(self, fleet):
+        text = fleet.file.read_text().replace(fleet.two.url, f"{fleet.two.url}/v1/")
+        fleet.file.write_text(text)
+        with pytest.raises(StoreUnavailable, match=r"404 to /v1/models: its address is to end before /v1\."):
+            fleet.deploy("team/sql@v1")
+
+    def test_a_key_that_is_wanted_and_not_named_is_told(self, fleet):
+        fleet.file.write_text(fleet.file.read_text().replace("key_file", "# key_file"))
+        with pytest.raises(StoreUnavailable, match="wants a key, and no key_file is named"):
+            fleet.deploy("team/sql@v1")
 
     def test_an_answer_without_end_is_cut_off(self, fleet):
         fleet.two.says = {"/v1/models": "x" * (5 << 20)}
@@ -429,6 +454,21 @@ class TestCommand:
         assert (told.exit_code, "team/sql@v1 was deployed" in told.output) == (1, True), told.output
         assert ran("--reconcile", "-q").output.splitlines()[1] == f"{fleet.two.url} sql loaded again"
 
+    def test_that_a_replica_forgot_is_news_each_time_and_that_all_is_well_once(self, fleet, capsys):
+        fleet.deploy("team/sql@v1")
+        looks, deploying = iter([fleet.two.forget, fleet.two.forget, lambda: None, None]), fleet.deploying()
+
+        def wait(seconds):
+            happens = next(looks)
+            if happens is None:
+                raise KeyboardInterrupt
+            happens()
+
+        with pytest.raises(KeyboardInterrupt):
+            _for_ever(deploying.reconcile, wait, 1, as_json=False, quiet=True)
+        there, again = f"{fleet.one.url} sql there", f"{fleet.two.url} sql loaded again"
+        assert capsys.readouterr().out.splitlines() == [there, f"{fleet.two.url} sql there", again, again]
+
     @pytest.mark.parametrize(
         "arguments", [[], ["x@v1", "--status"], ["--status", "--to", "x"], ["x@v1", "--every", "5"]]
     )
@@ -441,12 +481,14 @@ class TestDocument:
         ("text", "told"),
         [
             ("stack: tgi\nroot: /x\nbase: b\nreplicas: [http://a]", "1:8: stack: expected 'vllm'"),
-            ("stack: vllm\nroot: /x\nbase: b\nreplicas: []", "4:11: replicas: expected List should have at least 1"),
+            ("stack: vllm\nroot: /x\nbase: b\nreplicas: []", "4:11: replicas: expected 1 or more entries, found []"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas:\n- http://a\n- b", "6:3: replicas.1: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://[::1']", "4:12: replicas.0: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://a..b']", "4:12: replicas.0: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://a:99999']", "4:12: replicas.0: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplica: [http://a]", "4:10: replica: expected a known key"),
+            ("stack: vllm\nroot: ''\nbase: b\nreplicas: [http://a]", "2:7: root: expected a path, found ''"),
+            ("stack: vllm\nroot: /x\nbase: ''\nreplicas: [http://a]", "3:7: base: expected 1 or more characters"),
             ("stack: vllm\nroot: /x\nbase: b", "1:1: replicas: expected a value for replicas, found nothing"),
             ("stack: [vllm\nroot: /x", "fleet.yaml:2:5: expected YAML, found"),
             ("stack: &a vllm\n", "line 1: expected no anchors and aliases"),

@@ -293,7 +293,7 @@ class TestDocument:
             ({"serve": {"../a": "t/x@v1"}}, "  serve: expected a name of letters"),
             ({"serve": {"../a": "t/x@v1"}}, "found '../a'"),
             ({"serve": {"a": "t/x"}}, "says which version"),
-            ({"serve": {}}, "at least 1 item"),
+            ({"serve": {}}, "1 or more entries"),
             ({"layout": "vllm"}, "  expected `model` with the layout vllm, whose resolver"),
             ({"layout": "vllm"}, "found none"),
             ({"model": "x", "layout": "lorax"}, "found 'x' with lorax"),
