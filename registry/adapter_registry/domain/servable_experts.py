@@ -54,6 +54,8 @@ VLLM_PLACES: Mapping[str, str] = {
     "PhiMoEForCausalLM": "block_sparse_moe.experts",
 }
 """Architecture -> where vLLM looks for experts below a layer, where that is not `mlp.experts`."""
+GATED = (frozenset({"gate_proj", "up_proj", "down_proj"}), frozenset({"w1", "w3", "w2"}))
+"""What the modules of an expert are called that has a gate; `adapters export --flatten` makes such of stacks."""
 SGLANG_EXPERTS = frozenset({"gate_proj", "up_proj", "down_proj"})
 """What SGLang is to be started with, all of it, to adapt any part of experts."""
 
@@ -70,12 +72,14 @@ class Experts:
         halves: whether somewhere it adapts one of a stack's two parameters alone.
         singly: whether it adapts experts one by one.
         some: whether in some layer it does so to some of them only, or to some of their modules.
+        single: what each expert's modules are called in the base, where that keeps singly what is adapted as stacks.
     """
 
     stacks: tuple[str, ...] = ()
     halves: bool = False
     singly: bool = False
     some: bool = False
+    single: tuple[str, ...] = ()
 
     def elsewhere(self, architecture: str) -> str:
         """Where it adapts stacks that vLLM looks for in another place, for people; empty for nowhere."""
@@ -99,13 +103,24 @@ def experts_of(modules: Iterable[str], base: Iterable[str]) -> Experts:
     for match in filter(None, map(_STACK.search, modules)):
         stacks[match["layer"], match["place"]].add(match["inner"].count("."))
     adapted = _singly(modules)
-    there = _singly(base) if adapted else {}
+    there = _singly(base) if adapted or stacks else {}
+    halves = any(depths != {0, 1} for depths in stacks.values())
     return Experts(
         tuple(sorted({place for _, place in stacks})),
-        any(depths != {0, 1} for depths in stacks.values()),
+        halves,
         bool(adapted),
         any(_some(found, there.get(layer, set())) for layer, found in adapted.items()),
+        () if halves else _single({layer for layer, _ in stacks}, there),
     )
+
+
+def _single(layers: set[str], there: Mapping[tuple[str, str], set[tuple[int, str]]]) -> tuple[str, ...]:
+    """What the modules of experts are called that the base has, one by one, in all of these layers; () for none."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for (layer, _), experts in there.items():
+        found[layer] |= {kind for _, kind in experts}
+    told = (kinds for kinds in GATED if layers and all(kinds <= found[each] for each in layers))
+    return tuple(sorted(next(told, ())))
 
 
 def _singly(names: Iterable[str]) -> dict[tuple[str, str], set[tuple[int, str]]]:

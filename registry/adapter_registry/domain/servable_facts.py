@@ -126,7 +126,14 @@ class Facts:
     @property
     def reshaped(self) -> bool:
         """Whether vLLM has to be told that it adapts experts in the other form than the model keeps them in."""
-        return self.experts.singly if self.architecture in VLLM_STACKED else bool(self.experts.stacks)
+        if self.architecture in VLLM_STACKED:
+            return self.experts.singly
+        return bool(self.experts.stacks) and not self.elsewhere
+
+    @property
+    def single(self) -> str:
+        """The modules of experts that the base has in place of the stacks, for people."""
+        return ", ".join(self.experts.single)
 
     @property
     def embeddings(self) -> str:

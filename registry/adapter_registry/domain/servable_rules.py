@@ -109,8 +109,28 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         lambda f: bool(f.experts.stacks),
-        {"sglang": _NO, "llama.cpp": _NO, "lorax": _WRONG, "tgi": _WRONG},
+        {"lorax": _WRONG, "tgi": _WRONG},
+        "it leaves experts out",
+    ),
+    Rule(
+        lambda f: bool(f.experts.stacks) and not f.experts.single,
+        {"sglang": _NO, "llama.cpp": _NO},
         "it takes no stacks of experts",
+    ),
+    Rule(
+        lambda f: not SGLANG_EXPERTS.issuperset(f.experts.single),
+        {"sglang": _NO},
+        "it takes no stacks of experts, nor {facts.single}, which the base has in their place",
+    ),
+    Rule(
+        lambda f: bool(f.experts.single),
+        {"llama.cpp": _FLAT},
+        "it takes experts singly, and stacks are adapted",
+    ),
+    Rule(
+        lambda f: bool(f.experts.single) and SGLANG_EXPERTS.issuperset(f.experts.single),
+        {"sglang": _FLAT},
+        "it takes experts singly, and stacks are adapted",
     ),
     Rule(lambda f: f.experts.singly, {"lorax": _WRONG, "tgi": _WRONG}, "it leaves experts out"),
     Rule(
@@ -134,7 +154,12 @@ RULES: tuple[Rule, ...] = (
         "it takes half of each expert's up_proj for a gate, which {facts.architecture} has not",
     ),
     Rule(
-        lambda f: bool(f.experts.elsewhere(f.architecture)) and f.architecture not in VLLM_UNGATED,
+        lambda f: bool(f.elsewhere) and bool(f.experts.single) and f.architecture not in VLLM_UNGATED,
+        {"vllm": _FLAT},
+        "it looks for the experts of {facts.named} at {facts.place} and leaves {facts.elsewhere} out",
+    ),
+    Rule(
+        lambda f: bool(f.elsewhere) and not f.experts.single and f.architecture not in VLLM_UNGATED,
         {"vllm": _WRONG},
         "it looks for the experts of {facts.named} at {facts.place} and leaves {facts.elsewhere} out",
     ),

@@ -27,6 +27,8 @@ TOWER = replace(PLAIN, beside=("visual",))
 EXPERTS = ("down_proj", "gate_up_proj")
 STACKED = replace(PLAIN, kinds=EXPERTS, parameters=True, experts=Experts(("mlp.experts",)))
 HALF = replace(STACKED, experts=Experts(("mlp.experts",), halves=True))
+SPREAD = replace(STACKED, experts=Experts(("mlp.experts",), single=("down_proj", "gate_proj", "up_proj")))
+MIXTRAL = Experts(("mlp.experts",), single=("w1", "w2", "w3"))
 SINGLY = replace(PLAIN, kinds=("down_proj", "gate_proj", "up_proj"), experts=Experts(singly=True))
 SOME = replace(SINGLY, experts=Experts(singly=True, some=True))
 HEAD = replace(PLAIN, kinds=("lm_head",))
@@ -104,6 +106,8 @@ class TestReport:
             (replace(STACKED, architecture="Qwen3_5MoeForConditionalGeneration"), LOADS, REFUSED, REFUSED, REFUSED),
             (replace(STACKED, architecture="GptOssForCausalLM"), LOADS, REFUSED, REFUSED, REFUSED),
             (replace(STACKED, architecture="MixtralForCausalLM"), WRONG, REFUSED, REFUSED, WRONG),
+            (replace(SPREAD, architecture="Qwen3MoeForCausalLM"), FLAGS, FLATTEN, FLATTEN, REFUSED),
+            (replace(SPREAD, experts=MIXTRAL, architecture="MixtralForCausalLM"), FLATTEN, REFUSED, FLATTEN, WRONG),
             (replace(STACKED, architecture="NemotronHForCausalLM"), WRONG, REFUSED, REFUSED, REFUSED),
             (replace(HALF, architecture="Qwen3MoeForCausalLM"), REFUSED, REFUSED, REFUSED, REFUSED),
             (replace(HALF, architecture="GptOssForCausalLM"), REFUSED, REFUSED, REFUSED, REFUSED),
@@ -377,6 +381,18 @@ class TestExperts:
             (experts(""), (), Experts(("mlp.experts",), halves=True)),
             ([*experts("", ".base_layer", layers=[0]), *experts("", layers=[1])], (), Experts(("mlp.experts",), True)),
             (["layers.3.experts", "layers.3.experts.base_layer"], (), Experts(("experts",))),
+            (
+                experts("", ".base_layer"),
+                [f"{each}.weight" for each in ONE_BY_ONE],
+                Experts(("mlp.experts",), single=("down_proj", "gate_proj", "up_proj")),
+            ),
+            (
+                experts("", ".base_layer"),
+                [f"layers.{layer}.moe.experts.0.w{kind}.weight" for layer in (0, 1) for kind in (1, 2, 3)],
+                Experts(("mlp.experts",), single=("w1", "w2", "w3")),
+            ),
+            (experts("", ".base_layer"), [f"{each}.weight" for each in ONE_BY_ONE[:12]], Experts(("mlp.experts",))),
+            (experts(""), [f"{each}.weight" for each in ONE_BY_ONE], Experts(("mlp.experts",), halves=True)),
             (ONE_BY_ONE, (), Experts(singly=True)),
             (ONE_BY_ONE[:-1], (), Experts(singly=True, some=True)),
             (experts(".0.gate_proj", ".0.up_proj"), (), Experts(singly=True, some=True)),
