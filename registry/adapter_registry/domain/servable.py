@@ -44,6 +44,7 @@ class Report:
         reasons: what stands in the way, or is needed, each a sentence without a full stop.
         flags: what to start the stack with, ready to paste; also where it loads only once flattened.
         notes: what is worth knowing and decides nothing.
+        load: what each load of it has to say beside its name and path, `is_3d_lora_weight`; empty for nothing.
     """
 
     stack: str
@@ -51,6 +52,7 @@ class Report:
     reasons: tuple[str, ...]
     flags: str
     notes: tuple[str, ...]
+    load: str = ""
 
 
 def facts_of(
@@ -120,8 +122,11 @@ def report(stack: Stack, facts: Facts) -> Report:
     flags = "" if verdict in (Servable.REFUSED, Servable.WRONG) else about.flags(facts)
     told = (each for each in NOTES if stack.name in each.stacks and each.test(facts))
     notes = (*about.notes, *(each.text.format(facts=facts) for each in told))
+    load = about.load(facts) if flags else ""
+    if load:
+        notes = (*notes, f"each load has to say {load}, as `adapters deploy`, the follower and the resolver do")
     reasons = (text for _, text in found) if found else more
-    return Report(str(stack), verdict, tuple(reasons), flags, tuple(notes))
+    return Report(str(stack), verdict, tuple(reasons), flags, notes, load)
 
 
 def _found(stack: Stack, facts: Facts) -> Iterator[tuple[Fate, str]]:

@@ -241,12 +241,14 @@ class About:
         flags: what it is started with.
         needs: why its defaults do not do; empty where they do.
         notes: what is true of every adapter there.
+        load: what each load says beside a name and a path; empty for nothing.
     """
 
     versions: tuple[str, ...]
     flags: Callable[[Facts], str]
     needs: Callable[[Facts], tuple[str, ...]] = lambda _: ()
     notes: tuple[str, ...] = ()
+    load: Callable[[Facts], str] = lambda _: ""
 
 
 def vllm_rank(rank: int) -> int:
@@ -276,6 +278,10 @@ def _vllm_flags(facts: Facts) -> str:
     return f"--enable-lora --max-lora-rank {vllm_rank(facts.claimed)}{classifies}{towers}{mixed}"
 
 
+def _vllm_load(facts: Facts) -> str:
+    return "is_3d_lora_weight" if facts.reshaped and facts.experts.stacks else ""
+
+
 def _sglang_flags(facts: Facts) -> str:
     kinds = sorted({*facts.kinds, *(SGLANG_EXPERTS if facts.experts.singly else ())})
     named = " ".join(kinds) if SGLANG_NAMES.issuperset(kinds) else "all"
@@ -286,7 +292,7 @@ _SHARDED = "on N GPUs it pads ranks below 8 times N, too, and scales by that"
 
 
 STACKS: Mapping[str, About] = {
-    "vllm": About(("0.32", "0.33"), _vllm_flags, _vllm_needs),
+    "vllm": About(("0.32", "0.33"), _vllm_flags, _vllm_needs, load=_vllm_load),
     "sglang": About(("0.5",), _sglang_flags, lambda _: ("it takes rank and modules at its start",)),
     "llama.cpp": About(
         (), lambda _: "--lora FILE.gguf", notes=("converted to GGUF first, with the base's config.json",)

@@ -19,10 +19,11 @@ class Admission:
         registry: knows the locks.
         base: what the servers run: a registered base or a checkpoint folder.
         stack: whose rules say whether a version is served right.
+        from_folders: whether they find adapters in folders, and nobody says anything else of them.
     """
 
-    def __init__(self, registry: Registry, *, base: str, stack: str) -> None:
-        self._registry, self._base, self._stack = registry, base, stack
+    def __init__(self, registry: Registry, *, base: str, stack: str, from_folders: bool = False) -> None:
+        self._registry, self._base, self._stack, self._from_folders = registry, base, stack, from_folders
         self._running = RunningBase(Path(base).expanduser(), registry) if is_folder(base) else None
 
     def check(self, version: Version) -> None:
@@ -44,3 +45,8 @@ class Admission:
         [report] = self._registry.servable(f"{version.adapter}@{version.digest}", self._stack)
         if not report.verdict.serves:
             raise Unsupported(f"{version.reference} on {report.stack}: {report.verdict}: {'; '.join(report.reasons)}.")
+        if self._from_folders and report.load:
+            raise Unsupported(
+                f"{version.reference} on {report.stack}: each load has to say {report.load}, which nobody does who "
+                "finds it in a folder: flatten it, or have it loaded by `adapters deploy` or vLLM's plugins."
+            )

@@ -94,7 +94,7 @@ class Syncing:
     def __init__(self, target: Target, registry: Registry, *, clock: Callable[[], float]) -> None:
         self._target, self._registry, self._clock = target, registry, clock
         self._root = target.root
-        self._admission = Admission(registry, base=target.base, stack=STACKS[target.layout])
+        self._admission = Admission(registry, base=target.base, stack=STACKS[target.layout], from_folders=True)
 
     def step(self) -> tuple[Line, ...]:
         """Place what the references mean now; remove what neither they nor a server mean any more.

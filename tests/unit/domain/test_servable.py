@@ -156,6 +156,15 @@ class TestReport:
         found = report(parse("vllm"), replace(STACKED, architecture="Qwen3MoeForCausalLM"))
         assert found.flags == "--enable-lora --max-lora-rank 8 --enable-mixed-moe-lora-format"
         assert found.reasons == ("it keeps experts of Qwen3MoeForCausalLM singly, and they are adapted as stacks",)
+        assert found.load == "is_3d_lora_weight"
+        assert found.notes[-1].startswith("each load has to say is_3d_lora_weight")
+
+    def test_experts_in_the_form_that_vllm_keeps_them_in_take_no_word_with_a_load(self):
+        for facts in (
+            replace(STACKED, architecture="GptOssForCausalLM"),
+            replace(SINGLY, architecture="Qwen3VLMoeForConditionalGeneration"),
+        ):
+            assert report(parse("vllm"), facts).load == ""
 
     def test_stacks_of_experts_that_vllm_looks_for_elsewhere_are_told_with_the_place(self):
         [reason] = report(parse("vllm"), replace(STACKED, architecture="MixtralForCausalLM")).reasons
