@@ -242,7 +242,9 @@ class Deploying:
         """Have what PEFT answers among the answers, where the fleet is held against that."""
         base, version = self._asked(wanted.base), self._asked(wanted.digest)
         if self._fleet.answers == "peft" and not {base, version} <= answers.keys():
-            found = computed(Path(self._fleet.base), wanted.version, self.registry, prompt=self._fleet.prompt)
+            found = computed(
+                Path(self._fleet.base).expanduser(), wanted.version, self.registry, prompt=self._fleet.prompt
+            )
             answers[base], answers[version] = found
 
     def _put_back(self, replica: Replica, name: str, *, wanted: Deployed, back: str | None, why: str) -> Line:
