@@ -13,6 +13,7 @@ from adapter_registry.domain.servable_architectures import beside_language
 from adapter_registry.domain.servable_experts import experts_of
 from adapter_registry.domain.servable_facts import Facts
 from adapter_registry.domain.servable_modules import gaps, paths, unpaired
+from adapter_registry.domain.servable_names import as_text
 from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Fate, Stack
 from adapter_registry.domain.servable_rules import parse as parse
 
@@ -80,6 +81,7 @@ def facts_of(
         kinds=tuple(sorted(description.matched)),
         parameters=bool(document.get("target_parameters")),
         experts=experts_of(modules, there),
+        text=as_text(modules, there),
         tied_head=bool(heads) and base is not None and base.tied,
         mixture=any(".experts." in name for name in there),
         quantised=base.quantization if base else None,

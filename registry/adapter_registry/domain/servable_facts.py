@@ -37,6 +37,7 @@ class Facts:
         kinds: last names of the adapted modules.
         parameters: whether it adapts parameters by their names.
         experts: which experts it adapts.
+        text: whether its modules are named as those of its base's language model alone.
         tied_head: whether it adapts an output head that is its base's input embedding.
         mixture: whether its base is a mixture of experts.
         quantised: how its base is quantised; None where it is not, or not known.
@@ -60,6 +61,7 @@ class Facts:
     kinds: tuple[str, ...] = ()
     parameters: bool = False
     experts: Experts = field(default_factory=Experts)
+    text: bool = False
     tied_head: bool = False
     mixture: bool = False
     quantised: str | None = None

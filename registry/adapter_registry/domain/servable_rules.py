@@ -20,6 +20,7 @@ from adapter_registry.domain.servable_architectures import (
 from adapter_registry.domain.servable_experts import SGLANG_EXPERTS, VLLM_UNGATED
 from adapter_registry.domain.servable_facts import BEYOND, Facts
 from adapter_registry.domain.servable_modules import SGLANG_NAMES, lorax_adapts, sglang_leaves, tgi_adapts
+from adapter_registry.domain.servable_names import VLLM_TEXT_LEFT_BEFORE
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank may be."""
@@ -172,6 +173,11 @@ RULES: tuple[Rule, ...] = (
         lambda f: bool(f.beside) and f.architecture not in VLLM_TOWERS,
         {"vllm": _WRONG},
         "it adapts the language model alone of {facts.named} and leaves {facts.towers} out",
+    ),
+    Rule(
+        lambda f: f.text and f.architecture in VLLM_TEXT_LEFT_BEFORE,
+        {"vllm:0.32": _WRONG},
+        "it finds no modules of {facts.architecture} by the names of its language model alone, and leaves them out",
     ),
     Rule(lambda f: f.claimed > VLLM_RANKS[-1], {"vllm": _NO}, "rank {facts.claimed} is above 512, its largest"),
     Rule(lambda f: f.start.lower() not in VLLM_STARTS, {"vllm": _FLAT}, "it refuses init_lora_weights {facts.start!r}"),

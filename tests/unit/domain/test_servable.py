@@ -17,6 +17,7 @@ from adapter_registry.domain.promotions.finding import Outcome
 from adapter_registry.domain.servable import Servable, facts_of, judged, report, stacks_of
 from adapter_registry.domain.servable_experts import Experts, experts_of
 from adapter_registry.domain.servable_facts import Facts
+from adapter_registry.domain.servable_names import as_text
 from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, parse, vllm_rank
 from tests.unit.domain.test_gate import LORA, V3
 from tests.unit.domain.test_lock import base as base_of
@@ -181,6 +182,31 @@ class TestReport:
         [told] = report(parse("vllm"), facts).notes
         assert told.startswith("whether it adapts lm_head depends on the language model")
         assert report(parse("sglang"), facts).notes == ()
+
+    @pytest.mark.parametrize(
+        ("stack", "architecture", "verdict"),
+        [
+            ("vllm:0.32", "Qwen3_5ForConditionalGeneration", WRONG),
+            ("vllm:0.33", "Qwen3_5ForConditionalGeneration", LOADS),
+            ("vllm:0.32", "Qwen2_5_VLForConditionalGeneration", LOADS),
+        ],
+    )
+    def test_an_adapter_of_the_language_model_alone_is_left_out_where_it_has_another_name(
+        self, stack, architecture, verdict
+    ):
+        assert report(parse(stack), replace(PLAIN, text=True, architecture=architecture)).verdict is verdict
+
+    @pytest.mark.parametrize(
+        ("module", "tensor", "text"),
+        [
+            ("model.layers.0.q_proj", "model.language_model.layers.0.q_proj.weight", True),
+            ("model.layers.0.q_proj", "model.layers.0.q_proj.weight", False),
+            ("model.language_model.layers.0.q_proj", "model.language_model.layers.0.q_proj.weight", False),
+            ("model.layers.0.q_proj", None, False),
+        ],
+    )
+    def test_names_of_a_language_model_alone_are_those_that_the_base_has_under_another(self, module, tensor, text):
+        assert as_text([module], [tensor] if tensor else []) is text
 
     def test_a_rank_that_would_be_padded_is_told_with_the_rank_to_write(self):
         [reason] = report(parse("tgi"), replace(PLAIN, rank=24)).reasons

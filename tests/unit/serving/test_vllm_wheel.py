@@ -27,6 +27,7 @@ from adapter_registry.domain.servable_architectures import (
     VLLM_WITHOUT_BEFORE,
 )
 from adapter_registry.domain.servable_experts import VLLM_STACKED, VLLM_UNGATED
+from adapter_registry.domain.servable_names import VLLM_TEXT_LEFT_BEFORE
 from adapter_registry.serving.vllm import follower, releases, resolver
 from tests.unit.serving import vllm_stand_in
 from tests.unit.serving.vllm_models import Models, said
@@ -196,6 +197,16 @@ class TestArchitectures:
         assert {name for name, kinds in adapted.items() if kinds == set()} == VLLM_NO_EMBEDDINGS & names
         assert {name for name, kinds in adapted.items() if kinds == {"embed_tokens"}} == VLLM_NO_HEAD & names
         assert {name for name, kinds in adapted.items() if kinds is None} == VLLM_BY_CONFIG & names
+
+    def test_those_that_leave_adapters_of_their_language_model_alone_out(self, classes):
+        before, found, models = classes
+        both = {"SupportsLoRA", "SupportsMultiModal"}
+        seeing = {name for name, nodes in found.items() if both <= {node.name for node in nodes}}
+        left = {name for name in seeing if models.leaves_text_names(*models.architectures()[name])}
+        if before:
+            assert left == VLLM_TEXT_LEFT_BEFORE
+        else:
+            assert "def _get_text_lora_names(" in models.text("vllm.lora.model_manager")
 
     @pytest.mark.parametrize(("says", "mine"), [("is_3d_moe_weight", VLLM_STACKED), ("is_non_gated_moe", VLLM_UNGATED)])
     def test_those_whose_experts_are_stacks_or_have_no_gate(self, classes, says, mine):

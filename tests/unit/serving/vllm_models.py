@@ -18,6 +18,8 @@ Lineage = list[tuple[str, ast.ClassDef | None]]
 """(module, class) of a class and all it inherits, nearest first; no class for each that is not found."""
 MAKERS = {"init_vllm_registered_model", "initialize_model"}
 """What makes the language model of a model that sees; of the class that its config says, where none is named."""
+TEXT_NAME = "model.layers.0.self_attn.q_proj"
+"""A module as an adapter names it that was trained on the language model alone."""
 BY_ANOTHER = {"init_llm"}
 """Methods that classes have whose language model another class makes, by the version that the config says."""
 
@@ -62,6 +64,22 @@ class Models:
     def says_yes(self, module: str, name: str, what: str) -> bool:
         """Whether the nearest class that says anything of `what`, or names a class that does, says True."""
         return self._told(self._lineage(module, name), what) is True
+
+    def leaves_text_names(self, module: str, name: str) -> bool:
+        """Whether modules that are named as those of the language model alone are not found where it has that model."""
+        nodes = [node for node in self.ancestry(module, name) if node]
+        mapper = next(filter(None, (said(node, "hf_to_vllm_mapper") for node in nodes)), None)
+        given = {each.arg: each.value for each in mapper.keywords} if isinstance(mapper, ast.Call) else {}
+        text = TEXT_NAME
+        for before, after in _literal(given.get("orig_to_new_substr")).items():
+            text = text.replace(before, after or "")
+        for before, after in _literal(given.get("orig_to_new_prefix")).items():
+            if text.startswith(before):
+                text = f"{after or ''}{text.removeprefix(before)}"
+        calls = (each for node in nodes for each in ast.walk(node) if isinstance(each, ast.Call))
+        places = (each.value for call in calls for each in call.keywords if each.arg == "language_model")
+        place = next((each.value for each in places if isinstance(each, ast.Constant)), None)
+        return place is not None and not text.startswith(str(place))
 
     def _own_embeddings(self, lineage: Lineage) -> set[str]:
         return set(self._told(lineage, "embedding_modules") or ())
@@ -119,6 +137,10 @@ class Models:
     def _is_package(self, module: str) -> bool:
         return f"{module.replace('.', '/')}/__init__.py" in self._there
 
+    def text(self, module: str) -> str:
+        """The source of a module."""
+        return self._archive.read(f"{module.replace('.', '/')}.py").decode()
+
     def _read(self, module: str) -> ast.Module:
         path = module.replace(".", "/")
         name = f"{path}/__init__.py" if self._is_package(module) else f"{path}.py"
@@ -132,3 +154,8 @@ def said(node: ast.ClassDef, name: str) -> ast.expr | None:
         if isinstance(target, ast.Name) and target.id == name:
             return each.value
     return None
+
+
+def _literal(value: ast.expr | None) -> dict[str, str | None]:
+    """A mapping that is written out; an empty one for any other."""
+    return ast.literal_eval(value) if isinstance(value, ast.Dict) else {}
