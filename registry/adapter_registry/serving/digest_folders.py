@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -25,7 +26,6 @@ from adapter_registry.local.pulled import Pulled, check_whole, copy_verified, ho
 STORE = ".store"
 SYNCED, DEPLOYED = ".adapters-sync.json", ".adapters-deploy.json"
 """What is kept in a root by those that keep it; each root is kept by one of them."""
-TO_WRITE = "it has to be a folder that this user may write"
 CONFIG = "adapter_config.json"
 _ASIDE = re.compile(r"\.[0-9a-f]{12}\.(partial|removed)")
 """Names under which things are made and taken away."""
@@ -156,6 +156,13 @@ def _swept(root: Path) -> None:
                 _cleared(each)
             elif _ASIDE.fullmatch(each.name):
                 each.unlink()
+
+
+def unwritable(root: Path, error: OSError) -> StoreUnavailable:
+    """What to raise for a root that the disk refuses to have written, with what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = "make room there" if full else "it has to be a folder that this user may write"
+    return StoreUnavailable(f"{root} cannot be written ({error.strerror}): {mend}.")
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from adapter_registry.local.pulled import Pulled
 from adapter_registry.serving.admission import Admission
 from adapter_registry.serving.digest_folders import (
     STORE,
-    TO_WRITE,
     Exported,
     alone,
     check_links,
@@ -24,6 +23,7 @@ from adapter_registry.serving.digest_folders import (
     linked,
     removed,
     store,
+    unwritable,
     write_whole,
 )
 from adapter_registry.serving.digest_folders import SYNCED as STATE
@@ -107,7 +107,7 @@ class Syncing:
             with alone(self._root, STATE):
                 return self._kept()
         except OSError as error:
-            raise StoreUnavailable(f"{self._root} cannot be written ({error.strerror}): {TO_WRITE}.") from error
+            raise unwritable(self._root, error) from error
 
     def _kept(self) -> tuple[Line, ...]:
         entries = _read(self._root)

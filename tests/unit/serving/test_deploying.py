@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,15 @@ class TestDeploying:
         fleet.root.write_text("")
         with pytest.raises(StoreUnavailable, match="it has to be a folder that this user may write"):
             fleet.deploy("team/sql@v1")
+
+    def test_a_full_disk_is_told_with_what_helps(self, fleet, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("adapter_registry.serving.deploy_record.write_whole", full)
+        with pytest.raises(StoreUnavailable, match=r"cannot be written \(No space left on device\): make room there\."):
+            fleet.deploy("team/sql@v1")
+        assert fleet.paths() == [None, None]
 
     def test_a_replica_that_does_not_answer_stops_it_before_anything_moved(self, fleet):
         fleet.two.key = "changed"
