@@ -54,6 +54,10 @@ VLLM_PLACES: Mapping[str, str] = {
     "PhiMoEForCausalLM": "block_sparse_moe.experts",
 }
 """Architecture -> where vLLM looks for experts below a layer, where that is not `mlp.experts`."""
+PEFT_LEAVES = frozenset(
+    ["JambaForCausalLM", "Lfm2MoeForCausalLM", "NemotronHForCausalLM", "PhimoeForCausalLM", "Qwen2MoeForCausalLM"]
+)
+"""Architectures whose experts transformers 5 keeps as stacks, and for which PEFT 0.21 makes none of single ones."""
 GATED = (frozenset({"gate_proj", "up_proj", "down_proj"}), frozenset({"w1", "w3", "w2"}))
 """What the modules of an expert are called that has a gate; `adapters export --flatten` makes such of stacks."""
 SGLANG_EXPERTS = frozenset({"gate_proj", "up_proj", "down_proj"})
@@ -72,6 +76,8 @@ class Experts:
         halves: whether somewhere it adapts one of a stack's two parameters alone.
         singly: whether it adapts experts one by one.
         some: whether in some layer it does so to some of them only, or to some of their modules.
+        torn: whether somewhere it adapts the gate of experts without what it gates.
+        namesakes: modules that it adapts beside experts, and that are called as modules of experts that it adapts.
         single: what each expert's modules are called in the base, where that keeps singly what is adapted as stacks.
     """
 
@@ -79,6 +85,8 @@ class Experts:
     halves: bool = False
     singly: bool = False
     some: bool = False
+    torn: bool = False
+    namesakes: tuple[str, ...] = ()
     single: tuple[str, ...] = ()
 
     def elsewhere(self, architecture: str) -> str:
@@ -110,8 +118,22 @@ def experts_of(modules: Iterable[str], base: Iterable[str]) -> Experts:
         halves,
         bool(adapted),
         any(_some(found, there.get(layer, set())) for layer, found in adapted.items()),
+        any(map(_torn, adapted.values())),
+        _namesakes(modules, {kind for found in adapted.values() for _, kind in found}),
         () if halves else _single({layer for layer, _ in stacks}, there),
     )
+
+
+def _torn(adapted: set[tuple[int, str]]) -> bool:
+    halves = [
+        {number for number, kind in adapted if kind in names} for names in (("gate_proj", "w1"), ("up_proj", "w3"))
+    ]
+    return bool(halves[0]) and halves[0] != halves[1]
+
+
+def _namesakes(modules: Iterable[str], kinds: set[str]) -> tuple[str, ...]:
+    beside = (path.rpartition(".")[2] for path in modules if _SINGLE.search(path) is None)
+    return tuple(sorted(kinds & set(beside)))
 
 
 def _single(layers: set[str], there: Mapping[tuple[str, str], set[tuple[int, str]]]) -> tuple[str, ...]:

@@ -133,6 +133,11 @@ class Facts:
         return bool(self.experts.stacks) and not self.elsewhere
 
     @property
+    def namesakes(self) -> str:
+        """Modules beside experts that are called as those of experts, for people."""
+        return ", ".join(self.experts.namesakes)
+
+    @property
     def single(self) -> str:
         """The modules of experts that the base has in place of the stacks, for people."""
         return ", ".join(self.experts.single)

@@ -17,7 +17,7 @@ from adapter_registry.domain.servable_architectures import (
     VLLM_WITHOUT,
     VLLM_WITHOUT_BEFORE,
 )
-from adapter_registry.domain.servable_experts import SGLANG_EXPERTS, VLLM_UNGATED
+from adapter_registry.domain.servable_experts import PEFT_LEAVES, SGLANG_EXPERTS, VLLM_UNGATED
 from adapter_registry.domain.servable_facts import BEYOND, Facts
 from adapter_registry.domain.servable_modules import SGLANG_NAMES, lorax_adapts, sglang_leaves, tgi_adapts
 from adapter_registry.domain.servable_names import VLLM_TEXT_LEFT_BEFORE
@@ -134,6 +134,21 @@ RULES: tuple[Rule, ...] = (
         "it takes experts singly, and stacks are adapted",
     ),
     Rule(lambda f: f.experts.singly, {"lorax": _WRONG, "tgi": _WRONG}, "it leaves experts out"),
+    Rule(
+        lambda f: f.experts.torn and f.architecture not in PEFT_LEAVES,
+        {"peft": _NO},
+        "with transformers 5 it takes the gates of experts only together with what they gate",
+    ),
+    Rule(
+        lambda f: f.experts.singly and f.architecture in PEFT_LEAVES,
+        {"peft": _WRONG},
+        "with transformers 5, which keeps experts of {facts.architecture} as stacks, it leaves single ones out",
+    ),
+    Rule(
+        lambda f: bool(f.experts.namesakes) and f.architecture not in PEFT_LEAVES,
+        {"peft": _WRONG},
+        "with transformers 5 it makes stacks of single experts, and leaves {facts.namesakes} beside them out",
+    ),
     Rule(
         lambda f: f.experts.halves,
         {"vllm": _NO},

@@ -173,6 +173,20 @@ class TestReport:
             "it looks for the experts of MixtralForCausalLM at block_sparse_moe.experts and leaves mlp.experts out"
         )
 
+    @pytest.mark.parametrize(
+        ("experts", "architecture", "verdict"),
+        [
+            (Experts(singly=True), "Qwen3MoeForCausalLM", LOADS),
+            (Experts(singly=True), "Qwen2MoeForCausalLM", WRONG),
+            (Experts(singly=True, namesakes=("up_proj",)), "Glm4MoeForCausalLM", WRONG),
+            (Experts(singly=True, some=True, torn=True), "Qwen3MoeForCausalLM", REFUSED),
+        ],
+    )
+    def test_peft_makes_stacks_of_single_experts_for_some_and_loses_their_namesakes(
+        self, experts, architecture, verdict
+    ):
+        assert report(parse("peft"), replace(SINGLY, experts=experts, architecture=architecture)).verdict is verdict
+
     def test_sglang_is_started_with_all_modules_of_experts_or_adapts_none(self):
         found = report(parse("sglang"), replace(SINGLY, kinds=("gate_proj", "q_proj"))).flags
         assert found.endswith("--lora-target-modules down_proj gate_proj q_proj up_proj")
@@ -429,6 +443,12 @@ class TestExperts:
             (experts("", ".base_layer"), [f"{each}.weight" for each in ONE_BY_ONE[:12]], Experts(("mlp.experts",))),
             (experts(""), [f"{each}.weight" for each in ONE_BY_ONE], Experts(("mlp.experts",), halves=True)),
             (ONE_BY_ONE, (), Experts(singly=True)),
+            (
+                [*ONE_BY_ONE, "model.layers.1.mlp.shared_expert.up_proj", "model.layers.0.self_attn.q_proj"],
+                (),
+                Experts(singly=True, namesakes=("up_proj",)),
+            ),
+            (experts(".0.gate_proj", ".0.down_proj"), (), Experts(singly=True, some=True, torn=True)),
             (ONE_BY_ONE[:-1], (), Experts(singly=True, some=True)),
             (experts(".0.gate_proj", ".0.up_proj"), (), Experts(singly=True, some=True)),
             (ONE_BY_ONE[:12], [f"{each}.weight" for each in ONE_BY_ONE], Experts(singly=True)),
