@@ -136,7 +136,8 @@ def _for_ever(
     while True:
         try:
             lines = look()
-            _print([line for line in lines if _gist(line) not in told], as_json=as_json, quiet=quiet)
+            news = [line for line in lines if _gist(line) not in told or line.outcome == "loaded again"]
+            _print(news, as_json=as_json, quiet=quiet)
             told = {_gist(line) for line in lines}
         except RegistryError as error:
             note(error.text)

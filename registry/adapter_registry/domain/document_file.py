@@ -113,7 +113,10 @@ def told(
     if error["type"] == "missing":
         return problem(name, path, f"a value for {key}", "nothing", f"add {_EXAMPLES.get(key, key + ': ...')}")
     expected = _KINDS.get(error["type"]) or error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    found = error.get("ctx", {}).get("found")  # of what does not fit together, whose input is all of it
+    context = error.get("ctx", {})
+    if error["type"] in _SIZES:
+        expected = _SIZES[error["type"]].format(**context)
+    found = context.get("found")  # of what does not fit together, whose input is all of it
     return problem(name, path, expected, found or brief(error["input"]))
 
 
@@ -125,6 +128,13 @@ _KINDS = {
     "int_type": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
+    "is_instance_of": "a path",
+}
+_SIZES = {
+    "string_too_short": "{min_length} or more characters",
+    "string_too_long": "{max_length} characters at most",
+    "too_short": "{min_length} or more entries",
+    "too_long": "{max_length} entries at most",
 }
 _EXAMPLES = {"apiVersion": "apiVersion: adapters/v1", "kind": "kind: StagePolicy", "stage": "stage: prod"}
 

@@ -10,8 +10,11 @@ from typing import Any
 from adapter_registry.domain.adapter import Description
 from adapter_registry.domain.base import Base
 from adapter_registry.domain.servable_architectures import beside_language
+from adapter_registry.domain.servable_experts import experts_of
+from adapter_registry.domain.servable_facts import Facts
 from adapter_registry.domain.servable_modules import gaps, paths, unpaired
-from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Facts, Fate, Stack
+from adapter_registry.domain.servable_names import as_text
+from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Fate, Stack
 from adapter_registry.domain.servable_rules import parse as parse
 
 HEADS = ("lm_head", "embed_out", "output_layer")
@@ -42,6 +45,7 @@ class Report:
         reasons: what stands in the way, or is needed, each a sentence without a full stop.
         flags: what to start the stack with, ready to paste; also where it loads only once flattened.
         notes: what is worth knowing and decides nothing.
+        load: what each load of it has to say beside its name and path, `is_3d_lora_weight`; empty for nothing.
     """
 
     stack: str
@@ -49,6 +53,7 @@ class Report:
     reasons: tuple[str, ...]
     flags: str
     notes: tuple[str, ...]
+    load: str = ""
 
 
 def facts_of(
@@ -75,7 +80,10 @@ def facts_of(
         pattern=isinstance(document.get("target_modules"), str) and document["target_modules"].lower() != "all-linear",
         kinds=tuple(sorted(description.matched)),
         parameters=bool(document.get("target_parameters")),
+        experts=experts_of(modules, there),
+        text=as_text(modules, there),
         tied_head=bool(heads) and base is not None and base.tied,
+        mixture=any(".experts." in name for name in there),
         quantised=base.quantization if base else None,
         architecture=(base.architecture or "") if base else "",
         beside=beside_language(tensors),
@@ -114,9 +122,13 @@ def report(stack: Stack, facts: Facts) -> Report:
     else:
         verdict = Servable.FLAGS if more else Servable.LOADS
     flags = "" if verdict in (Servable.REFUSED, Servable.WRONG) else about.flags(facts)
-    notes = (*about.notes, *(text for test, text in NOTES if stack.name != "peft" and test(facts)))
+    told = (each for each in NOTES if stack.name in each.stacks and each.test(facts))
+    notes = (*about.notes, *(each.text.format(facts=facts) for each in told))
+    load = about.load(facts) if flags else ""
+    if load:
+        notes = (*notes, f"each load has to say {load}, as `adapters deploy`, the follower and the resolver do")
     reasons = (text for _, text in found) if found else more
-    return Report(str(stack), verdict, tuple(reasons), flags, tuple(notes))
+    return Report(str(stack), verdict, tuple(reasons), flags, notes, load)
 
 
 def _found(stack: Stack, facts: Facts) -> Iterator[tuple[Fate, str]]:

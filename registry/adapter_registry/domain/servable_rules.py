@@ -11,34 +11,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from adapter_registry.domain.errors import InvalidInput
-from adapter_registry.domain.servable_architectures import VLLM_TOWERS, VLLM_WITHOUT, VLLM_WITHOUT_BEFORE
-from adapter_registry.domain.servable_modules import (
-    SGLANG_NAMES,
-    lorax_adapts,
-    lorax_leaves,
-    sglang_leaves,
-    sgmv_rank,
-    tgi_adapts,
-    tgi_leaves,
-    vllm_leaves,
+from adapter_registry.domain.servable_architectures import (
+    VLLM_BY_CONFIG,
+    VLLM_TOWERS,
+    VLLM_WITHOUT,
+    VLLM_WITHOUT_BEFORE,
 )
+from adapter_registry.domain.servable_experts import PEFT_LEAVES, SGLANG_EXPERTS, VLLM_UNGATED
+from adapter_registry.domain.servable_facts import BEYOND, Facts
+from adapter_registry.domain.servable_modules import SGLANG_NAMES, lorax_adapts, sglang_leaves, tgi_adapts
+from adapter_registry.domain.servable_names import VLLM_TEXT_LEFT_BEFORE
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank may be."""
 VLLM_DEFAULT_RANK = 16
 VLLM_STARTS = frozenset({"", "gaussian", "eva", "orthogonal", "mica", "lora_ga"})
 VLLM_SAVED = frozenset({"classifier", "score"})
-VLLM_STACKED = frozenset(
-    {
-        "GptOssForCausalLM",
-        "InternS1ProForConditionalGeneration",
-        "Qwen3OmniMoeForConditionalGeneration",
-        "Qwen3VLMoeForConditionalGeneration",
-        "Qwen3_5MoeForConditionalGeneration",
-    }
-)
-"""Architectures whose experts vLLM keeps as stacks; of all others it refuses adapters of stacks."""
-_BEYOND = frozenset({"dora", "rslora", "lora_bias"})
 _VLLM_REFUSES = frozenset({"alora", "bdlora", "qalora", "layer_replication"})
 
 
@@ -48,118 +36,6 @@ class Fate(StrEnum):
     FLATTEN = "flatten"
     WRONG = "wrong"
     REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What decides about an adapter.
-
-    Attributes:
-        method: PEFT's name.
-        variant: what modifies the method: `dora`, `rslora`, `lora_bias`, ...
-        rank: the largest that a module really has.
-        declared: the largest that the config names, whether or not a module has it.
-        mixed_ranks: whether a module has another rank than `r` says.
-        alphas: whether a module has another alpha than `lora_alpha` says.
-        bias: whether biases were trained.
-        saved: `modules_to_save`.
-        tokens: whether tokens were trained or added.
-        start: `init_lora_weights`, where that is a name.
-        pattern: whether the targets are a regular expression.
-        kinds: last names of the adapted modules.
-        parameters: whether it adapts parameters (stacks of experts) by their names.
-        tied_head: whether it adapts an output head that is its base's input embedding.
-        quantised: how its base is quantised; None where it is not, or not known.
-        architecture: of its base, `LlamaForCausalLM`; empty where that is not known.
-        beside: towers and connectors beside the language model in which it adapts modules, `vision_tower`.
-        unpaired: modules that are adapted without the one that stacks fuse them with, `v_proj without q_proj`.
-        gaps: kinds of modules that are adapted in some layers of the base and not in all, `self_attn.v_proj`.
-    """
-
-    method: str
-    variant: tuple[str, ...] = ()
-    rank: int = 8
-    declared: int = 0
-    mixed_ranks: bool = False
-    alphas: bool = False
-    bias: bool = False
-    saved: tuple[str, ...] = ()
-    tokens: bool = False
-    start: str = ""
-    pattern: bool = False
-    kinds: tuple[str, ...] = ()
-    parameters: bool = False
-    tied_head: bool = False
-    quantised: str | None = None
-    architecture: str = ""
-    beside: tuple[str, ...] = ()
-    unpaired: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
-
-    @property
-    def claimed(self) -> int:
-        """The rank that a stack sees which takes the config's word for it."""
-        return max(self.rank, self.declared)
-
-    @property
-    def classifies(self) -> bool:
-        """Whether it brings the head of a classifier, for a base that is none."""
-        return bool(self.saved) and not self.architecture.endswith("ForSequenceClassification")
-
-    @property
-    def towers(self) -> str:
-        """The towers and connectors that it adapts, for people."""
-        return ", ".join(self.beside)
-
-    @property
-    def padded(self) -> int:
-        """The rank that LoRAX and TGI pad its factors to, on one GPU."""
-        return sgmv_rank(self.rank)
-
-    @property
-    def norms(self) -> bool:
-        """Whether all that is saved whole are norms."""
-        return all("norm" in name for name in self.saved)
-
-    @property
-    def vllm_leaves(self) -> str:
-        """Kinds of modules that vLLM does not take, for people."""
-        return ", ".join(vllm_leaves(self.architecture, self.kinds))
-
-    @property
-    def lorax_leaves(self) -> str:
-        """Kinds of modules that LoRAX leaves out, for people."""
-        return ", ".join(lorax_leaves(self.architecture, self.kinds))
-
-    @property
-    def tgi_leaves(self) -> str:
-        """Kinds of modules that TGI leaves out, for people."""
-        return ", ".join(tgi_leaves(self.kinds))
-
-    @property
-    def sglang_leaves(self) -> str:
-        """Kinds of modules that SGLang does not take, for people."""
-        return ", ".join(sglang_leaves(self.kinds))
-
-    @property
-    def lonely(self) -> str:
-        """What is adapted without its partner, for people."""
-        return ", ".join(self.unpaired)
-
-    @property
-    def partial(self) -> str:
-        """What is adapted in some layers only, for people."""
-        return ", ".join(self.gaps)
-
-    @property
-    def named(self) -> str:
-        """Its base's architecture, for people."""
-        return self.architecture or "a base of unknown architecture"
-
-    @property
-    def unread(self) -> str:
-        """Variants that none of the rules about one variant tells of."""
-        return ", ".join(sorted(set(self.variant) - _BEYOND))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +79,17 @@ RULES: tuple[Rule, ...] = (
         "it refuses {facts.unread}",
     ),
     Rule(
-        lambda f: bool(set(f.variant) - _BEYOND - _VLLM_REFUSES),
+        lambda f: bool(set(f.variant) - BEYOND - _VLLM_REFUSES),
         {"vllm": _WRONG},
         "it reads the factors alone and leaves {facts.unread} out",
     ),
     Rule(
-        lambda f: bool(set(f.variant) - _BEYOND),
+        lambda f: bool(set(f.variant) - BEYOND),
         _all(None, _WRONG, None, _WRONG),
         "it reads the factors alone and leaves {facts.unread} out",
     ),
     Rule(
-        lambda f: bool(set(f.variant) - _BEYOND - {"alora"}),
+        lambda f: bool(set(f.variant) - BEYOND - {"alora"}),
         {"llama.cpp": _WRONG},
         "it reads the factors alone and leaves {facts.unread} out",
     ),
@@ -228,14 +104,80 @@ RULES: tuple[Rule, ...] = (
     Rule(lambda f: not f.norms, {"llama.cpp": _NO}, "its converter takes no modules that are saved whole"),
     Rule(lambda f: f.tokens, _all(_NO, _WRONG, _NO, _WRONG), "it leaves out trained or added tokens"),
     Rule(
-        lambda f: f.parameters,
+        lambda f: f.parameters and not f.experts.stacks,
         _all(_WRONG, _WRONG, _WRONG, _WRONG),
-        "stacks of experts adapted by the names of their parameters were not examined on it, and may be left out",
+        "parameters adapted by their names were not examined on it, other than stacks of experts, and may be left out",
     ),
     Rule(
-        lambda f: f.parameters and bool(f.architecture) and f.architecture not in VLLM_STACKED,
+        lambda f: bool(f.experts.stacks),
+        {"lorax": _WRONG, "tgi": _WRONG},
+        "it leaves experts out",
+    ),
+    Rule(
+        lambda f: bool(f.experts.stacks) and not f.experts.single,
+        {"sglang": _NO, "llama.cpp": _NO},
+        "it takes no stacks of experts",
+    ),
+    Rule(
+        lambda f: not SGLANG_EXPERTS.issuperset(f.experts.single),
+        {"sglang": _NO},
+        "it takes no stacks of experts, nor {facts.single}, which the base has in their place",
+    ),
+    Rule(
+        lambda f: bool(f.experts.single),
+        {"llama.cpp": _FLAT},
+        "it takes experts singly, and stacks are adapted",
+    ),
+    Rule(
+        lambda f: bool(f.experts.single) and SGLANG_EXPERTS.issuperset(f.experts.single),
+        {"sglang": _FLAT},
+        "it takes experts singly, and stacks are adapted",
+    ),
+    Rule(lambda f: f.experts.singly, {"lorax": _WRONG, "tgi": _WRONG}, "it leaves experts out"),
+    Rule(
+        lambda f: f.experts.torn and f.architecture not in PEFT_LEAVES,
+        {"peft": _NO},
+        "with transformers 5 it takes the gates of experts only together with what they gate",
+    ),
+    Rule(
+        lambda f: f.experts.singly and f.architecture in PEFT_LEAVES,
+        {"peft": _WRONG},
+        "with transformers 5, which keeps experts of {facts.architecture} as stacks, it leaves single ones out",
+    ),
+    Rule(
+        lambda f: bool(f.experts.namesakes) and f.architecture not in PEFT_LEAVES,
+        {"peft": _WRONG},
+        "with transformers 5 it makes stacks of single experts, and leaves {facts.namesakes} beside them out",
+    ),
+    Rule(
+        lambda f: f.experts.halves,
         {"vllm": _NO},
-        "it takes no stacks of experts for {facts.architecture}",
+        "it takes a stack of experts only when both of its parameters, gate_up_proj and down_proj, are adapted",
+    ),
+    Rule(
+        lambda f: f.experts.some,
+        {"vllm": _NO, "llama.cpp": _NO},
+        "it takes experts only when all of a layer are adapted, and all modules of each",
+    ),
+    Rule(
+        lambda f: bool(f.experts.stacks) and not f.architecture,
+        {"vllm": _WRONG},
+        "which stacks of experts it takes depends on the architecture of the base, which is not known",
+    ),
+    Rule(
+        lambda f: bool(f.experts.stacks) and f.architecture in VLLM_UNGATED,
+        {"vllm": _WRONG},
+        "it takes half of each expert's up_proj for a gate, which {facts.architecture} has not",
+    ),
+    Rule(
+        lambda f: bool(f.elsewhere) and bool(f.experts.single) and f.architecture not in VLLM_UNGATED,
+        {"vllm": _FLAT},
+        "it looks for the experts of {facts.named} at {facts.place} and leaves {facts.elsewhere} out",
+    ),
+    Rule(
+        lambda f: bool(f.elsewhere) and not f.experts.single and f.architecture not in VLLM_UNGATED,
+        {"vllm": _WRONG},
+        "it looks for the experts of {facts.named} at {facts.place} and leaves {facts.elsewhere} out",
     ),
     Rule(
         lambda f: bool(f.beside),
@@ -246,6 +188,11 @@ RULES: tuple[Rule, ...] = (
         lambda f: bool(f.beside) and f.architecture not in VLLM_TOWERS,
         {"vllm": _WRONG},
         "it adapts the language model alone of {facts.named} and leaves {facts.towers} out",
+    ),
+    Rule(
+        lambda f: f.text and f.architecture in VLLM_TEXT_LEFT_BEFORE,
+        {"vllm:0.32": _WRONG},
+        "it finds no modules of {facts.architecture} by the names of its language model alone, and leaves them out",
     ),
     Rule(lambda f: f.claimed > VLLM_RANKS[-1], {"vllm": _NO}, "rank {facts.claimed} is above 512, its largest"),
     Rule(lambda f: f.start.lower() not in VLLM_STARTS, {"vllm": _FLAT}, "it refuses init_lora_weights {facts.start!r}"),
@@ -275,10 +222,33 @@ RULES: tuple[Rule, ...] = (
     Rule(lambda f: f.pattern, {"sglang": _FLAT}, "it takes target_modules as a list, not as a pattern"),
 )
 
-NOTES: tuple[tuple[Callable[[Facts], bool], str], ...] = (
-    (
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is worth knowing of some adapters on some stacks, and decides nothing."""
+
+    test: Callable[[Facts], bool]
+    stacks: frozenset[str]
+    text: str
+
+
+NOTES: tuple[Note, ...] = (
+    Note(
         lambda f: f.quantised is not None,
+        frozenset({"vllm", "sglang", "llama.cpp", "lorax", "tgi"}),
         "the base is quantised: served in another quantisation, what the adapter adds meets other weights",
+    ),
+    Note(
+        lambda f: f.quantised is not None and f.mixture,
+        frozenset({"vllm"}),
+        "of a quantised mixture of experts it does not start with --enable-lora where its kernel for experts, which "
+        "depends on the GPU, takes no adapters; --lora-target-modules without experts lets it, for adapters of others",
+    ),
+    Note(
+        lambda f: bool(f.embeddings) and f.architecture in VLLM_BY_CONFIG,
+        frozenset({"vllm"}),
+        "whether it adapts {facts.embeddings} depends on the language model that the base's config names in "
+        "{facts.architecture}, and is not judged here: it refuses what it does not adapt",
     ),
 )
 
@@ -292,12 +262,14 @@ class About:
         flags: what it is started with.
         needs: why its defaults do not do; empty where they do.
         notes: what is true of every adapter there.
+        load: what each load says beside a name and a path; empty for nothing.
     """
 
     versions: tuple[str, ...]
     flags: Callable[[Facts], str]
     needs: Callable[[Facts], tuple[str, ...]] = lambda _: ()
     notes: tuple[str, ...] = ()
+    load: Callable[[Facts], str] = lambda _: ""
 
 
 def vllm_rank(rank: int) -> int:
@@ -314,17 +286,26 @@ def _vllm_needs(facts: Facts) -> tuple[str, ...]:
         needs.append("its head of classes takes a server that classifies")
     if facts.beside:
         needs.append(f"it leaves {facts.towers} out unless it is told to adapt towers and connectors")
+    if facts.reshaped:
+        kept, adapted = ("as stacks", "singly") if facts.experts.singly else ("singly", "as stacks")
+        needs.append(f"it keeps experts of {facts.named} {kept}, and they are adapted {adapted}")
     return tuple(needs)
 
 
 def _vllm_flags(facts: Facts) -> str:
     classifies = " --runner pooling --convert classify" if facts.classifies else ""
     towers = " --enable-tower-connector-lora" if facts.beside else ""
-    return f"--enable-lora --max-lora-rank {vllm_rank(facts.claimed)}{classifies}{towers}"
+    mixed = " --enable-mixed-moe-lora-format" if facts.reshaped else ""
+    return f"--enable-lora --max-lora-rank {vllm_rank(facts.claimed)}{classifies}{towers}{mixed}"
+
+
+def _vllm_load(facts: Facts) -> str:
+    return "is_3d_lora_weight" if facts.reshaped and facts.experts.stacks else ""
 
 
 def _sglang_flags(facts: Facts) -> str:
-    named = " ".join(facts.kinds) if SGLANG_NAMES.issuperset(facts.kinds) else "all"
+    kinds = sorted({*facts.kinds, *(SGLANG_EXPERTS if facts.experts.singly else ())})
+    named = " ".join(kinds) if SGLANG_NAMES.issuperset(kinds) else "all"
     return f"--enable-lora --max-lora-rank {facts.rank} --lora-target-modules {named}"
 
 
@@ -332,7 +313,7 @@ _SHARDED = "on N GPUs it pads ranks below 8 times N, too, and scales by that"
 
 
 STACKS: Mapping[str, About] = {
-    "vllm": About(("0.32", "0.33"), _vllm_flags, _vllm_needs),
+    "vllm": About(("0.32", "0.33"), _vllm_flags, _vllm_needs, load=_vllm_load),
     "sglang": About(("0.5",), _sglang_flags, lambda _: ("it takes rank and modules at its start",)),
     "llama.cpp": About(
         (), lambda _: "--lora FILE.gguf", notes=("converted to GGUF first, with the base's config.json",)

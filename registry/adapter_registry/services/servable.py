@@ -10,7 +10,7 @@ from adapter_registry.domain.peft.fields import CONFIG, WEIGHTS
 from adapter_registry.domain.ports import Backend, Transaction
 from adapter_registry.domain.reference import parse as parse_reference
 from adapter_registry.domain.servable import Report, facts_of, judged, stacks_of
-from adapter_registry.domain.servable_rules import Facts
+from adapter_registry.domain.servable_facts import Facts
 from adapter_registry.services.references import version_of
 
 MAX_CONFIG = 1 << 20

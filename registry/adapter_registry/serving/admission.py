@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
-from adapter_registry.domain.errors import Unsupported
+from adapter_registry.domain.errors import InvalidInput, Unsupported
 from adapter_registry.local.folders import is_folder
 from adapter_registry.local.pulled import require
 from adapter_registry.serving.running_base import RunningBase
@@ -19,22 +19,34 @@ class Admission:
         registry: knows the locks.
         base: what the servers run: a registered base or a checkpoint folder.
         stack: whose rules say whether a version is served right.
+        from_folders: whether they find adapters in folders, and nobody says anything else of them.
     """
 
-    def __init__(self, registry: Registry, *, base: str, stack: str) -> None:
-        self._registry, self._base, self._stack = registry, base, stack
+    def __init__(self, registry: Registry, *, base: str, stack: str, from_folders: bool = False) -> None:
+        self._registry, self._base, self._stack, self._from_folders = registry, base, stack, from_folders
         self._running = RunningBase(Path(base).expanduser(), registry) if is_folder(base) else None
 
     def check(self, version: Version) -> None:
         """Refuse what does not belong there.
 
         Raises:
+            InvalidInput: there is no such folder, or it is no checkpoint.
             IncompatibleBase: it is locked to another base.
             Unsupported: the stack would not serve it right.
         """
         running = self._running
+        if running is not None and not running.folder.is_dir():
+            raise InvalidInput(
+                f"{self._base} is no folder: `base` is the checkpoint folder of what the servers run, or a registered "
+                "base."
+            )
         verdict = running.verdict(version) if running else self._registry.verdict(version, self._base)
         require(verdict, version, self._base)
         [report] = self._registry.servable(f"{version.adapter}@{version.digest}", self._stack)
         if not report.verdict.serves:
             raise Unsupported(f"{version.reference} on {report.stack}: {report.verdict}: {'; '.join(report.reasons)}.")
+        if self._from_folders and report.load:
+            raise Unsupported(
+                f"{version.reference} on {report.stack}: each load has to say {report.load}, which nobody does who "
+                "finds it in a folder: flatten it, or have it loaded by `adapters deploy` or vLLM's plugins."
+            )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from adapter_registry.domain.errors import InvalidInput, StoreUnavailable
+from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.serving.digest_folders import DEPLOYED as STATE
-from adapter_registry.serving.digest_folders import alone, write_whole
+from adapter_registry.serving.digest_folders import alone, unwritable, write_whole
 from adapter_registry.serving.fingerprint import Fingerprint
 
 
@@ -66,7 +66,7 @@ def held(root: Path) -> Iterator[Record]:
             finally:
                 write(root, record)
     except OSError as error:
-        raise StoreUnavailable(f"{root} cannot be written ({error.strerror}).") from error
+        raise unwritable(root, error) from error
 
 
 def write(root: Path, record: Record) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from adapter_registry.client import Registry
@@ -13,12 +13,13 @@ from adapter_registry.domain.deployment import SERVING
 from adapter_registry.domain.errors import Conflict, InvalidInput, InvalidReference, StoreUnavailable
 from adapter_registry.serving.admission import Admission
 from adapter_registry.serving.deploy_record import Deployed, Record, held, read, write
-from adapter_registry.serving.digest_folders import exported, store
+from adapter_registry.serving.digest_folders import STORE, exported, store
 from adapter_registry.serving.fingerprint import Fingerprint, difference
 from adapter_registry.serving.fleet_file import Fleet
 from adapter_registry.serving.gguf import FILE, converted
 from adapter_registry.serving.reference_answers import computed
 from adapter_registry.serving.replicas import EVERY, Keys, Replica, ReplicaRefused, ReplicaSilent, Served
+from adapter_registry.serving.stacked import is_stacked
 from adapter_registry.serving.stacks import STACKS
 from adapter_registry.serving.sync_file import ALIAS, is_alias
 
@@ -143,7 +144,7 @@ class Deploying:
         try:
             found = {each.url: _path(each, name) for each in self._replicas}
         except StoreUnavailable as error:
-            text = f"{error.text} Nothing was moved: start it, or take it out of the fleet's replicas."
+            text = f"{error.text} Nothing was moved: mend that, or take it out of the fleet's replicas."
             raise StoreUnavailable(text) from error
         for url, path in found.items():
             if path not in allowed:
@@ -205,7 +206,7 @@ class Deploying:
             raise ReplicaRefused(_all_at_once(replica, name, now, before))
         if now == wanted.path:
             return
-        replica.load(name, wanted.path, instead_of=before)
+        self._load(replica, name, wanted.path, instead_of=before)
         after = replica.served()
         if (now := _root(after, name)) != wanted.path:
             raise ReplicaRefused(
@@ -215,6 +216,10 @@ class Deploying:
         if lost := {each.name for each in served} - {each.name for each in after}:
             gone = ", ".join(sorted(lost))
             raise ReplicaRefused(f"{replica.url} took {name} and dropped {gone} for it: it is to hold more at a time")
+
+    def _load(self, replica: Replica, name: str, path: str, *, instead_of: str | None) -> None:
+        stacked = is_stacked(self._fleet.root / STORE / PurePosixPath(path).name)
+        replica.load(name, path, instead_of=instead_of, stacked=stacked)
 
     def _test(self, replica: Replica, name: str, wanted: Deployed, answers: Answers) -> None:
         """Hold what it answers against what was answered first; raises ReplicaRefused.
@@ -237,7 +242,9 @@ class Deploying:
         """Have what PEFT answers among the answers, where the fleet is held against that."""
         base, version = self._asked(wanted.base), self._asked(wanted.digest)
         if self._fleet.answers == "peft" and not {base, version} <= answers.keys():
-            found = computed(Path(self._fleet.base), wanted.version, self.registry, prompt=self._fleet.prompt)
+            found = computed(
+                Path(self._fleet.base).expanduser(), wanted.version, self.registry, prompt=self._fleet.prompt
+            )
             answers[base], answers[version] = found
 
     def _put_back(self, replica: Replica, name: str, *, wanted: Deployed, back: str | None, why: str) -> Line:
@@ -249,7 +256,7 @@ class Deploying:
             if now != back and back is None:
                 replica.unload(name)
             elif now != back and back is not None:
-                replica.load(name, back, instead_of=now)
+                self._load(replica, name, back, instead_of=now)
             if (now := _path(replica, name)) != back:
                 raise ReplicaRefused(f"it serves {name} from {now or 'nothing'} all the same")
             return Line(replica.url, name, "restored", back or "", why, wanted.version)

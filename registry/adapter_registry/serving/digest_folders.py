@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -155,6 +156,13 @@ def _swept(root: Path) -> None:
                 _cleared(each)
             elif _ASIDE.fullmatch(each.name):
                 each.unlink()
+
+
+def unwritable(root: Path, error: OSError) -> StoreUnavailable:
+    """What to raise for a root that the disk refuses to have written, with what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = "make room there" if full else "it has to be a folder that this user may write"
+    return StoreUnavailable(f"{root} cannot be written ({error.strerror}): {mend}.")
 
 
 @contextmanager

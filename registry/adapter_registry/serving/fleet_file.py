@@ -42,7 +42,7 @@ class Fleet(Part):
         if self.stack == "llama.cpp" and len(self.serve) > 1:
             wanted = "one name in `serve`: llama.cpp adds an adapter to every request"
             raise PydanticCustomError("serve", wanted, {"found": ", ".join(self.serve)})
-        if self.answers == "peft" and not Path(self.base).is_dir():
+        if self.answers == "peft" and not Path(self.base).expanduser().is_dir():
             wanted = "a checkpoint folder with `answers: peft`, which computes them from it"
             raise PydanticCustomError("base", wanted, {"found": self.base[:80]})
         return self

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
-import time
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -76,8 +78,8 @@ class Replica(Protocol):
     def served(self) -> tuple[Served, ...]:
         """What it serves; raises StoreUnavailable."""
 
-    def load(self, name: str, path: str, *, instead_of: str | None) -> None:
-        """Serve `name` from `path`, which replaces `instead_of`."""
+    def load(self, name: str, path: str, *, instead_of: str | None, stacked: bool = False) -> None:
+        """Serve `name` from `path`, which replaces `instead_of`; `stacked`: it is an adapter of stacks of experts."""
 
     def unload(self, name: str) -> None:
         """Serve `name` no more."""
@@ -148,7 +150,7 @@ def told_by(url: str, route: str, *, key: str | None) -> Any:
     try:
         status, data = asked("GET", f"{url}{route}", key=key, seconds=SECONDS)
         if not 200 <= status < 300:
-            raise _silent(url, f"it answered {status}")
+            raise _silent(url, _why(url, route, status, key))
         return json.loads(data)
     except (httpx2.HTTPError, TimeoutError, ValueError, RecursionError) as error:
         raise _silent(url, type(error).__name__) from error
@@ -161,14 +163,58 @@ def asked(method: str, url: str, *, key: str | None, seconds: float, body: Any =
         httpx2.HTTPError: it does not answer.
         TimeoutError: not all of the answer was there in time, or it has more than MOST_BYTES.
     """
-    until, data = time.monotonic() + seconds, bytearray()
+    data = bytearray()
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx2.stream(method, url, json=body, headers=headers, timeout=seconds, verify=_trust()) as answer:
+    with (
+        _within(seconds) as extensions,
+        httpx2.Client(timeout=seconds, verify=_trust()) as client,
+        client.stream(method, url, json=body, headers=headers, extensions=extensions) as answer,
+    ):
         for piece in answer.iter_bytes():
             data += piece
-            if len(data) > MOST_BYTES or time.monotonic() > until:
+            if len(data) > MOST_BYTES:
                 raise TimeoutError
         return answer.status_code, bytes(data)
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[dict[str, Any]]:
+    """What to send a request with, so that its connection ends after that time, whatever came until then.
+
+    A timeout of httpx2 is of one read, and what comes byte by byte, headers too, never meets it.
+
+    Raises:
+        TimeoutError: it ended so.
+    """
+    streams: list[Any] = []
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        for stream in streams:
+            # The plain socket's: a TLS socket would first forget its keys, under the hands of the reader.
+            with suppress(OSError):
+                socket.socket.shutdown(stream.get_extra_info("socket"), socket.SHUT_RDWR)
+
+    def trace(event: str, info: dict[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            streams[:] = [info["return_value"]]
+            if over.is_set():
+                end()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield {"trace": trace}
+    except httpx2.HTTPError as error:
+        if over.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+    if over.is_set():
+        raise TimeoutError
 
 
 @cache
@@ -184,6 +230,16 @@ def names_in(served: Iterable[Served]) -> frozenset[str]:
         parts.update((each.name, *PurePosixPath(each.name).parts, *PurePosixPath(each.root).parts))
         parts.add(each.name.rpartition(":")[2])
     return frozenset(parts)
+
+
+def _why(url: str, route: str, status: int, key: str | None) -> str:
+    """What an answer that says nothing may come of."""
+    said = f"it answered {status} to {route}"
+    if status in (401, 403):
+        return f"{said}, and wants {'another key than it was sent' if key else 'a key, and no key_file is named'}"
+    if status == 404 and url.endswith("/v1"):
+        return f"{said}: its address is to end before /v1"
+    return said
 
 
 def _silent(url: str, why: str) -> StoreUnavailable:

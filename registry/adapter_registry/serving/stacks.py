@@ -29,10 +29,12 @@ class Vllm(Http):
         """What it serves; raises StoreUnavailable."""
         return tuple(replace(each, root=plain(each.root)) for each in super().served())
 
-    def load(self, name: str, path: str, *, instead_of: str | None) -> None:
-        """Serve `name` from `path`, which replaces `instead_of`."""
+    def load(self, name: str, path: str, *, instead_of: str | None, stacked: bool = False) -> None:
+        """Serve `name` from `path`, which replaces `instead_of`; `stacked`: it is an adapter of stacks of experts."""
         written = anew(path, 1 + secrets.randbelow(MOST_LOADS))
-        body = {"lora_name": name, "lora_path": written, "load_inplace": instead_of is not None}
+        body: dict[str, Any] = {"lora_name": name, "lora_path": written, "load_inplace": instead_of is not None}
+        if stacked:
+            body["is_3d_lora_weight"] = True
         self.manage("/v1/load_lora_adapter", body)
 
     def unload(self, name: str) -> None:
@@ -53,7 +55,7 @@ class Vllm(Http):
 class Sglang(Http):
     """SGLang replaces nothing in place: a name is unloaded, which waits for running requests, and loaded again."""
 
-    def load(self, name: str, path: str, *, instead_of: str | None) -> None:
+    def load(self, name: str, path: str, *, instead_of: str | None, stacked: bool = False) -> None:  # noqa: ARG002  it takes none
         """Serve `name` from `path`, which replaces `instead_of`."""
         if instead_of is not None:
             self.unload(name)
@@ -100,7 +102,7 @@ class LlamaCpp(Http):
         """What it may add at any moment, by its path; raises StoreUnavailable."""
         return tuple(Served(each["path"], each["path"]) for each in self._known())
 
-    def load(self, name: str, path: str, *, instead_of: str | None) -> None:  # noqa: ARG002  it has one name
+    def load(self, name: str, path: str, *, instead_of: str | None, stacked: bool = False) -> None:  # noqa: ARG002  it has one name
         """Add `path` alone."""
         self.manage("/lora-adapters", [{"id": self._id(path), "scale": 1.0}])
 

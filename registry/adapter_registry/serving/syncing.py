@@ -23,6 +23,7 @@ from adapter_registry.serving.digest_folders import (
     linked,
     removed,
     store,
+    unwritable,
     write_whole,
 )
 from adapter_registry.serving.digest_folders import SYNCED as STATE
@@ -93,7 +94,7 @@ class Syncing:
     def __init__(self, target: Target, registry: Registry, *, clock: Callable[[], float]) -> None:
         self._target, self._registry, self._clock = target, registry, clock
         self._root = target.root
-        self._admission = Admission(registry, base=target.base, stack=STACKS[target.layout])
+        self._admission = Admission(registry, base=target.base, stack=STACKS[target.layout], from_folders=True)
 
     def step(self) -> tuple[Line, ...]:
         """Place what the references mean now; remove what neither they nor a server mean any more.
@@ -106,7 +107,7 @@ class Syncing:
             with alone(self._root, STATE):
                 return self._kept()
         except OSError as error:
-            raise StoreUnavailable(f"{self._root} cannot be written ({error.strerror}).") from error
+            raise unwritable(self._root, error) from error
 
     def _kept(self) -> tuple[Line, ...]:
         entries = _read(self._root)

@@ -17,6 +17,7 @@ from adapter_registry.tensors.composing.refusals import NO_WEIGHT_DELTA, OTHER_M
 from adapter_registry.tensors.layers import Layer, Pair
 from adapter_registry.tensors.loaded import Loaded
 from adapter_registry.tensors.lowrank import distance
+from adapter_registry.tensors.pieces import Piece, pieces_of
 
 TOLERANCE = 2**-7
 """Twice the largest relative error of rounding to bfloat16: what rounding alone may move a module's delta by."""
@@ -44,12 +45,13 @@ def _why(variant: str) -> str:
 
 
 def is_plain(adapter: Loaded) -> bool:
-    """Whether r, lora_alpha and a list of modules already say all there is to say of it."""
+    """Whether r, lora_alpha and a list of modules say all there is to say of it, as the base has those modules."""
     config = adapter.config
     scale = config.lora_alpha / config.r
     listed = not isinstance(config.target_modules, str) and config.layers_to_transform is None
     same = all(layer.rank == config.r and layer.scale == scale for layer in adapter.layers)
-    return same and listed and not config.use_rslora and not config.exclude_modules
+    whole = all(piece.expert is None for piece in pieces_of(adapter))
+    return same and whole and listed and not config.use_rslora and not config.exclude_modules
 
 
 def flattened(
@@ -58,7 +60,8 @@ def flattened(
     """The same deltas with one rank and scale 1.
 
     Factors get rows and columns of zeros up to `rank`; `lora_B` is multiplied by the layer's true scale, and
-    rounded once into its type. What is saved whole stays as it is.
+    rounded once into its type. Stacks of experts become the modules that the base has in their place, where it has
+    such. What is saved whole stays as it is.
 
     Args:
         adapter: opened; `refuse` found nothing.
@@ -70,15 +73,20 @@ def flattened(
         The adapter, without a README.
     """
     rank = rank or max((layer.rank for layer in adapter.layers), default=adapter.config.r)
-    tensors: dict[str, Float32] = {}
-    for layer in adapter.layers:
-        tensors.update(_padded(layer, rank))
-    dtypes = {name: dtype or _stored(entry.dtype) for name, entry in adapter.weights.entries.items() if name in tensors}
+    pieces, tensors, dtypes = pieces_of(adapter), dict[str, Float32](), dict[str, str]()
+    for piece in pieces:
+        found = dict(_padded(piece.layer, rank) if piece.expert is None else _of_expert(piece, rank))
+        tensors.update(found)
+        key = piece.layer.place.layer.down
+        stored = dtype or _stored(key.entry.dtype if key else "F32")
+        dtypes.update(dict.fromkeys(found, stored))
+    factors = {key.entry.name for layer in adapter.layers for key in layer.place.layer.parts.values()}
     for name, entry in adapter.weights.entries.items():
-        if name not in tensors:
+        if name not in factors:
             tensors[name], dtypes[name] = adapter.weights.array(name), _stored(entry.dtype)
-    names = [layer.name for layer in adapter.layers if not layer.place.parameter]
-    config = {key: value for key, value in document.items() if key not in _DROPPED}
+    split = any(piece.expert is not None for piece in pieces)
+    dropped = {*_DROPPED, *(("target_parameters",) if split else ())}
+    config = {key: value for key, value in document.items() if key not in dropped}
     config.update(
         r=rank,
         lora_alpha=rank,
@@ -86,16 +94,20 @@ def flattened(
         alpha_pattern={},
         use_rslora=False,
         init_lora_weights=True,
-        target_modules=targets(names, adapter),
+        target_modules=targets(pieces, adapter),
     )
-    return Adapter(tensors, {layer.name: rank for layer in adapter.layers}, config, readme="", dtypes=dtypes)
+    return Adapter(tensors, {piece.module: rank for piece in pieces}, config, readme="", dtypes=dtypes)
 
 
-def targets(names: Sequence[str], adapter: Loaded) -> list[str]:
+def targets(pieces: Sequence[Piece], adapter: Loaded) -> list[str]:
     """`target_modules` that select exactly these modules: their last names where those do, else their whole paths."""
-    kinds, wanted = {name.rpartition(".")[2] for name in names}, set(names)
+    wanted = {
+        piece.module: piece.named for piece in pieces if piece.expert is not None or not piece.layer.place.parameter
+    }
+    kinds = {name.rpartition(".")[2] for name in wanted}
     borne = (path for path, module in adapter.subject.modules.by_path.items() if module.adaptable)
-    return sorted(kinds if all(path in wanted or path.rpartition(".")[2] not in kinds for path in borne) else wanted)
+    exact = all(path in wanted or path.rpartition(".")[2] not in kinds for path in borne)
+    return sorted(kinds if exact else wanted.values())
 
 
 def _stored(dtype: str) -> str:
@@ -118,19 +130,28 @@ def _padded(layer: Layer, rank: int) -> Iterator[tuple[str, Float32]]:
     yield up_key.entry.name, tall.reshape(up.shape[0], rank * experts, *up.shape[2:])
 
 
+def _of_expert(piece: Piece, rank: int) -> Iterator[tuple[str, Float32]]:
+    [pair] = piece.pairs()
+    more = rank - pair.rank
+    yield piece.down, np.pad(pair.down, [(0, more), (0, 0)])
+    scaled = (pair.up.astype(np.float64) * pair.scale).astype(np.float32)
+    yield piece.down.replace(".lora_A.", ".lora_B."), np.pad(scaled, [(0, 0), (0, more)])
+
+
 def measured(before: Loaded, after: Loaded) -> tuple[ModuleFit, ...]:
     """How far what was written is from what it was made of, module by module, in float64."""
-    written = {layer.name: layer for layer in after.layers}
-    return tuple(_fit(layer, written[layer.name]) for layer in before.layers)
+    written = {piece.down: piece.layer for piece in pieces_of(after)}
+    return tuple(_fit(piece, written[piece.down]) for piece in pieces_of(before))
 
 
-def _fit(layer: Layer, other: Layer) -> ModuleFit:
-    pairs = [(layer.pair(expert), other.pair(expert)) for expert in range(layer.experts)]
+def _fit(piece: Piece, other: Layer) -> ModuleFit:
+    there = (other.pair(expert) for expert in range(other.experts))
+    pairs = list(zip(piece.pairs(), there, strict=True))
     # What overflowed its type is no number to measure with.
     finite = all(np.isfinite(each).all() for _, two in pairs for each in (two.up, two.down))
     error = math.hypot(*(distance(one, two) for one, two in pairs)) if finite else math.inf
     norm = math.hypot(*(distance(one, _nothing(one)) for one, _ in pairs))
-    return ModuleFit(layer.name, other.rank, norm, error / norm if norm else 0.0)
+    return ModuleFit(piece.module, other.rank, norm, error / norm if norm else 0.0)
 
 
 def _nothing(pair: Pair) -> Pair:

@@ -171,6 +171,7 @@ class TestLorax:
             ("team/v2/repos/sql-lora/version/nothing", None, 404),
             ("team/v2/repos/nothing/version/prod", None, 404),
             ("team/v2/repos/sql-lora/version/prod", "adapters_wrong", 401),
+            ("team/v2/repos/sql-lora/version/prod", " ", 401),  # what it loads with where a request brings no token
             ("team/v1/models/version/name/sql-lora?version=prod", None, 404),
         ],
     )

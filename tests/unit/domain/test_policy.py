@@ -313,7 +313,7 @@ class TestIntegrity:
             ("signature: {keys: [ci], count: 2}", "a count of at most the keys that are named"),
             ("signature: {count: 0}", "greater than or equal to 1"),
             ("scan: dirty", "'clean', or a mapping"),
-            ("scan: {by: []}", "at least 1 item"),
+            ("scan: {by: []}", "1 or more entries"),
             ("scan: {max_age: soon}", "a time span"),
         ],
     )

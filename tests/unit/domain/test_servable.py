@@ -15,13 +15,24 @@ from adapter_registry.domain.policies.policy import Policy, document
 from adapter_registry.domain.promotions import gate
 from adapter_registry.domain.promotions.finding import Outcome
 from adapter_registry.domain.servable import Servable, facts_of, judged, report, stacks_of
-from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, Facts, parse, vllm_rank
+from adapter_registry.domain.servable_experts import Experts, experts_of
+from adapter_registry.domain.servable_facts import Facts
+from adapter_registry.domain.servable_names import as_text
+from adapter_registry.domain.servable_rules import STACKS, VLLM_RANKS, parse, vllm_rank
 from tests.unit.domain.test_gate import LORA, V3
 from tests.unit.domain.test_lock import base as base_of
 
 PLAIN = Facts("LORA", rank=8, kinds=("q_proj", "v_proj"))
 BASE = base_of()
 TOWER = replace(PLAIN, beside=("visual",))
+EXPERTS = ("down_proj", "gate_up_proj")
+STACKED = replace(PLAIN, kinds=EXPERTS, parameters=True, experts=Experts(("mlp.experts",)))
+HALF = replace(STACKED, experts=Experts(("mlp.experts",), halves=True))
+SPREAD = replace(STACKED, experts=Experts(("mlp.experts",), single=("down_proj", "gate_proj", "up_proj")))
+MIXTRAL = Experts(("mlp.experts",), single=("w1", "w2", "w3"))
+SINGLY = replace(PLAIN, kinds=("down_proj", "gate_proj", "up_proj"), experts=Experts(singly=True))
+SOME = replace(SINGLY, experts=Experts(singly=True, some=True))
+HEAD = replace(PLAIN, kinds=("lm_head",))
 LOADS, FLAGS, FLATTEN, WRONG, REFUSED = Servable
 
 
@@ -90,9 +101,25 @@ class TestReport:
             (replace(PLAIN, rank=32), FLAGS, FLAGS, LOADS, LOADS),
             (replace(PLAIN, rank=528), REFUSED, FLAGS, LOADS, LOADS),
             (replace(PLAIN, declared=32), FLAGS, FLAGS, LOADS, LOADS),
-            (replace(PLAIN, parameters=True, architecture="MixtralForCausalLM"), REFUSED, WRONG, WRONG, WRONG),
-            (replace(PLAIN, parameters=True, architecture="GptOssForCausalLM"), WRONG, WRONG, WRONG, REFUSED),
             (replace(PLAIN, parameters=True), WRONG, WRONG, WRONG, WRONG),
+            (STACKED, WRONG, REFUSED, REFUSED, WRONG),
+            (replace(STACKED, architecture="Qwen3MoeForCausalLM"), FLAGS, REFUSED, REFUSED, REFUSED),
+            (replace(STACKED, architecture="Qwen3_5MoeForConditionalGeneration"), LOADS, REFUSED, REFUSED, REFUSED),
+            (replace(STACKED, architecture="GptOssForCausalLM"), LOADS, REFUSED, REFUSED, REFUSED),
+            (replace(STACKED, architecture="MixtralForCausalLM"), WRONG, REFUSED, REFUSED, WRONG),
+            (replace(SPREAD, architecture="Qwen3MoeForCausalLM"), FLAGS, FLATTEN, FLATTEN, REFUSED),
+            (replace(SPREAD, experts=MIXTRAL, architecture="MixtralForCausalLM"), FLATTEN, REFUSED, FLATTEN, WRONG),
+            (replace(STACKED, architecture="NemotronHForCausalLM"), WRONG, REFUSED, REFUSED, REFUSED),
+            (replace(HALF, architecture="Qwen3MoeForCausalLM"), REFUSED, REFUSED, REFUSED, REFUSED),
+            (replace(HALF, architecture="GptOssForCausalLM"), REFUSED, REFUSED, REFUSED, REFUSED),
+            (replace(SINGLY, architecture="Qwen3MoeForCausalLM"), LOADS, FLAGS, LOADS, REFUSED),
+            (replace(SINGLY, architecture="Qwen3VLMoeForConditionalGeneration"), FLAGS, FLAGS, LOADS, REFUSED),
+            (replace(SOME, architecture="Qwen3MoeForCausalLM"), REFUSED, FLAGS, REFUSED, REFUSED),
+            (replace(SOME, architecture="Qwen3VLMoeForConditionalGeneration"), REFUSED, FLAGS, REFUSED, REFUSED),
+            (SINGLY, LOADS, FLAGS, LOADS, WRONG),
+            (replace(HEAD, architecture="Qwen2_5_VLForConditionalGeneration"), REFUSED, FLAGS, LOADS, REFUSED),
+            (replace(HEAD, architecture="Qwen3VLForConditionalGeneration"), LOADS, FLAGS, LOADS, REFUSED),
+            (replace(HEAD, architecture="LlavaForConditionalGeneration"), LOADS, FLAGS, LOADS, REFUSED),
         ],
     )
     def test_each_stack_has_a_verdict_of_its_own(self, facts, vllm, sglang, llama, lorax):
@@ -125,6 +152,75 @@ class TestReport:
 
     def test_modules_that_sglang_has_no_name_for_are_asked_for_all_at_once(self):
         assert report(parse("sglang"), replace(PLAIN, kinds=("out_proj", "q_proj"))).flags.endswith("-modules all")
+
+    def test_experts_in_the_form_that_vllm_does_not_keep_them_in_take_a_flag(self):
+        found = report(parse("vllm"), replace(STACKED, architecture="Qwen3MoeForCausalLM"))
+        assert found.flags == "--enable-lora --max-lora-rank 8 --enable-mixed-moe-lora-format"
+        assert found.reasons == ("it keeps experts of Qwen3MoeForCausalLM singly, and they are adapted as stacks",)
+        assert found.load == "is_3d_lora_weight"
+        assert found.notes[-1].startswith("each load has to say is_3d_lora_weight")
+
+    def test_experts_in_the_form_that_vllm_keeps_them_in_take_no_word_with_a_load(self):
+        for facts in (
+            replace(STACKED, architecture="GptOssForCausalLM"),
+            replace(SINGLY, architecture="Qwen3VLMoeForConditionalGeneration"),
+        ):
+            assert report(parse("vllm"), facts).load == ""
+
+    def test_stacks_of_experts_that_vllm_looks_for_elsewhere_are_told_with_the_place(self):
+        [reason] = report(parse("vllm"), replace(STACKED, architecture="MixtralForCausalLM")).reasons
+        assert reason == (
+            "it looks for the experts of MixtralForCausalLM at block_sparse_moe.experts and leaves mlp.experts out"
+        )
+
+    @pytest.mark.parametrize(
+        ("experts", "architecture", "verdict"),
+        [
+            (Experts(singly=True), "Qwen3MoeForCausalLM", LOADS),
+            (Experts(singly=True), "Qwen2MoeForCausalLM", WRONG),
+            (Experts(singly=True, namesakes=("up_proj",)), "Glm4MoeForCausalLM", WRONG),
+            (Experts(singly=True, some=True, torn=True), "Qwen3MoeForCausalLM", REFUSED),
+        ],
+    )
+    def test_peft_makes_stacks_of_single_experts_for_some_and_loses_their_namesakes(
+        self, experts, architecture, verdict
+    ):
+        assert report(parse("peft"), replace(SINGLY, experts=experts, architecture=architecture)).verdict is verdict
+
+    def test_sglang_is_started_with_all_modules_of_experts_or_adapts_none(self):
+        found = report(parse("sglang"), replace(SINGLY, kinds=("gate_proj", "q_proj"))).flags
+        assert found.endswith("--lora-target-modules down_proj gate_proj q_proj up_proj")
+
+    def test_that_the_language_model_decides_of_embeddings_is_told_of_vllm_alone(self):
+        facts = replace(HEAD, architecture="LlavaForConditionalGeneration")
+        [told] = report(parse("vllm"), facts).notes
+        assert told.startswith("whether it adapts lm_head depends on the language model")
+        assert report(parse("sglang"), facts).notes == ()
+
+    @pytest.mark.parametrize(
+        ("stack", "architecture", "verdict"),
+        [
+            ("vllm:0.32", "Qwen3_5ForConditionalGeneration", WRONG),
+            ("vllm:0.33", "Qwen3_5ForConditionalGeneration", LOADS),
+            ("vllm:0.32", "Qwen2_5_VLForConditionalGeneration", LOADS),
+        ],
+    )
+    def test_an_adapter_of_the_language_model_alone_is_left_out_where_it_has_another_name(
+        self, stack, architecture, verdict
+    ):
+        assert report(parse(stack), replace(PLAIN, text=True, architecture=architecture)).verdict is verdict
+
+    @pytest.mark.parametrize(
+        ("module", "tensor", "text"),
+        [
+            ("model.layers.0.q_proj", "model.language_model.layers.0.q_proj.weight", True),
+            ("model.layers.0.q_proj", "model.layers.0.q_proj.weight", False),
+            ("model.language_model.layers.0.q_proj", "model.language_model.layers.0.q_proj.weight", False),
+            ("model.layers.0.q_proj", None, False),
+        ],
+    )
+    def test_names_of_a_language_model_alone_are_those_that_the_base_has_under_another(self, module, tensor, text):
+        assert as_text([module], [tensor] if tensor else []) is text
 
     def test_a_rank_that_would_be_padded_is_told_with_the_rank_to_write(self):
         [reason] = report(parse("tgi"), replace(PLAIN, rank=24)).reasons
@@ -170,6 +266,11 @@ class TestReport:
         facts = replace(PLAIN, quantised="bitsandbytes")
         assert any("quantisation" in text for text in report(parse("vllm"), facts).notes)
         assert report(parse("peft"), facts).notes == ()
+
+    def test_a_quantised_mixture_of_experts_may_keep_vllm_from_starting(self):
+        facts = replace(PLAIN, quantised="gptq", mixture=True)
+        assert any("does not start with --enable-lora" in text for text in report(parse("vllm"), facts).notes)
+        assert not any("start" in text for text in report(parse("vllm"), replace(facts, quantised=None)).notes)
 
 
 class TestRank:
@@ -310,3 +411,51 @@ class TestPolicy:
             ("serving peft", False),
             ("serving vllm:0.1", True),
         ]
+
+
+def experts(*parts, layers=(0, 1)):
+    return [f"model.layers.{layer}.mlp.experts{part}" for layer in layers for part in parts]
+
+
+ONE_BY_ONE = experts(*(f".{number}.{kind}" for number in range(4) for kind in ("gate_proj", "up_proj", "down_proj")))
+
+UNGATED = experts(".0.up_proj", ".0.down_proj")
+
+
+class TestExperts:
+    @pytest.mark.parametrize(
+        ("modules", "base", "found"),
+        [
+            (experts("", ".base_layer"), (), Experts(("mlp.experts",))),
+            (experts(""), (), Experts(("mlp.experts",), halves=True)),
+            ([*experts("", ".base_layer", layers=[0]), *experts("", layers=[1])], (), Experts(("mlp.experts",), True)),
+            (["layers.3.experts", "layers.3.experts.base_layer"], (), Experts(("experts",))),
+            (
+                experts("", ".base_layer"),
+                [f"{each}.weight" for each in ONE_BY_ONE],
+                Experts(("mlp.experts",), single=("down_proj", "gate_proj", "up_proj")),
+            ),
+            (
+                experts("", ".base_layer"),
+                [f"layers.{layer}.moe.experts.0.w{kind}.weight" for layer in (0, 1) for kind in (1, 2, 3)],
+                Experts(("mlp.experts",), single=("w1", "w2", "w3")),
+            ),
+            (experts("", ".base_layer"), [f"{each}.weight" for each in ONE_BY_ONE[:12]], Experts(("mlp.experts",))),
+            (experts(""), [f"{each}.weight" for each in ONE_BY_ONE], Experts(("mlp.experts",), halves=True)),
+            (ONE_BY_ONE, (), Experts(singly=True)),
+            (
+                [*ONE_BY_ONE, "model.layers.1.mlp.shared_expert.up_proj", "model.layers.0.self_attn.q_proj"],
+                (),
+                Experts(singly=True, namesakes=("up_proj",)),
+            ),
+            (experts(".0.gate_proj", ".0.down_proj"), (), Experts(singly=True, some=True, torn=True)),
+            (ONE_BY_ONE[:-1], (), Experts(singly=True, some=True)),
+            (experts(".0.gate_proj", ".0.up_proj"), (), Experts(singly=True, some=True)),
+            (ONE_BY_ONE[:12], [f"{each}.weight" for each in ONE_BY_ONE], Experts(singly=True)),
+            (UNGATED, [f"{each}.weight" for each in UNGATED], Experts(singly=True)),
+            (ONE_BY_ONE, experts(".9.up_proj.qweight"), Experts(singly=True, some=True)),
+            (["model.layers.0.mlp.shared_experts.up_proj", "model.layers.0.mlp.gate"], (), Experts()),
+        ],
+    )  # fmt: skip
+    def test_stacks_are_told_from_experts_that_are_adapted_one_by_one(self, modules, base, found):
+        assert experts_of(modules, base) == found

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.client import Registry
@@ -56,3 +56,15 @@ def registry_of(environment: dict[str, str], made: Path, llama_folder: Path, lor
     there.push(lora("dora", llama_folder, use_dora=True), base="llama", name="team/dora")
     there.push(lora("eight", llama_folder, r=8), base="llama", name="team/eight")
     return there
+
+
+def experts(folder: Path, *, r: int = 2) -> tuple[Path, Path]:
+    """A Qwen3-MoE of one layer, and an adapter of its experts, which are stacks to transformers and PEFT."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "head_dim": 8, "max_position_embeddings": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_experts": 3, "num_experts_per_tok": 1}
+    config = Qwen3MoeConfig(**shape, **heads, moe_intermediate_size=12, intermediate_size=24)
+    Qwen3MoeForCausalLM(config).save_pretrained(folder / "experts")
+    stacks = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    lora = LoraConfig(task_type="CAUSAL_LM", r=r, target_modules=["q_proj"], target_parameters=stacks)
+    return folder / "experts", adapter_builders.adapter(folder / "stacks", folder / "experts", lora)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class Fake:
@@ -21,6 +22,7 @@ class Fake:
     Attributes:
         says: route -> what it answers with 200, whatever it is asked.
         admin_key: what it asks for where adapters are loaded, if not `key`.
+        trickles_at: route whose answers come byte by byte and never end, from their headers on.
         hangs_up_at: route whose requests it ends without an answer, as a server that is killed does.
     """
 
@@ -30,7 +32,7 @@ class Fake:
         self.refuses = self.ignores = False
         self.admin_key: str | None = None
         self.says: dict[str, Any] = {}
-        self.hangs_up_at = ""
+        self.hangs_up_at = self.trickles_at = ""
 
     def wanted(self, path: str) -> str | None:
         """The key that a route asks for."""
@@ -205,6 +207,15 @@ def _error(message: str, kind: str, code: int) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "code": code}}
 
 
+def _trickle(sink: BinaryIO) -> None:
+    """Answer a header byte by byte, until nobody listens any more."""
+    with suppress(OSError):
+        sink.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            sink.write(b"x")
+            time.sleep(0.02)
+
+
 @contextmanager
 def running(fake: Fake) -> Iterator[Fake]:
     """The server, on a free port of this machine, until the block ends."""
@@ -218,8 +229,10 @@ def running(fake: Fake) -> Iterator[Fake]:
 
         def _respond(self, body: dict[str, Any]) -> None:
             fake.asked.append((self.path, body))
-            if self.path == fake.hangs_up_at:
+            if self.path in (fake.hangs_up_at, fake.trickles_at):
                 self.close_connection = True
+                if self.path == fake.trickles_at:
+                    _trickle(self.wfile)
                 return
             key = fake.wanted(self.path)
             if key and self.headers.get("Authorization") != f"Bearer {key}":

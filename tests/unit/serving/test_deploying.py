@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from adapter_cli.deploy import _for_ever
 from adapter_cli.main import adapters
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import (
@@ -20,10 +22,11 @@ from adapter_registry.domain.errors import (
     StoreUnavailable,
     Unsupported,
 )
+from adapter_registry.serving import replicas
 from adapter_registry.serving.fingerprint import Fingerprint, difference, rounded
 from adapter_registry.serving.fleet_file import read_fleet
 from adapter_registry.serving.spelling import plain
-from tests.unit.serving.builders import registry_of
+from tests.unit.serving.builders import experts, registry_of
 from tests.unit.serving.fake_servers import FakeSglang, FakeVllm
 from tests.unit.serving.fleets import fleet_of
 
@@ -50,6 +53,17 @@ class TestDeploying:
         assert fleet.deploy("team/sql@v1") == ["moved", "moved"]
         assert fleet.paths() == [fleet.path("team/sql@v1")] * 2
 
+    def test_vllm_is_told_of_an_adapter_of_stacks_of_experts_and_of_no_other(self, registry, tmp_path):
+        base, stacks = experts(tmp_path / "made")
+        registry.add_base("experts", base)
+        registry.push(stacks, base="experts", name="team/stacks")
+        with fleet_of("vllm", registry, base, tmp_path) as fleet:
+            assert fleet.deploy("team/stacks@v1") == ["moved", "moved"]
+            fleet.one.forget()
+            assert fleet.reconcile() == ["loaded again", "there"]
+        loads = [body for path, body in fleet.one.asked if path == "/v1/load_lora_adapter"]
+        assert [body.get("is_3d_lora_weight") for body in loads] == [True, True]
+
     def test_the_next_version_takes_its_place_and_the_folder_before_stays(self, fleet):
         fleet.deploy("team/sql@v1")
         assert fleet.deploy("team/sql@v2") == ["moved", "moved"]
@@ -58,6 +72,7 @@ class TestDeploying:
 
     def test_what_is_there_is_tested_and_not_moved(self, fleet):
         fleet.deploy("team/sql@v1")
+        assert not any("is_3d_lora_weight" in body for _, body in fleet.one.asked if body)
         fleet.one.asked.clear()
         assert fleet.deploy("team/sql@v1") == ["there", "there"]
         assert not [path for path, _ in fleet.one.asked if "load" in path]
@@ -68,9 +83,31 @@ class TestDeploying:
             fleet.deploy(reference)
         assert fleet.one.asked == []
 
+    def test_a_base_that_is_no_folder_is_told_by_the_word_of_the_document(self, fleet):
+        fleet.file.write_text(fleet.file.read_text().replace("base: ", "base: /nowhere"))
+        with pytest.raises(InvalidInput, match="is no folder: `base` is the checkpoint folder"):
+            fleet.deploy("team/sql@v1")
+
+    def test_a_root_that_is_a_file_is_told(self, fleet):
+        fleet.root.write_text("")
+        with pytest.raises(StoreUnavailable, match="it has to be a folder that this user may write"):
+            fleet.deploy("team/sql@v1")
+
+    def test_a_full_disk_is_told_with_what_helps(self, fleet, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("adapter_registry.serving.deploy_record.write_whole", full)
+        with pytest.raises(StoreUnavailable, match=r"cannot be written \(No space left on device\): make room there\."):
+            fleet.deploy("team/sql@v1")
+        assert fleet.paths() == [None, None]
+
     def test_a_replica_that_does_not_answer_stops_it_before_anything_moved(self, fleet):
         fleet.two.key = "changed"
-        with pytest.raises(StoreUnavailable, match=r"it answered 401\. Nothing was moved: start it"):
+        with pytest.raises(
+            StoreUnavailable,
+            match=r"answered 401 to /v1/models, and wants another key than it was sent\. Nothing was moved: mend that",
+        ):
             fleet.deploy("team/sql@v1")
         assert fleet.one.loaded == {}
 
@@ -208,10 +245,36 @@ class TestAttacks:
             fleet.deploy("team/sql@v1")
         assert fleet.one.loaded == {}
 
+    def test_an_address_that_goes_on_to_its_routes_is_told_where_to_end(self, fleet):
+        text = fleet.file.read_text().replace(fleet.two.url, f"{fleet.two.url}/v1/")
+        fleet.file.write_text(text)
+        with pytest.raises(StoreUnavailable, match=r"404 to /v1/models: its address is to end before /v1\."):
+            fleet.deploy("team/sql@v1")
+
+    def test_a_key_that_is_wanted_and_not_named_is_told(self, fleet):
+        fleet.file.write_text(fleet.file.read_text().replace("key_file", "# key_file"))
+        with pytest.raises(StoreUnavailable, match="wants a key, and no key_file is named"):
+            fleet.deploy("team/sql@v1")
+
     def test_an_answer_without_end_is_cut_off(self, fleet):
         fleet.two.says = {"/v1/models": "x" * (5 << 20)}
         with pytest.raises(StoreUnavailable, match="does not say what it serves: TimeoutError"):
             fleet.deploy("team/sql@v1")
+
+    def test_an_answer_whose_headers_trickle_is_cut_off(self, fleet, monkeypatch):
+        monkeypatch.setattr(replicas, "SECONDS", 0.2)
+        fleet.two.trickles_at = "/v1/models"
+        with pytest.raises(StoreUnavailable, match="does not say what it serves: TimeoutError"):
+            fleet.deploy("team/sql@v1")
+
+    def test_a_load_whose_answer_trickles_is_cut_off_and_all_are_put_back(self, fleet, monkeypatch):
+        fleet.deploy("team/sql@v1")
+        monkeypatch.setattr(replicas, "LOAD_SECONDS", 0.2)
+        fleet.two.trickles_at = "/v1/completions" if isinstance(fleet.two, FakeVllm) else "/generate"
+        lines = fleet.deploying().deploy("team/sql@v2", "sql")
+        assert [line.outcome for line in lines] == ["restored", "restored"]
+        assert "does not answer (TimeoutError)" in lines[1].why
+        assert fleet.paths() == [fleet.path("team/sql@v1")] * 2
 
     def test_a_load_that_only_says_it_was_done_is_a_refusal(self, fleet):
         fleet.two.says = {"/v1/load_lora_adapter": "Success", "/load_lora_adapter": {"success": True}}
@@ -401,6 +464,21 @@ class TestCommand:
         assert (told.exit_code, "team/sql@v1 was deployed" in told.output) == (1, True), told.output
         assert ran("--reconcile", "-q").output.splitlines()[1] == f"{fleet.two.url} sql loaded again"
 
+    def test_that_a_replica_forgot_is_news_each_time_and_that_all_is_well_once(self, fleet, capsys):
+        fleet.deploy("team/sql@v1")
+        looks, deploying = iter([fleet.two.forget, fleet.two.forget, lambda: None, None]), fleet.deploying()
+
+        def wait(seconds):
+            happens = next(looks)
+            if happens is None:
+                raise KeyboardInterrupt
+            happens()
+
+        with pytest.raises(KeyboardInterrupt):
+            _for_ever(deploying.reconcile, wait, 1, as_json=False, quiet=True)
+        there, again = f"{fleet.one.url} sql there", f"{fleet.two.url} sql loaded again"
+        assert capsys.readouterr().out.splitlines() == [there, f"{fleet.two.url} sql there", again, again]
+
     @pytest.mark.parametrize(
         "arguments", [[], ["x@v1", "--status"], ["--status", "--to", "x"], ["x@v1", "--every", "5"]]
     )
@@ -413,12 +491,14 @@ class TestDocument:
         ("text", "told"),
         [
             ("stack: tgi\nroot: /x\nbase: b\nreplicas: [http://a]", "1:8: stack: expected 'vllm'"),
-            ("stack: vllm\nroot: /x\nbase: b\nreplicas: []", "4:11: replicas: expected List should have at least 1"),
+            ("stack: vllm\nroot: /x\nbase: b\nreplicas: []", "4:11: replicas: expected 1 or more entries, found []"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas:\n- http://a\n- b", "6:3: replicas.1: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://[::1']", "4:12: replicas.0: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://a..b']", "4:12: replicas.0: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplicas: ['http://a:99999']", "4:12: replicas.0: expected the address"),
             ("stack: vllm\nroot: /x\nbase: b\nreplica: [http://a]", "4:10: replica: expected a known key"),
+            ("stack: vllm\nroot: ''\nbase: b\nreplicas: [http://a]", "2:7: root: expected a path, found ''"),
+            ("stack: vllm\nroot: /x\nbase: ''\nreplicas: [http://a]", "3:7: base: expected 1 or more characters"),
             ("stack: vllm\nroot: /x\nbase: b", "1:1: replicas: expected a value for replicas, found nothing"),
             ("stack: [vllm\nroot: /x", "fleet.yaml:2:5: expected YAML, found"),
             ("stack: &a vllm\n", "line 1: expected no anchors and aliases"),

@@ -138,6 +138,12 @@ class TestReference:
         with pytest.raises(InvalidInput, match=r"makes no model with a tokenizer of it .* Nothing was moved\."):
             deploying(Speaking(made.right), base=bare).deploy("team/sql@v1", "sql")
 
+    def test_its_base_may_be_named_from_the_home_folder_as_elsewhere(self, monkeypatch, tmp_path):
+        (tmp_path / "mistral").mkdir()
+        monkeypatch.setenv("HOME", str(tmp_path))
+        text = "stack: vllm\nroot: /x\nbase: ~/mistral\nanswers: peft\nreplicas: [http://a]"
+        assert read_fleet(text, "fleet.yaml").answers == "peft"
+
     def test_a_base_that_is_no_folder_is_refused_with_the_document(self, deploying, made):
         with pytest.raises(InvalidServing, match=r"a checkpoint folder with `answers: peft`"):
             deploying(Speaking(made.right), base="right")

@@ -21,6 +21,7 @@ import msgspec
 import pytest
 import torch
 
+from adapter_registry.domain.servable_experts import SGLANG_EXPERTS
 from adapter_registry.domain.servable_modules import SGLANG_BY_ALL, SGLANG_NAMES, unpaired
 from tests.unit.serving.fake_servers import FakeSglang
 
@@ -61,20 +62,28 @@ class Fusing:
         fusing = ("normalize_qkv_proj", "normalize_gate_up_proj")
         finding = ("get_normalized_target_modules", "get_target_module_name")
         parts = [taken(wheel, ADAPTER, *fusing), taken(wheel, NAMES, *finding)]
-        self._space: dict[str, Any] = {"torch": torch}
+        self.space: dict[str, Any] = {"torch": torch}
         code = "from __future__ import annotations\nfrom typing import *\n" + "\n\n".join(parts)
-        exec(compile(code, ADAPTER, "exec"), self._space)
+        exec(compile(code, ADAPTER, "exec"), self.space)
+
+    def finds(self, path, kinds):
+        """Whether there is a buffer for a module, of those for these kinds."""
+        try:
+            targets = self.space["get_normalized_target_modules"](kinds)
+            return bool(self.space["get_target_module_name"](f"{path}.lora_A.weight", targets))
+        except ValueError:
+            return False
 
     def takes(self, kinds):
         """Whether a layer with these modules gets as far as its buffers."""
         weights = {f"layers.0.x.{kind}.lora_{factor}.weight": torch.ones(2, 2) for kind in kinds for factor in "AB"}
         itself = types.SimpleNamespace(_is_non_gated_moe_weight=lambda name: False)
-        targets = self._space["get_normalized_target_modules"](kinds)
+        targets = self.space["get_normalized_target_modules"](kinds)
         try:
             for fuse in ("normalize_qkv_proj", "normalize_gate_up_proj"):
-                self._space[fuse](itself, list(weights), weights)
+                self.space[fuse](itself, list(weights), weights)
             for name in weights:
-                self._space["get_target_module_name"](name, targets)
+                self.space["get_target_module_name"](name, targets)
         except (KeyError, ValueError):
             return False
         return True
@@ -89,6 +98,20 @@ class Fusing:
 def test_the_same_modules_are_missed_as_by_the_wheels_code(wheel, kinds):
     missed = unpaired([f"layers.0.x.{kind}" for kind in kinds], ())
     assert Fusing(wheel).takes(list(kinds)) is not bool(missed)
+
+
+def test_stacks_of_experts_find_no_buffer_in_the_wheels_code_and_single_experts_do(wheel):
+    fusing, targets = Fusing(wheel), sorted(SGLANG_EXPERTS)
+    assert not fusing.finds("layers.0.mlp.experts", targets)
+    assert not fusing.finds("layers.0.mlp.experts.base_layer", targets)
+    assert fusing.takes([f"experts.0.{kind}" for kind in targets])
+
+
+def test_experts_are_adapted_by_the_wheels_code_only_with_all_of_their_modules_asked_for(wheel):
+    making = taken(wheel, "sglang/srt/lora/lora_manager.py", "init_lora_modules")
+    assert "isinstance(module, (FusedMoE, InklingBatchDenseMLP)) and all((x in self.target_modules for x in" in making
+    space = Fusing(wheel).space
+    assert space["get_normalized_target_modules"](sorted(SGLANG_EXPERTS)) == {"gate_up_proj", "down_proj"}
 
 
 def test_the_names_of_modules_are_those_that_the_wheel_lets_say(wheel):

@@ -19,7 +19,7 @@ from adapter_registry.serving import digest_folders, syncing
 from adapter_registry.serving.sync_file import read_targets, target_of
 from adapter_registry.serving.syncing import Syncing
 from tests.adapter_builders import CONFIG, WEIGHTS
-from tests.unit.serving.builders import registry_of
+from tests.unit.serving.builders import experts, registry_of
 from tests.unit.serving.fake_servers import FakeVllm, running
 
 MODEL = "org/llama"
@@ -128,6 +128,14 @@ class TestRefusing:
         kept.now += 100 * DAY
         kept.step("team/sql@v3", servers=["http://127.0.0.1:9"], remove_after="1m")
         assert kept.folders() == ["sql-v1"]
+
+    @pytest.mark.parametrize("layout", ["vllm", "nim", "ray"])
+    def test_what_takes_a_word_with_each_load_is_refused_for_nobody_says_it_of_a_folder(self, kept, tmp_path, layout):
+        base, stacks = experts(tmp_path / "made")
+        kept.registry.add_base("experts", base)
+        kept.registry.push(stacks, base="experts", name="team/stacks")
+        [line] = kept.step("team/stacks@v1", base=str(base), layout=layout)
+        assert (line.outcome, "has to say is_3d_lora_weight" in line.why) == ("refused", True), line.why
 
     def test_what_the_stack_would_not_serve_right_is_refused_with_the_reason(self, kept):
         [line] = kept.step("team/dora@v1")
@@ -293,7 +301,7 @@ class TestDocument:
             ({"serve": {"../a": "t/x@v1"}}, "  serve: expected a name of letters"),
             ({"serve": {"../a": "t/x@v1"}}, "found '../a'"),
             ({"serve": {"a": "t/x"}}, "says which version"),
-            ({"serve": {}}, "at least 1 item"),
+            ({"serve": {}}, "1 or more entries"),
             ({"layout": "vllm"}, "  expected `model` with the layout vllm, whose resolver"),
             ({"layout": "vllm"}, "found none"),
             ({"model": "x", "layout": "lorax"}, "found 'x' with lorax"),

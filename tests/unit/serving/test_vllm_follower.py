@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -315,6 +316,13 @@ class TestLoadInPlace:
         loaded = models.engine_client.loaded
         assert len(set(loaded)) == 3
         assert [Path(each).resolve() for each in loaded] == folders
+
+    @pytest.mark.parametrize(("config", "stacked"), [({"target_parameters": ["experts.up_proj"]}, True), ({}, False)])
+    def test_vllm_is_told_of_an_adapter_of_stacks_of_experts(self, tmp_path, config, stacked):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        models = vllm_stand_in.ServingModels()
+        asyncio.run(load_in_place(models, "sql", tmp_path))
+        assert models.lora_requests["sql"].is_3d_lora_weight is stacked
 
     def test_a_refusal_keeps_the_one_before_and_gives_the_reason(self):
         models = vllm_stand_in.ServingModels()

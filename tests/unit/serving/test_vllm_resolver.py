@@ -211,7 +211,16 @@ class TestRegister:
         models = vllm_stand_in.ServingModels(resolvers=[registry.get_resolver(resolver.NAME)])
         found = asyncio.run(models.resolve_lora("sql@prod"))
         assert (found.lora_name, found.lora_path) == ("sql@prod", str(tmp_path / "sha256-1"))
+        assert not found.is_3d_lora_weight
         assert asyncio.run(models.resolve_lora("../sql@prod")).error.code == 404
+
+    def test_a_request_for_an_adapter_of_stacks_of_experts_says_so(self, set_up, monkeypatch, tmp_path):
+        registry = vllm_stand_in.install(monkeypatch)
+        (tmp_path / "adapter_config.json").write_text('{"target_parameters": ["mlp.experts.up_proj"]}')
+        monkeypatch.setattr(resolver, "placings", lambda _: lambda _: Place(None, tmp_path))
+        resolver.register()
+        found = asyncio.run(registry.get_resolver(resolver.NAME).resolve_lora("./model", "sql@prod"))
+        assert found.is_3d_lora_weight
 
     def test_an_unknown_release_is_left_alone_and_told(self, set_up, monkeypatch, caplog):
         registry = vllm_stand_in.install(monkeypatch, version="0.99.0")

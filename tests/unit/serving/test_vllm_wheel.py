@@ -19,15 +19,18 @@ from pathlib import Path
 import pytest
 
 from adapter_registry.domain.servable_architectures import (
+    VLLM_BY_CONFIG,
     VLLM_NO_EMBEDDINGS,
     VLLM_NO_HEAD,
     VLLM_TOWERS,
     VLLM_WITHOUT,
     VLLM_WITHOUT_BEFORE,
 )
+from adapter_registry.domain.servable_experts import VLLM_STACKED, VLLM_UNGATED
+from adapter_registry.domain.servable_names import VLLM_TEXT_LEFT_BEFORE
 from adapter_registry.serving.vllm import follower, releases, resolver
 from tests.unit.serving import vllm_stand_in
-from tests.unit.serving.vllm_models import Models
+from tests.unit.serving.vllm_models import Models, said
 
 PLACE = Path(os.environ.get("VLLM_WHEELS", Path.home() / ".cache" / "adapter-registry" / "wheels"))
 SCRIPT = """
@@ -169,52 +172,49 @@ def classes(request):
     models = Models(there[-1])
     found = {name: models.ancestry(*place) for name, place in models.architectures().items()}
     # Classes that are made while the server runs are not found: nothing is said of their architectures.
-    return "0.32" in request.param, {name: nodes for name, nodes in found.items() if None not in nodes}
+    return "0.32" in request.param, {name: nodes for name, nodes in found.items() if None not in nodes}, models
 
 
 class TestArchitectures:
     """Which bases take adapters, and which take them beside their language model, is what the classes say."""
 
     def test_those_without_adapters(self, classes):
-        before, found = classes
+        before, found, _ = classes
         mine = VLLM_WITHOUT | (VLLM_WITHOUT_BEFORE if before else frozenset())
         without = {name for name, nodes in found.items() if all(node.name != "SupportsLoRA" for node in nodes)}
         assert without == mine & found.keys()
         assert before or mine <= found.keys()
 
     def test_those_that_adapt_towers(self, classes):
-        _, found = classes
+        _, found, _ = classes
         told = {name: next(filter(None, map(tower, nodes)), "False") for name, nodes in found.items()}
         assert {name for name, value in told.items() if value == "True"} == VLLM_TOWERS & found.keys()
 
     def test_those_whose_embeddings_or_heads_are_not_adapted(self, classes):
-        _, found = classes
-        adapted = {
-            name: embeddings(nodes) for name, nodes in found.items() if name in VLLM_NO_EMBEDDINGS | VLLM_NO_HEAD
-        }
-        assert {name for name, kinds in adapted.items() if not kinds} == VLLM_NO_EMBEDDINGS & found.keys()
-        assert {name for name, kinds in adapted.items() if kinds == {"embed_tokens"}} == VLLM_NO_HEAD & found.keys()
+        _, found, models = classes
+        names = {name for name, nodes in found.items() if any(node.name == "SupportsLoRA" for node in nodes)}
+        adapted = {name: models.adapted_embeddings(*models.architectures()[name]) for name in names}
+        assert {name for name, kinds in adapted.items() if kinds == set()} == VLLM_NO_EMBEDDINGS & names
+        assert {name for name, kinds in adapted.items() if kinds == {"embed_tokens"}} == VLLM_NO_HEAD & names
+        assert {name for name, kinds in adapted.items() if kinds is None} == VLLM_BY_CONFIG & names
 
-    @pytest.mark.parametrize("name", ["LlamaForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM", "Phi3ForCausalLM"])
-    def test_of_others_they_are(self, classes, name):
-        assert embeddings(classes[1][name]) == {"embed_tokens", "lm_head"}
+    def test_those_that_leave_adapters_of_their_language_model_alone_out(self, classes):
+        before, found, models = classes
+        both = {"SupportsLoRA", "SupportsMultiModal"}
+        seeing = {name for name, nodes in found.items() if both <= {node.name for node in nodes}}
+        left = {name for name in seeing if models.leaves_text_names(*models.architectures()[name])}
+        if before:
+            assert left == VLLM_TEXT_LEFT_BEFORE
+        else:
+            assert "def _get_text_lora_names(" in models.text("vllm.lora.model_manager")
+
+    @pytest.mark.parametrize(("says", "mine"), [("is_3d_moe_weight", VLLM_STACKED), ("is_non_gated_moe", VLLM_UNGATED)])
+    def test_those_whose_experts_are_stacks_or_have_no_gate(self, classes, says, mine):
+        _, found, models = classes
+        assert {name for name in found if models.says_yes(*models.architectures()[name], says)} == mine & found.keys()
 
 
 def tower(node):
     """What a class says of `supports_tower_connector_lora`; empty where it says nothing."""
     value = said(node, "supports_tower_connector_lora")
     return "" if value is None else ast.unparse(value)
-
-
-def embeddings(nodes):
-    """The `embedding_modules` of the nearest class that says any."""
-    return set(ast.literal_eval(next(filter(None, (said(node, "embedding_modules") for node in nodes)))))
-
-
-def said(node, name):
-    """What a class says of itself under a name; None where it says nothing."""
-    for each in node.body:
-        target = each.targets[0] if isinstance(each, ast.Assign) else getattr(each, "target", None)
-        if isinstance(target, ast.Name) and target.id == name:
-            return each.value
-    return None

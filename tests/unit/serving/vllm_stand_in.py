@@ -95,7 +95,7 @@ class ServingModels:
                 return _error(f"The lora adapter '{name}' has already been loaded.", 400)
             kept = self.lora_requests.get(name)
             made = LoRARequest(name, kept.lora_int_id if kept else self._next(), request.lora_path)
-            made.load_inplace = request.load_inplace
+            made.load_inplace, made.is_3d_lora_weight = request.load_inplace, request.is_3d_lora_weight
             try:
                 await self.engine_client.add_lora(made)
             except ValueError as error:

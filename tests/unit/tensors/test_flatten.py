@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from adapter_registry.checkpoints.base_folder import read_base
 from adapter_registry.domain.errors import Unsupported
@@ -15,8 +16,9 @@ from adapter_registry.tensors.adapter_out import write_adapter
 from adapter_registry.tensors.loaded import loaded
 from tests.adapter_builders import CONFIG, WEIGHTS, changed_tensors
 from tests.unit.tensors.test_compose import logits, lora
-from tests.unit.tensors.test_layers import gpt2, mixtral
+from tests.unit.tensors.test_layers import gpt2, mixtral, qwen3_moe
 
+STACKS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 MIXED = {
     "target_modules": ["q_proj", "v_proj", "down_proj"],
     "rank_pattern": {"q_proj": 2, "down_proj": 7},
@@ -81,6 +83,38 @@ class TestFlattened:
         fits = flat(base, source, tmp_path / "flat")
         assert max(fit.error for fit in fits) < 1e-6
         assert np.allclose(logits(base, tmp_path / "flat"), logits(base, source), atol=1e-4)
+
+    @pytest.mark.filterwarnings(
+        "ignore:The following (rank|alpha)_pattern keys did not match:RuntimeWarning"
+    )  # PEFT's own
+    @pytest.mark.parametrize(
+        "options", [{}, {"use_rslora": True, "rank_pattern": {"q_proj": 6}}], ids=["plain", "rslora"]
+    )
+    @pytest.mark.parametrize(
+        ("make", "kinds"),
+        [(mixtral, ["q_proj", "w1", "w2", "w3"]), (qwen3_moe, ["down_proj", "gate_proj", "q_proj", "up_proj"])],
+    )
+    def test_stacks_of_experts_become_the_modules_that_the_base_has(self, tmp_path, make, kinds, options):
+        base = make(tmp_path / "base")
+        source = lora(base, tmp_path / "source", target_modules=["q_proj"], target_parameters=STACKS, **options)
+        fits = flat(base, source, tmp_path / "flat")
+        said = config_of(tmp_path / "flat")
+        known = {each.name for each in read_base(base, cache=None, progress=lambda _: None).tensors}
+        assert (said["target_modules"], said.get("target_parameters")) == (kinds, None)
+        assert max(fit.error for fit in fits) < 1e-6
+        with safe_open(tmp_path / "flat" / WEIGHTS, "np") as tensors:
+            modules = {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors.keys()}  # noqa: SIM118
+        assert {f"{module}.weight" for module in modules} <= known
+        assert len([module for module in modules if ".experts." in module]) == 9
+        assert np.allclose(logits(base, tmp_path / "flat"), logits(base, source), atol=1e-4)
+
+    def test_modules_of_experts_beside_others_of_the_same_name_are_named_by_their_whole_paths(self, tmp_path):
+        base = qwen3_moe(tmp_path / "base", num_hidden_layers=2, mlp_only_layers=[0])
+        source = lora(base, tmp_path / "source", target_modules=["q_proj"], target_parameters=STACKS)
+        assert max(fit.error for fit in flat(base, source, tmp_path / "flat")) < 1e-6
+        named = config_of(tmp_path / "flat")["target_modules"]
+        assert "model.layers.1.mlp.experts.0.gate_proj" in named
+        assert not any(each.startswith("model.layers.0.mlp") for each in named)
 
     def test_its_config_says_one_rank_and_a_list_of_modules_and_nothing_else(self, tmp_path, llama_folder):
         flat(llama_folder, lora(llama_folder, tmp_path / "source", **MIXED, use_rslora=True), tmp_path / "flat")

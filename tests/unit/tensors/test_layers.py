@@ -62,6 +62,27 @@ def mixtral(folder: Path) -> Path:
     return folder
 
 
+def qwen3_moe(folder: Path, **changed: object) -> Path:
+    import torch
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "moe_intermediate_size": 12,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "num_experts": 3,
+        "num_experts_per_tok": 2,
+    }
+    Qwen3MoeForCausalLM(Qwen3MoeConfig(**{**shape, **changed})).save_pretrained(folder)
+    return folder
+
+
 CASES = {
     "linear": (llama, {"target_modules": ["q_proj", "down_proj"]}),
     "rank-stabilised": (llama, {"target_modules": ["q_proj"], "use_rslora": True}),

@@ -14,7 +14,7 @@ from adapter_registry.domain.evidence.suite import Suite
 from adapter_registry.domain.integrity.key import Signed
 from adapter_registry.domain.integrity.scan import Scan
 from adapter_registry.domain.lock import Verdict
-from adapter_registry.domain.servable_rules import Facts
+from adapter_registry.domain.servable_facts import Facts
 
 
 class Outcome(StrEnum):

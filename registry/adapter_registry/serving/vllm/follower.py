@@ -18,6 +18,7 @@ from adapter_registry.domain.reference import Kind
 from adapter_registry.serving.placing import Placing, Refused
 from adapter_registry.serving.running_base import RunningBase, folder_of
 from adapter_registry.serving.spelling import anew, plain
+from adapter_registry.serving.stacked import is_stacked
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.serving.vllm.following import Following
 from adapter_registry.settings import Settings, read_settings
@@ -155,7 +156,8 @@ async def load_in_place(models: Any, name: str, folder: Path) -> None:
     if serving is not None and plain(serving.lora_path) == str(folder):
         return
     path = anew(str(folder), next(_LOADS))
-    request = LoadLoRAAdapterRequest(lora_name=name, lora_path=path, load_inplace=True)
+    stacked = await asyncio.to_thread(is_stacked, folder)
+    request = LoadLoRAAdapterRequest(lora_name=name, lora_path=path, load_inplace=True, is_3d_lora_weight=stacked)
     answer = await models.load_lora_adapter(request)
     if not isinstance(answer, str):
         raise Refused(f"vLLM refused it: {str(answer.error.message)[:200]}")

@@ -18,6 +18,7 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.serving.placing import Missing, Placing, Refused
 from adapter_registry.serving.running_base import RunningBase, folder_of
+from adapter_registry.serving.stacked import is_stacked
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.settings import Settings, read_settings
 
@@ -151,7 +152,10 @@ def register() -> None:
     class AdapterResolver(LoRAResolver):  # type: ignore[misc]
         async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
             folder = await resolving.folder(base_model_name, lora_name)
+            if folder is None:
+                return None
+            stacked = await apart(lambda: is_stacked(folder))
             # vLLM overwrites the number.
-            return LoRARequest(lora_name=lora_name, lora_int_id=1, lora_path=str(folder)) if folder else None
+            return LoRARequest(lora_name=lora_name, lora_int_id=1, lora_path=str(folder), is_3d_lora_weight=stacked)
 
     LoRAResolverRegistry.register_resolver(NAME, AdapterResolver())
