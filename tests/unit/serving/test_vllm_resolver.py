@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -188,6 +189,54 @@ class TestResolving:
             asyncio.run(resolving(Place(lambda: done.wait(30))).folder("./model", "sql@prod"))
         done.set()
 
+    def test_waiting_for_a_turn_counts(self, monkeypatch):
+        monkeypatch.setattr(resolver, "LONGEST_SECONDS", 0.05)
+        done = threading.Event()
+        made = resolving(Place(lambda: done.wait(30)))
+
+        async def many():
+            asked = (made.folder("./model", f"a{number}@v1") for number in range(resolver.AT_ONCE + 2))
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        begun = time.monotonic()
+        told = asyncio.run(many())
+        done.set()
+        assert [str(each) for each in told] == [f"a{n}@v1 is being brought; ask again" for n in range(len(told))]
+        assert time.monotonic() - begun < 1
+
+    def test_who_asks_again_waits_for_what_is_under_way(self, monkeypatch):
+        monkeypatch.setattr(resolver, "LONGEST_SECONDS", 0.05)
+        done = threading.Event()
+        place = Place(lambda: done.wait(30))
+        made = resolving(place)
+
+        async def thrice():
+            for _ in range(2):
+                with pytest.raises(Refused, match="ask again"):
+                    await made.folder("./model", "sql@prod")
+            monkeypatch.setattr(resolver, "LONGEST_SECONDS", 30)
+            asyncio.get_running_loop().call_later(0.05, done.set)
+            return await made.folder("./model", "sql@prod")
+
+        assert asyncio.run(thrice()) == "/store/sha256-1"
+        assert place.asked == ["default/sql@prod"]
+
+    def test_a_remembered_refusal_is_passing_where_it_was(self):
+        made = resolving(Place(Refused("x", passing=True)))
+
+        async def twice():
+            return await asyncio.gather(*(made.folder("./model", "sql@prod") for _ in range(2)), return_exceptions=True)
+
+        assert [each.passing for each in asyncio.run(twice())] == [True, True]
+
+
+class TestPlacings:
+    def test_what_the_follower_knows_of_the_base_is_what_the_resolver_goes_by(self, tmp_path):
+        known, placing = resolver.Placings(read_settings({"ADAPTERS_HOME": str(tmp_path)})), Place(None)
+        known.know("org/model", placing)
+        assert known.of("org/model") is placing
+        assert known.of("org/other") is known.of("org/other") is not placing
+
 
 class TestRegister:
     @pytest.fixture
@@ -206,12 +255,56 @@ class TestRegister:
 
     def test_what_it_finds_is_a_request_that_vllm_numbers(self, set_up, monkeypatch, tmp_path):
         registry = vllm_stand_in.install(monkeypatch)
-        monkeypatch.setattr(resolver, "placings", lambda _: lambda _: Place(None, tmp_path / "sha256-1"))
+        monkeypatch.setattr(resolver.Placings, "of", lambda *_: Place(None, tmp_path / "sha256-1"))
         resolver.register()
         models = vllm_stand_in.ServingModels(resolvers=[registry.get_resolver(resolver.NAME)])
         found = asyncio.run(models.resolve_lora("sql@prod"))
         assert (found.lora_name, found.lora_path) == ("sql@prod", str(tmp_path / "sha256-1"))
         assert asyncio.run(models.resolve_lora("../sql@prod")).error.code == 404
+
+    @pytest.mark.parametrize(
+        ("answer", "status", "told"),
+        [
+            (
+                Refused("it is not for the base model that runs here"),
+                400,
+                "it is not for the base model that runs here",
+            ),
+            (Refused("the registry does not answer", passing=True), 503, "the registry does not answer"),
+            (KeyError("/secret/path"), 500, "sql@prod could not be loaded"),
+        ],
+    )
+    def test_vllm_is_given_the_status_of_a_refusal_and_a_text_for_anybody(
+        self, set_up, monkeypatch, answer, status, told
+    ):
+        registry = vllm_stand_in.install(monkeypatch)
+        monkeypatch.setattr(resolver.Placings, "of", lambda *_: Place(answer))
+        resolver.register()
+        made = registry.get_resolver(resolver.NAME)
+        with pytest.raises(vllm_stand_in.GracefulHTTPError) as given:
+            asyncio.run(made.resolve_lora("./model", "sql@prod"))
+        assert (given.value.http_status, str(given.value)) == (status, told)
+
+    def test_a_plugin_that_was_asked_for_says_that_it_lacks_a_server(self, set_up, monkeypatch, caplog):
+        monkeypatch.setenv("ADAPTERS_URL", "")
+        vllm_stand_in.install(monkeypatch, plugins=["adapters_resolver"])
+        resolver.register()
+        assert "ADAPTERS_URL is not set" in caplog.text
+
+    def test_what_is_logged_comes_out_where_vllms_own_lines_do(self, set_up, monkeypatch):
+        vllm_stand_in.install(monkeypatch)
+        theirs, ours = logging.getLogger("vllm"), logging.getLogger("adapter_registry")
+        heard, said = logging.Handler(), []
+        heard.emit = lambda record: said.append((record.levelname, record.getMessage()))
+        monkeypatch.setattr(theirs, "handlers", [heard])
+        for name, value in {"handlers": [], "propagate": True, "level": logging.NOTSET}.items():
+            monkeypatch.setattr(ours, name, value)
+        monkeypatch.setattr(theirs, "level", logging.INFO)
+        resolver.register()
+        resolver.register()
+        resolver.logger.info("adapters: sql is team/sql@v1 now.")
+        resolver.logger.debug("more")
+        assert said == [("INFO", "adapters: sql is team/sql@v1 now.")]
 
     def test_an_unknown_release_is_left_alone_and_told(self, set_up, monkeypatch, caplog):
         registry = vllm_stand_in.install(monkeypatch, version="0.99.0")

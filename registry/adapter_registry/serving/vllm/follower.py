@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from adapter_registry.serving.running_base import RunningBase, folder_of
 from adapter_registry.serving.spelling import anew, plain
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.serving.vllm.following import Following
+from adapter_registry.serving.vllm.resolver import ANSWER_SECONDS, apart, registered
 from adapter_registry.settings import Settings, read_settings
 
 ROUTE = "/v1/adapters"
@@ -48,6 +50,8 @@ class Follower:
         self._off = releases.untested(releases.running())
         self._followed: dict[str, Following] = {}
         self._background: asyncio.Task[None] | None = None
+        self._mending: dict[str, asyncio.Task[None]] = {}
+        releases.heard()
 
     def attach_router(self, app: Any) -> None:
         """Add the status route."""
@@ -61,7 +65,8 @@ class Follower:
         """Begin to follow.
 
         Raises:
-            Misplaced: several API server processes, no `--enable-lora`, or settings that cannot be read.
+            Misplaced: several API server processes, no `--enable-lora`, settings that cannot be read, or a name that
+                vLLM serves its base by.
         """
         if self._off:
             logger.warning("adapters: nothing is followed: %s.", self._off)
@@ -75,22 +80,37 @@ class Follower:
             raise Misplaced("adapters: the follower takes the address of a registry server: set ADAPTERS_URL.")
         _require_one_process(engine_client, args)
         models = state.openai_serving_models
-        following = self._maker(settings, engine_client, models, asyncio.get_running_loop())
+        _require_names(models, wanted)
+        placing = self._placing(settings, engine_client)
+        try:
+            await apart(placing.ready)
+        except RegistryError as error:
+            logger.error("adapters: nothing is loaded: %s", error.text)
+        following = self._maker(settings, placing, models, asyncio.get_running_loop())
         for each in wanted:
             self._start(following(each))
         self._background = asyncio.create_task(self._looking(settings, models, following))
 
-    def _maker(
-        self, settings: Settings, engine_client: Any, models: Any, loop: asyncio.AbstractEventLoop
-    ) -> Callable[[names.Follow], Following]:
-        registry, config = Registry(settings), engine_client.vllm_config
+    def _placing(self, settings: Settings, engine_client: Any) -> Placing:
+        """For the base that vLLM has loaded; the resolver, which is told less of it, uses it too."""
+        registry = Registry(replace(settings, answer_seconds=ANSWER_SECONDS))
+        config = engine_client.vllm_config
+        model, cache = config.model_config, config.load_config.download_dir
 
         def running() -> RunningBase:
-            model, cache = config.model_config, config.load_config.download_dir
             folder = settings.serving.base or folder_of(model.model, revision=model.revision, cache=cache)
-            return RunningBase(folder, registry, check=settings.serving.check)
+            return RunningBase(folder, registry, check=settings.serving.check, loaded=True)
 
         placing = Placing(registry, running)
+        resolving = registered()
+        if resolving is not None:
+            resolving.know(model.model, placing)
+        return placing
+
+    def _maker(
+        self, settings: Settings, placing: Placing, models: Any, loop: asyncio.AbstractEventLoop
+    ) -> Callable[[names.Follow], Following]:
+        registry = Registry(replace(settings, answer_seconds=ANSWER_SECONDS))
 
         def load(name: str, folder: Path) -> None:
             given = asyncio.run_coroutine_threadsafe(load_in_place(models, name, folder), loop)
@@ -114,18 +134,38 @@ class Follower:
     async def _looking(self, settings: Settings, models: Any, following: Callable[[names.Follow], Following]) -> None:
         """Follow what the resolver brought because somebody asked for it, where it moves; mend what is lost."""
         while True:
-            for name, request in list(models.lora_requests.items()):
-                wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
-                ours = Path(request.lora_path).is_relative_to(settings.cache)
-                if wanted is not None and wanted.kind is Kind.NAME and ours and len(self._followed) < MOST:
-                    self._start(following(names.Follow(name, wanted, adopted=True)))
-            lost = [each for each in self._followed.values() if each.lost()]
-            for failed in await asyncio.gather(
-                *(asyncio.to_thread(each.mend) for each in lost), return_exceptions=True
-            ):
-                if failed is not None:
-                    logger.error("adapters: what was unloaded is not loaded again", exc_info=failed)
+            try:
+                self._look(settings, models, following)
+            except Exception:
+                logger.exception("adapters: what vLLM has loaded was not looked at")
             await asyncio.sleep(LOOK_SECONDS)
+
+    def _look(self, settings: Settings, models: Any, following: Callable[[names.Follow], Following]) -> None:
+        for name, request in list(models.lora_requests.items()):
+            wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
+            ours = Path(request.lora_path).is_relative_to(settings.cache)
+            if wanted is not None and wanted.kind is Kind.NAME and ours and len(self._followed) < MOST:
+                self._start(following(names.Follow(name, wanted, adopted=True)))
+        self._mending = {name: task for name, task in self._mending.items() if not task.done()}
+        for name, each in self._followed.items():
+            if name not in self._mending and each.lost():
+                self._mending[name] = asyncio.create_task(self._mended(name, each))
+
+    async def _mended(self, name: str, following: Following) -> None:
+        """Mend one name; what that waits for keeps no other from being mended."""
+        try:
+            await apart(following.mend)
+        except Exception:
+            logger.exception("adapters: %s was unloaded and is not loaded again", name)
+
+
+def _require_names(models: Any, wanted: Sequence[names.Follow]) -> None:
+    taken = [each.name for each in wanted if models.is_base_model(each.name)]
+    if taken:
+        raise Misplaced(
+            f"adapters: vLLM serves its base as {taken[0]!r}, which ADAPTERS_FOLLOW lists too: requests for it would "
+            "be answered without the adapter. Give one of them another name (--served-model-name, ADAPTERS_FOLLOW)."
+        )
 
 
 def _require_one_process(engine_client: Any, args: Any) -> None:
