@@ -13,7 +13,9 @@ from adapter_registry.domain.lock import Verdict, compare
 
 
 class BaseUnknown(InvalidInput):
-    """Which checkpoint runs here cannot be told."""
+    """Which checkpoint a serving process runs cannot be told."""
+
+    code = "base-unknown"
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

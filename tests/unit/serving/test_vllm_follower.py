@@ -88,7 +88,9 @@ def followed(registry, llama_folder, server):
     clock = [0.0]
     [follow] = names.follows(["sql=team/sql@dev"], namespace="default")
     placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
-    made = Following(follow, registry, placing, server.load, clock=lambda: clock[0], wait_seconds=0)
+    made = Following(
+        follow, registry, placing, lambda *given: server.load(*given), clock=lambda: clock[0], wait_seconds=0
+    )
     return SimpleNamespace(step=made.step, status=made.status, clock=clock)
 
 
@@ -111,6 +113,17 @@ class TestFollowing:
         followed.step()
         versions = [registry.resolve(f"team/sql@{each}").digest for each in ("v1", "v2", "v1")]
         assert [folder.name for _, folder in server.loaded] == [each.replace(":", "-") for each in versions]
+
+    def test_what_is_being_brought_is_told_until_it_serves_or_is_refused(self, followed, registry, server, monkeypatch):
+        seen, load = [], server.load
+        monkeypatch.setattr(server, "load", lambda *given: seen.append(followed.status()["bringing"]) or load(*given))
+        assert followed.status()["bringing"] == ""
+        followed.step()
+        server.refuses = "no"
+        registry.promote("team/sql@v2", "dev")
+        followed.step()
+        assert seen == [f"team/sql@{registry.resolve(f'team/sql@{each}').digest}" for each in ("v1", "v2")]
+        assert followed.status()["bringing"] == ""
 
     def test_a_version_for_another_base_leaves_what_serves(self, followed, registry, server):
         followed.step()

@@ -35,6 +35,7 @@ class Line:
         digest: of that version.
         base: digest of the base that it is locked to, and that was found running.
         move: of the stage, the last that was seen.
+        bringing: what is being downloaded, checked and loaded now; empty when nothing is.
         refused: why what it points to now does not serve, or cannot be asked; empty when all is well.
         reached_at: when the registry last answered.
     """
@@ -45,6 +46,7 @@ class Line:
     digest: str | None = None
     base: str | None = None
     move: int | None = None
+    bringing: str = ""
     refused: str = ""
     reached_at: str | None = None
 
@@ -169,6 +171,7 @@ class Following:
 
     def _replace(self, exact: str, digest: str) -> None:
         """Serve another version under the name; on any failure the one before goes on serving."""
+        self._line.bringing = exact
         try:
             self._serve(self._placing.place(exact))
         except (Missing, Refused) as error:
@@ -176,6 +179,8 @@ class Following:
         else:
             self._patience.over()
             self._line.refused = self._unmended = ""
+        finally:
+            self._line.bringing = ""
 
     def _serve(self, placed: Placed) -> None:
         self._load(self._follow.name, placed.folder)
