@@ -18,6 +18,8 @@ WAIT_SECONDS = 25.0
 """How long one question for a stage's next move waits."""
 POLL_SECONDS = 5.0
 """How often a reference that is no stage is asked about: tags and ranges move without a signed pointer."""
+NOTHING_SECONDS = 2.0
+"""How often it is asked about what points to nothing: nobody can wait for its first move."""
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
 """How long the registry is left alone when it does not answer: doubled each time."""
 AGAIN_SECONDS, RARELY_SECONDS = 30.0, 900.0
@@ -79,7 +81,7 @@ class Moves:
             try:
                 _, digest = pointing.ask()
             except NotFound:
-                time.sleep(POLL_SECONDS)
+                time.sleep(NOTHING_SECONDS)
             except RegistryError:
                 time.sleep(silence(silent))
                 silent += 1

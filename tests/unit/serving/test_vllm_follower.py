@@ -206,12 +206,13 @@ class TestFollowing:
         followed.step()
         assert followed.status()["refused"] == "this server's ADAPTERS_HOME cannot be written (store-unavailable)"
 
-    def test_a_stage_that_points_to_nothing_is_told(self, registry, llama_folder, server):
+    def test_a_stage_that_points_to_nothing_is_told(self, registry, llama_folder, server, caplog):
         [follow] = names.follows(["team/sql@staging"], namespace="default")
         placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
         made = Following(follow, registry, placing, server.load, wait_seconds=0)
-        assert made.step() == pointing.POLL_SECONDS
+        assert [made.step() for _ in range(3)] == [pointing.NOTHING_SECONDS] * 3
         assert made.status()["refused"] == "it points to nothing"
+        assert caplog.text.count("team/sql@staging points to nothing that this server's token may read") == 1
 
     def test_a_stage_that_was_declared_is_found_out_and_then_followed_by_its_pointer(
         self, registry, llama_folder, server
@@ -534,6 +535,17 @@ class TestFollower:
         said = self.started(vllm_stand_in.config(Path("m")), models=models)
         assert [each["follows"] for each in said["adapters"]] == ["default/sql@prod"]
         assert begun.is_set()
+
+    def test_more_names_than_are_followed_are_told_once(self, set_up, monkeypatch, tmp_path, caplog):
+        monkeypatch.setenv("ADAPTERS_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("adapter_registry.serving.vllm.follower.MOST", 0)
+        models, made = vllm_stand_in.ServingModels(), Follower()
+        for name in ("sql@prod", "chat@prod"):
+            models.lora_requests[name] = vllm_stand_in.LoRARequest(name, 1, str(tmp_path / "cache/versions/sha256-1"))
+        for _ in range(2):
+            made._look(read_settings(), models, None)
+        assert caplog.text.count("sql@prod and what is asked for from now on stays as it is: 0 names are followed") == 1
+        assert "chat@prod" not in caplog.text
 
     def test_a_move_reaches_the_server_through_its_own_loop(self, registry, llama_folder, monkeypatch):
         vllm_stand_in.install(monkeypatch)

@@ -54,6 +54,12 @@ class TestNames:
             ("team/chat@dev", "team/chat@dev"),
         ]
 
+    def test_a_name_that_no_adapter_is_served_by_is_told_apart_from_a_reference_that_is_none(self):
+        with pytest.raises(InvalidInput, match="'chat/sql' is no name to serve an adapter by"):
+            names.follows(["chat/sql=team/sql@prod"], namespace="default")
+        with pytest.raises(InvalidInput, match="'sql=team/sql' is not NAME=NAMESPACE/ADAPTER@STAGE"):
+            names.follows(["sql=team/sql"], namespace="default")
+
     @pytest.mark.parametrize(
         "texts", [["sql"], ["../x=team/sql@prod"], ["a b=team/sql@prod"], ["=team/sql@prod"], ["x=a@prod", "x=b@prod"]]
     )
@@ -112,20 +118,23 @@ class TestResolving:
         assert place.asked == []
 
     @pytest.mark.parametrize(
-        ("answer", "seconds"),
+        ("answer", "name", "seconds"),
         [
-            (Missing("x"), resolver.MISSING_SECONDS),
-            (Refused("x"), resolver.REFUSED_SECONDS),
-            (Refused("x", passing=True), resolver.PASSING_SECONDS),
+            (Missing("x"), "sql@v1", resolver.MISSING_SECONDS),
+            (Refused("x"), "sql@v1", resolver.REFUSED_SECONDS),
+            (Refused("x", passing=True), "sql@v1", resolver.PASSING_SECONDS),
+            (Missing("x"), "sql@prod", resolver.MOVING_SECONDS),
+            (Refused("x"), "sql@^1", resolver.MOVING_SECONDS),
+            (Refused("x", passing=True), "sql@prod", resolver.PASSING_SECONDS),
         ],
     )
-    def test_an_answer_that_is_none_is_remembered_for_a_while(self, answer, seconds):
+    def test_an_answer_that_is_none_is_remembered_for_a_while(self, answer, name, seconds):
         place, now = Place(answer), [0.0]
         made = resolving(place, lambda: now[0])
 
         def ask():
             try:
-                return asyncio.run(made.folder("./model", "sql@prod"))
+                return asyncio.run(made.folder("./model", name))
             except Refused as refused:
                 return str(refused)
 

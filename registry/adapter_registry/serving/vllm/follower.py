@@ -51,6 +51,7 @@ class Follower:
         self._followed: dict[str, Following] = {}
         self._background: asyncio.Task[None] | None = None
         self._mending: dict[str, asyncio.Task[None]] = {}
+        self._full = False
         releases.heard()
 
     def attach_router(self, app: Any) -> None:
@@ -144,8 +145,15 @@ class Follower:
         for name, request in list(models.lora_requests.items()):
             wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
             ours = Path(request.lora_path).is_relative_to(settings.cache)
-            if wanted is not None and wanted.kind is Kind.NAME and ours and len(self._followed) < MOST:
+            if wanted is None or wanted.kind is not Kind.NAME or not ours:
+                continue
+            if len(self._followed) < MOST:
                 self._start(following(names.Follow(name, wanted, adopted=True)))
+            elif not self._full:
+                self._full = True
+                logger.warning(
+                    "adapters: %s and what is asked for from now on stays as it is: %d names are followed.", name, MOST
+                )
         self._mending = {name: task for name, task in self._mending.items() if not task.done()}
         for name, each in self._followed.items():
             if name not in self._mending and each.lost():

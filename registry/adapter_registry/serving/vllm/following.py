@@ -13,7 +13,15 @@ from typing import Any
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.serving.placing import Missing, Placed, Placing, Refused, unanswered, whole
-from adapter_registry.serving.pointing import LONGEST_SECONDS, POLL_SECONDS, WAIT_SECONDS, Patience, Pointing, silence
+from adapter_registry.serving.pointing import (
+    LONGEST_SECONDS,
+    NOTHING_SECONDS,
+    POLL_SECONDS,
+    WAIT_SECONDS,
+    Patience,
+    Pointing,
+    silence,
+)
 from adapter_registry.serving.vllm.names import Follow
 from adapter_registry.serving.vllm.releases import logger
 
@@ -21,6 +29,7 @@ Load = Callable[[str, Path], None]
 """Has vLLM serve a name from a folder; raises Refused."""
 Serving = Callable[[str], str | None]
 """The folder that vLLM serves a name from; None where it has no such name."""
+NOTHING = "it points to nothing"
 LOST = "it was unloaded, or another adapter was loaded under its name"
 
 
@@ -160,11 +169,14 @@ class Following:
         return pause
 
     def _unanswered(self, error: RegistryError) -> float:
+        name = self._line.name
         if isinstance(error, NotFound):
-            self._line.refused = "it points to nothing"
-            return POLL_SECONDS
+            if self._line.refused != NOTHING:
+                logger.warning("adapters: %s points to nothing that this server's token may read: %s", name, error.text)
+            self._line.refused = NOTHING
+            return NOTHING_SECONDS
         if not self._silent:
-            logger.warning("adapters: %s is not followed for now: %s", self._line.name, error.text)
+            logger.warning("adapters: %s is not followed for now: %s", name, error.text)
         self._silent += 1
         self._line.refused = unanswered(error)
         return silence(self._silent - 1)

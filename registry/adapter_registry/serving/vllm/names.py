@@ -56,8 +56,13 @@ def follows(texts: Sequence[str], *, namespace: str) -> tuple[Follow, ...]:
     for text in texts:
         name, equals, reference = text.rpartition("=")
         wanted = asked(reference, namespace=namespace)
-        if wanted is None or (equals and _ALIAS.fullmatch(name) is None):
+        if wanted is None:
             raise InvalidInput(f"ADAPTERS_FOLLOW: {text[:120]!r} is not NAME=NAMESPACE/ADAPTER@STAGE.")
+        if equals and _ALIAS.fullmatch(name) is None:
+            raise InvalidInput(
+                f"ADAPTERS_FOLLOW: {name[:120]!r} is no name to serve an adapter by: at most 100 letters, digits, '.', "
+                "'_' and '-', the first a letter or digit."
+            )
         found.append(Follow(name or reference, wanted))
     names = [each.name for each in found]
     if len(set(names)) < len(names):

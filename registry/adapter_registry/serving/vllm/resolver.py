@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import RegistryError
+from adapter_registry.domain.reference import Kind, Reference
 from adapter_registry.serving.placing import Missing, Placing, Refused
 from adapter_registry.serving.running_base import RunningBase, only_folder_of
 from adapter_registry.serving.vllm import names, releases
@@ -34,6 +35,8 @@ ANSWER_SECONDS = 20.0
 REMEMBERED = 1_000
 MISSING_SECONDS, REFUSED_SECONDS, PASSING_SECONDS = 10.0, 30.0, 2.0
 """How long an answer that is none is given again without asking, by its kind."""
+MOVING_SECONDS = 3.0
+"""The longest for what may mean another version by then: a stage, a tag, a range."""
 
 T = TypeVar("T")
 logger = releases.logger
@@ -66,13 +69,13 @@ class Resolving:
                     return await asyncio.shield(self._under_way[name])
                 async with self._turns:
                     self._raise_remembered(name)
-                    return await asyncio.shield(self._begun(base_model_name, str(reference), name))
+                    return await asyncio.shield(self._begun(base_model_name, reference, name))
         except TimeoutError as error:
             raise Refused(f"{name} is being brought; ask again", passing=True) from error
         except Missing:
             return None
 
-    def _begun(self, base_model_name: str, reference: str, name: str) -> asyncio.Future[Path]:
+    def _begun(self, base_model_name: str, reference: Reference, name: str) -> asyncio.Future[Path]:
         """Bring it, whoever still waits: who asks again meanwhile waits for the same."""
         bringing = asyncio.ensure_future(self._brought(base_model_name, reference, name))
         self._under_way[name] = bringing
@@ -85,11 +88,11 @@ class Resolving:
         bringing.add_done_callback(done)
         return bringing
 
-    async def _brought(self, base_model_name: str, reference: str, name: str) -> Path:
+    async def _brought(self, base_model_name: str, reference: Reference, name: str) -> Path:
         try:
-            return (await apart(lambda: self._place(base_model_name).place(reference))).folder
+            return (await apart(lambda: self._place(base_model_name).place(str(reference)))).folder
         except (Missing, Refused) as error:
-            self._remember(name, error)
+            self._remember(name, error, moving=reference.kind in (Kind.NAME, Kind.RANGE))
             raise
 
     def _raise_remembered(self, name: str) -> None:
@@ -97,10 +100,12 @@ class Resolving:
         if error is not None and self._clock() < until:
             raise Refused(str(error), passing=error.passing) if isinstance(error, Refused) else Missing(str(error))
 
-    def _remember(self, name: str, error: Missing | Refused) -> None:
+    def _remember(self, name: str, error: Missing | Refused, *, moving: bool) -> None:
         seconds = MISSING_SECONDS
         if isinstance(error, Refused):
             seconds = PASSING_SECONDS if error.passing else REFUSED_SECONDS
+        if moving:
+            seconds = min(seconds, MOVING_SECONDS)
         self._answers.pop(name, None)
         while len(self._answers) >= REMEMBERED:
             self._answers.pop(next(iter(self._answers)))
