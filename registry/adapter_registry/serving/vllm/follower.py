@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.reference import Kind
 from adapter_registry.serving.placing import Placing, Refused
+from adapter_registry.serving.pointing import impatient
 from adapter_registry.serving.running_base import RunningBase, folder_of
 from adapter_registry.serving.spelling import anew, plain
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.serving.vllm.following import Following
-from adapter_registry.serving.vllm.resolver import ANSWER_SECONDS, apart, registered
+from adapter_registry.serving.vllm.resolver import apart, registered
 from adapter_registry.settings import Settings, read_settings
 
 ROUTE = "/v1/adapters"
@@ -94,7 +94,7 @@ class Follower:
 
     def _placing(self, settings: Settings, engine_client: Any) -> Placing:
         """For the base that vLLM has loaded; the resolver, which is told less of it, uses it too."""
-        registry = Registry(replace(settings, answer_seconds=ANSWER_SECONDS))
+        registry = Registry(impatient(settings))
         config = engine_client.vllm_config
         model, cache = config.model_config, config.load_config.download_dir
 
@@ -111,7 +111,7 @@ class Follower:
     def _maker(
         self, settings: Settings, placing: Placing, models: Any, loop: asyncio.AbstractEventLoop
     ) -> Callable[[names.Follow], Following]:
-        registry = Registry(replace(settings, answer_seconds=ANSWER_SECONDS))
+        registry = Registry(impatient(settings))
 
         def load(name: str, folder: Path) -> None:
             given = asyncio.run_coroutine_threadsafe(load_in_place(models, name, folder), loop)

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.reference import Kind, Reference
 from adapter_registry.serving.placing import Missing, Placing, Refused
+from adapter_registry.serving.pointing import impatient
 from adapter_registry.serving.running_base import RunningBase, only_folder_of
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.settings import Settings, read_settings
@@ -30,8 +30,6 @@ AT_ONCE = 4
 """How many names are looked up at a time; others wait."""
 LONGEST_SECONDS = 120
 """How long a request waits; what it waits for goes on and is there for the next one."""
-ANSWER_SECONDS = 20.0
-"""How long the registry may say nothing before it counts as one that does not answer."""
 REMEMBERED = 1_000
 MISSING_SECONDS, REFUSED_SECONDS, PASSING_SECONDS = 10.0, 30.0, 2.0
 """How long an answer that is none is given again without asking, by its kind."""
@@ -144,7 +142,7 @@ class Placings:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._kept = settings, dict[str, Placing]()
-        self._registry = Registry(replace(settings, answer_seconds=ANSWER_SECONDS))
+        self._registry = Registry(impatient(settings))
 
     def know(self, model: str, placing: Placing) -> None:
         """Take a Placing of somebody who knows which files the server loaded."""
