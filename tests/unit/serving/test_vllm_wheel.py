@@ -160,6 +160,9 @@ class TestStandIn:
         assert fields(tree, "EndpointPlugin") == ["name", "required_tasks"]
         for name, arguments in methods(tree, "EndpointPlugin").items():
             assert list(inspect.signature(getattr(follower.Follower, name)).parameters) == arguments
+        tasks = source(wheel, "vllm/tasks.py")
+        known = {node.value for node in ast.walk(tasks) if isinstance(node, ast.Constant)}
+        assert set(follower.Follower.required_tasks) <= known
 
     def test_what_the_follower_reads_of_the_configuration(self, wheel):
         assert "_api_process_count" in fields(source(wheel, "vllm/config/parallel.py"), "ParallelConfig")

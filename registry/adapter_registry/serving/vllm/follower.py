@@ -44,7 +44,11 @@ class Follower:
     """What vLLM makes of the entry point, and calls: `attach_router` first, `init_state` once the engine is there."""
 
     name = "adapters_follower"
-    required_tasks = ("generate",)
+    required_tasks = (
+        *("generate", "transcription", "realtime"),
+        *("embed", "classify", "token_embed", "token_classify", "embed&token_classify"),
+    )
+    """All that requests name a model for; not `render`, which has no engine."""
 
     def __init__(self) -> None:
         self._off = releases.untested(releases.running())
