@@ -300,6 +300,20 @@ class TestRegister:
         resolver.register()
         assert "ADAPTERS_URL is not set" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("variable", "value", "told"),
+        [("ADAPTERS_FOLLOW", "sql=team/sql", "ADAPTERS_FOLLOW"), ("ADAPTERS_URL", "", "set ADAPTERS_URL")],
+    )
+    def test_what_will_stop_the_follower_is_told_before_the_model_is_loaded(
+        self, set_up, monkeypatch, variable, value, told
+    ):
+        monkeypatch.setenv(variable, value)
+        vllm_stand_in.install(monkeypatch, plugins=["adapters_resolver", "adapters_follower"])
+        with pytest.raises(names.Misplaced, match=told):
+            resolver.register()
+        vllm_stand_in.install(monkeypatch, plugins=["adapters_resolver"])
+        resolver.register()
+
     def test_what_is_logged_comes_out_where_vllms_own_lines_do(self, set_up, monkeypatch):
         vllm_stand_in.install(monkeypatch)
         theirs, ours = logging.getLogger("vllm"), logging.getLogger("adapter_registry")

@@ -21,6 +21,7 @@ from adapter_registry.serving.running_base import RunningBase, folder_of
 from adapter_registry.serving.spelling import anew, plain
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.serving.vllm.following import Following
+from adapter_registry.serving.vllm.names import Misplaced
 from adapter_registry.serving.vllm.resolver import apart, registered
 from adapter_registry.settings import Settings, read_settings
 
@@ -34,10 +35,6 @@ MOST = 256
 logger = releases.logger
 _LOADS = itertools.count(1)
 """How often this process had something loaded."""
-
-
-class Misplaced(RuntimeError):
-    """The server is set up so that nothing can be followed; it does not start, rather than serve something else."""
 
 
 class Follower:
@@ -76,13 +73,7 @@ class Follower:
         if self._off:
             logger.warning("adapters: nothing is followed: %s.", self._off)
             return
-        try:
-            settings = read_settings()
-            wanted = names.follows(settings.serving.follow, namespace=settings.namespace)
-        except RegistryError as error:
-            raise Misplaced(f"adapters: {error.text}") from error
-        if not settings.url:
-            raise Misplaced("adapters: the follower takes the address of a registry server: set ADAPTERS_URL.")
+        settings, wanted = names.wanted(read_settings)
         _require_one_process(engine_client, args)
         models = state.openai_serving_models
         _require_names(models, wanted)

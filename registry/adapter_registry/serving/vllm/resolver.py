@@ -25,7 +25,7 @@ from adapter_registry.serving.running_base import RunningBase, only_folder_of
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.settings import Settings, read_settings
 
-NAME, ENTRY = "adapter-registry", "adapters_resolver"
+NAME, ENTRY, FOLLOWER = "adapter-registry", "adapters_resolver", "adapters_follower"
 AT_ONCE = 4
 """How many names are looked up at a time; others wait."""
 LONGEST_SECONDS = 120
@@ -159,9 +159,15 @@ class Placings:
 
 
 def register() -> None:
-    """VLLM's entry point, called in each of its processes, perhaps again: makes the plugin known where it is set up."""
+    """VLLM's entry point, called in each of its processes, perhaps again: makes the plugin known where it is set up.
+
+    Raises:
+        Misplaced: the follower is to run and could not: it is asked only once the model was loaded.
+    """
     releases.heard()
-    why = releases.untested(releases.running())
+    why, named = releases.untested(releases.running()), releases.plugins() or ()
+    if FOLLOWER in named and not why:
+        names.wanted(read_settings)
     try:
         settings = read_settings()
     except RegistryError as error:
@@ -169,7 +175,7 @@ def register() -> None:
         return
     if not settings.url:
         # Without VLLM_PLUGINS it is loaded wherever it is installed.
-        level = logging.WARNING if ENTRY in (releases.plugins() or ()) else logging.DEBUG
+        level = logging.WARNING if ENTRY in named else logging.DEBUG
         logger.log(level, "adapters: the resolver stays off: ADAPTERS_URL is not set.")
         return
     if why:
