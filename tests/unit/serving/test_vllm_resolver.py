@@ -314,17 +314,21 @@ class TestRegister:
         vllm_stand_in.install(monkeypatch, plugins=["adapters_resolver"])
         resolver.register()
 
-    def test_what_is_logged_comes_out_where_vllms_own_lines_do(self, set_up, monkeypatch):
-        vllm_stand_in.install(monkeypatch)
+    def test_what_is_logged_comes_out_where_vllms_own_lines_do_which_it_sets_up_after_its_plugins(
+        self, set_up, monkeypatch
+    ):
+        registry = vllm_stand_in.install(monkeypatch)
         theirs, ours = logging.getLogger("vllm"), logging.getLogger("adapter_registry")
         heard, said = logging.Handler(), []
         heard.emit = lambda record: said.append((record.levelname, record.getMessage()))
-        monkeypatch.setattr(theirs, "handlers", [heard])
         for name, value in {"handlers": [], "propagate": True, "level": logging.NOTSET}.items():
             monkeypatch.setattr(ours, name, value)
+        monkeypatch.setattr(resolver.Placings, "of", lambda *_: Place(Missing("x")))
+        resolver.register()
+        monkeypatch.setattr(theirs, "handlers", [heard])
         monkeypatch.setattr(theirs, "level", logging.INFO)
-        resolver.register()
-        resolver.register()
+        for _ in range(2):
+            assert asyncio.run(registry.get_resolver(resolver.NAME).resolve_lora("./model", "sql@prod")) is None
         resolver.logger.info("adapters: sql is team/sql@v1 now.")
         resolver.logger.debug("more")
         assert said == [("INFO", "adapters: sql is team/sql@v1 now.")]

@@ -164,7 +164,6 @@ def register() -> None:
     Raises:
         Misplaced: the follower is to run and could not: it is asked only once the model was loaded.
     """
-    releases.heard()
     why, named = releases.untested(releases.running()), releases.plugins() or ()
     if FOLLOWER in named and not why:
         names.wanted(read_settings)
@@ -194,6 +193,7 @@ def register() -> None:
         placings = known
 
         async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:
+            releases.heard()  # vLLM sets its logger up after its plugins
             try:
                 folder = await resolving.folder(base_model_name, lora_name)
             except Refused as refused:
