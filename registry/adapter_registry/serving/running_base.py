@@ -122,6 +122,8 @@ class RunningBase:
                 f"{error.filename or self.folder} is not there or cannot be read ({error.strerror}): name the folder "
                 "of the base in ADAPTERS_SERVING_BASE."
             ) from error
+        if self._loaded:  # a backup that links to the files, or their mode, changes nothing of what runs
+            return tuple((name, 0, 0, s.st_size, s.st_mtime_ns) for name, s in stats)
         return tuple((name, s.st_dev, s.st_ino, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)) for name, s in stats)
 
     def _look(self, version: Version) -> Verdict:

@@ -157,8 +157,11 @@ class TestRunningBase:
     def test_what_a_process_loaded_runs_on_whatever_its_files_become(self, registry, llama_folder, tmp_path):
         counting, folder = Counting(registry.settings), copied(llama_folder, tmp_path / "base")
         version, weights = counting.resolve("team/sql@v1"), next(folder.glob("*.safetensors"))
-        seen, unseen = (RunningBase(folder, counting, loaded=True) for _ in range(2))
+        seen, linked, unseen = (RunningBase(folder, counting, loaded=True) for _ in range(3))
         assert seen.verdict(version).accepted
+        weights.chmod(0o600)
+        os.link(weights, tmp_path / "backup")
+        assert linked.verdict(version).accepted
         before = weights.read_bytes()
         weights.write_bytes((llama(tmp_path / "other", seed=7) / weights.name).read_bytes())
         assert seen.verdict(version).accepted
