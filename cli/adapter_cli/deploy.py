@@ -12,6 +12,7 @@ import click
 from adapter_cli.output import note, output_options, print_json, print_table
 from adapter_registry.client import connect
 from adapter_registry.domain.errors import InvalidInput, RegistryError
+from adapter_registry.settings import read_settings
 
 EVERY_SECONDS = 30
 
@@ -93,13 +94,14 @@ def _check(reference: str | None, file: Path | None, *, status: bool, once: Any,
 def _deploying(file: Path) -> tuple[Any, Any]:
     from adapter_registry.serving.deploying import Deploying  # noqa: PLC0415  `--help` needs none of it
     from adapter_registry.serving.fleet_file import read_fleet  # noqa: PLC0415
+    from adapter_registry.serving.pointing import impatient  # noqa: PLC0415
 
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'not text'}.") from error
     fleet = read_fleet(text, str(file))
-    return fleet, Deploying(fleet, connect(), clock=time.time)
+    return fleet, Deploying(fleet, connect(impatient(read_settings())), clock=time.time)
 
 
 def _once(fleet: Any, deploying: Any, reference: str, name: str | None, *, new_answers: bool) -> tuple[Any, ...]:

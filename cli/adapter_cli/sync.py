@@ -12,6 +12,7 @@ import click
 from adapter_cli.output import digest_text, note, output_options, print_json, print_table
 from adapter_registry.client import connect
 from adapter_registry.domain.errors import InvalidInput, RegistryError
+from adapter_registry.settings import read_settings
 
 LAYOUTS = ("vllm", "nim", "ray", "tgi", "lorax", "llama.cpp")
 
@@ -56,11 +57,11 @@ def sync(
       adapters sync --file sync.yaml --once
     """
     from adapter_registry.domain.reference import parse  # noqa: PLC0415  `--help` needs none of it
-    from adapter_registry.serving.pointing import Moves  # noqa: PLC0415
+    from adapter_registry.serving.pointing import Moves, impatient  # noqa: PLC0415
     from adapter_registry.serving.syncing import Syncing  # noqa: PLC0415
 
     targets = _targets(serve, file, options)
-    registry = connect()
+    registry = connect(impatient(read_settings()))
     kept = [Syncing(target, registry, clock=time.time) for target in targets]
     if once:
         lines = [line for each in kept for line in each.step()]

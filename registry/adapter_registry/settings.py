@@ -65,6 +65,7 @@ class Settings:
         actor: who asks (ADAPTERS_ACTOR, else the login name).
         url: a registry server to ask instead of the embedded store (ADAPTERS_URL); None for the embedded one.
         token: that server's token (ADAPTERS_TOKEN).
+        answer_seconds: how long that server may say nothing before it counts as one that does not answer.
         pointer_key: the public key that the server's pointers must be signed with (ADAPTERS_POINTER_KEY); None trusts
             the first one it shows.
         database_url: `postgresql+psycopg://...` in place of the SQLite file (ADAPTERS_DATABASE_URL).
@@ -101,6 +102,7 @@ class Settings:
     actor: str
     url: str | None = None
     token: str | None = field(default=None, repr=False)
+    answer_seconds: float = 300
     pointer_key: str | None = None
     database_url: str | None = field(default=None, repr=False)
     database_password: str | None = field(default=None, repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from adapter_registry.domain.errors import ServerUnreachable
-from adapter_registry.services import access, promote
+from adapter_registry.services import access, pointer, promote
 from adapter_registry.transport import remote
 from adapter_registry.transport.remote import Remote
 
@@ -133,3 +134,28 @@ def test_questions_of_several_threads_do_not_meet(server):
         each.join()
     assert (len(wrong), any(wrong)) == (400, False)
     assert sum(len(heard) for heard in server.asked) == 400
+
+
+@pytest.mark.parametrize("said", [b"<html>sign in</html>", b'{"hello": 1}', b"\xff\xfe", b""])
+def test_what_is_no_registry_is_told_as_none(server, said):
+    server.answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said)
+    with pytest.raises(ServerUnreachable, match="answers as no registry of this release does"):
+        Remote(server.url, None).call(promote.policy, {"stage": "prod"})
+
+
+def test_an_address_that_sends_on_is_told_and_the_token_goes_nowhere(server):
+    server.answer = b"HTTP/1.1 301 x\r\nlocation: https://elsewhere.example/api?x=1\r\ncontent-length: 0\r\n\r\n"
+    with pytest.raises(ServerUnreachable, match=r"sends on to https://elsewhere\.example, which nobody named"):
+        may(Remote(server.url, "secret"))
+
+
+def test_a_server_that_says_nothing_is_waited_for_once_and_as_long_as_it_was_asked_to_wait(server):
+    server.answer = b""
+    for given, waited in [({}, 0.2), ({"after": 1, "wait_seconds": 0.4}, 0.6)]:
+        begun = time.monotonic()
+        with pytest.raises(ServerUnreachable, match="timed out"):
+            Remote(server.url, None, answer_seconds=0.2).call(
+                pointer.pointer, {"adapter": "team/sql", "stage": "prod", **given}
+            )
+        assert waited <= time.monotonic() - begun < waited + 0.2
+    assert [len(heard) for heard in server.asked] == [1, 1]

@@ -64,7 +64,8 @@ class Asking:
         if self._reached is None:
             from adapter_registry.transport.remote import Remote  # noqa: PLC0415  not needed by the embedded registry
 
-            self._reached = Remote(self._settings.url or "", self._settings.token)
+            settings = self._settings
+            self._reached = Remote(settings.url or "", settings.token, answer_seconds=settings.answer_seconds)
         return self._reached
 
 

@@ -6,6 +6,7 @@ What is told to callers is short and safe; what really happened is logged for wh
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ from adapter_registry.domain.errors import (
     Unauthorised,
     UntrustedPointer,
 )
-from adapter_registry.local.pulled import require
-from adapter_registry.serving.running_base import RunningBase
+from adapter_registry.local.pulled import holds, require
+from adapter_registry.serving.running_base import BaseUnknown, RunningBase
 
 logger = logging.getLogger("adapter_registry.serving")
 
@@ -61,9 +62,18 @@ class Placing:
     """Brings versions here; for one base."""
 
     def __init__(self, registry: Registry, running: Callable[[], RunningBase]) -> None:
-        self._registry, self._find, self._running = registry, running, None
+        self._registry, self._find, self._finding = registry, running, threading.Lock()
+        self._running: RunningBase | None = None
 
-    _running: RunningBase | None
+    def ready(self) -> RunningBase:
+        """The base that runs; what its files are is noted when this is first called, best before they become others.
+
+        Raises:
+            BaseUnknown: they are not found.
+        """
+        with self._finding:
+            self._running = self._running or self._find()
+            return self._running
 
     def place(self, reference: str) -> Placed:
         """The version that a reference means now, on this machine.
@@ -85,20 +95,42 @@ class Placing:
 
     def _placed(self, reference: str) -> Placed:
         version = self._registry.resolve(reference)
-        self._running = self._running or self._find()
-        require(self._running.verdict(version), version, "the base that runs here")
+        require(self.ready().verdict(version), version, "the base that runs here")
         pulled = self._registry.pull(f"{version.adapter}@{version.digest}", force=True)
         with suppress(OSError):  # another user's folder in a shared cache; its files were verified all the same
             pulled.folder.chmod(0o555)
         return Placed(pulled.version, pulled.folder)
 
 
+def whole(placed: Placed) -> bool:
+    """Whether the folder holds every byte of the version still."""
+    return all(holds(placed.folder / file.path, file) for file in placed.version.files)
+
+
 _MISSING = (NotFound, Forbidden, InvalidReference, Revoked)
 _TEXTS: tuple[tuple[tuple[type[RegistryError], ...], str, bool], ...] = (
     ((IncompatibleBase,), "{} is not for the base model that runs here", False),
+    ((BaseUnknown,), "which base model runs here cannot be told, so that {} is not loaded", False),
     ((DigestMismatch, UntrustedPointer), "what the registry answered for {} cannot be trusted", False),
     ((Unauthorised,), "the adapter registry does not know this server's token", True),
     ((ServerUnreachable, StoreUnavailable, TooSlow), "the adapter registry does not answer", True),
+)
+
+
+def unanswered(error: RegistryError) -> str:
+    """Why it is not known what a name points to: for people who may not read the log."""
+    if isinstance(error, StoreUnavailable) and isinstance(error.__cause__, OSError):
+        return f"this server's ADAPTERS_HOME cannot be written ({error.code})"
+    told = next((text for kinds, text in _QUESTIONS if isinstance(error, kinds)), "refuses the question")
+    return f"the registry {told} ({error.code})"
+
+
+_QUESTIONS: tuple[tuple[tuple[type[RegistryError], ...], str], ...] = (
+    ((ServerUnreachable, StoreUnavailable, TooSlow), "does not answer"),
+    ((Unauthorised,), "does not know this server's token"),
+    ((Forbidden,), "lets this server's token not read it"),
+    ((InvalidReference,), "knows no such stage or version"),
+    ((DigestMismatch, UntrustedPointer), "gave an answer that cannot be trusted"),
 )
 
 

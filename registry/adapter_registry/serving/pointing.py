@@ -7,22 +7,33 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.errors import NotFound, RegistryError
 from adapter_registry.domain.names import STAGE_NAMES
 from adapter_registry.domain.promotions.stage import of_place
 from adapter_registry.domain.reference import Kind, Reference
+from adapter_registry.settings import Settings
 
 WAIT_SECONDS = 25.0
 """How long one question for a stage's next move waits."""
 POLL_SECONDS = 5.0
 """How often a reference that is no stage is asked about: tags and ranges move without a signed pointer."""
+ANSWER_SECONDS = 20.0
+"""How long the registry may say nothing, beyond what it was asked to wait, before it counts as not answering."""
+NOTHING_SECONDS = 2.0
+"""How often it is asked about what points to nothing: nobody can wait for its first move."""
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
 """How long the registry is left alone when it does not answer: doubled each time."""
 AGAIN_SECONDS, RARELY_SECONDS = 30.0, 900.0
 """When a version that was refused is tried again, should nothing move: doubled each time. One that could not be brought
 because the registry or the disk failed is tried again as a silent registry is."""
+
+
+def impatient(settings: Settings) -> Settings:
+    """For a client that goes on asking for ever: a connection that died without a word must not be waited for long."""
+    return replace(settings, answer_seconds=ANSWER_SECONDS)
 
 
 class Pointing:
@@ -79,7 +90,7 @@ class Moves:
             try:
                 _, digest = pointing.ask()
             except NotFound:
-                time.sleep(POLL_SECONDS)
+                time.sleep(NOTHING_SECONDS)
             except RegistryError:
                 time.sleep(silence(silent))
                 silent += 1

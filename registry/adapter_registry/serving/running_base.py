@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 from adapter_registry.client import Registry
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.lock import Verdict, compare
+
+
+class BaseUnknown(InvalidInput):
+    """Which checkpoint a serving process runs cannot be told."""
+
+    code = "base-unknown"
+
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _Identity = tuple[tuple[str, int, int, int, int], ...]
@@ -18,7 +26,7 @@ def folder_of(model: str, *, revision: str | None = None, cache: str | None = No
     """Where the files of a model lie that a stack was started with: a folder, or a repository in the Hub's cache.
 
     Raises:
-        InvalidInput: they are not on this machine.
+        BaseUnknown: they are not on this machine.
     """
     if Path(model).is_dir():
         return Path(model)
@@ -28,9 +36,27 @@ def folder_of(model: str, *, revision: str | None = None, cache: str | None = No
     try:
         return Path(snapshot_download(model, revision=revision, cache_dir=cache, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InvalidInput(
+        raise BaseUnknown(
             f"the files of {model[:200]} were not found on this machine: name their folder in ADAPTERS_SERVING_BASE."
         ) from error
+
+
+def only_folder_of(model: str) -> Path:
+    """The same where nobody says which revision a stack was started with.
+
+    Raises:
+        BaseUnknown: they are not on this machine, or those of several revisions are.
+    """
+    folder = folder_of(model)
+    if Path(model).is_dir():
+        return folder
+    there = [each.name for each in folder.parent.iterdir() if any(each.glob("*.safetensors"))]
+    if len(there) > 1:
+        raise BaseUnknown(
+            f"{len(there)} revisions of {model[:200]} are in the Hub's cache ({', '.join(sorted(there))}), and which "
+            "of them was loaded is not known here: name its folder in ADAPTERS_SERVING_BASE."
+        )
+    return folder
 
 
 class RunningBase:
@@ -40,27 +66,64 @@ class RunningBase:
     tensor, else the names of the Hub cache's blobs, else every byte. `full` reads every byte, once.
     """
 
-    def __init__(self, folder: Path, registry: Registry, *, check: str = "spot") -> None:
-        self.folder, self._registry, self._check = folder, registry, check
-        self._found: dict[tuple[str, _Identity], Verdict] = {}
+    def __init__(self, folder: Path, registry: Registry, *, check: str = "spot", loaded: bool = False) -> None:
+        """Note what the files are by now.
+
+        Args:
+            folder: of the checkpoint.
+            registry: that knows what versions are locked to.
+            check: `spot` or `full`.
+            loaded: whether a process has loaded the files and goes on with what it loaded, whatever they become.
+
+        Raises:
+            BaseUnknown: there is no such folder, or a file of it is gone.
+        """
+        self.folder, self._registry, self._check, self._loaded = folder, registry, check, loaded
+        self._files, self._found = self._identity(), dict[str, tuple[Version, Verdict]]()
+        self._looking = threading.Lock()
 
     def verdict(self, version: Version) -> Verdict:
         """How the checkpoint fits the lock of a version.
 
         Raises:
+            BaseUnknown: its files are other ones than those that were loaded.
             InvalidInput: it is no safetensors checkpoint.
             RegistryError: the registry does not say what the version is locked to.
         """
-        key = (version.base, self._identity())
-        if key not in self._found:
-            self._found[key] = self._look(version)
-        return self._found[key]
+        with self._looking:  # many ask at once when a server starts, and a look may read every byte
+            if not (self._loaded and version.base in self._found):
+                self._require_the_same()
+            if version.base not in self._found:
+                self._found[version.base] = version, self._look(version)
+            return self._found[version.base][1]
+
+    def _require_the_same(self) -> None:
+        """Look anew at files that changed; those of a loaded checkpoint have to be accepted where they were before."""
+        now = self._identity()
+        if now == self._files:
+            return
+        if self._loaded:
+            known = next((version for version, verdict in self._found.values() if verdict.accepted), None)
+            if known is None or not self._look(known).accepted:
+                raise BaseUnknown(
+                    f"the files in {self.folder} are others than those that were loaded from there: versions that are "
+                    "locked to what was not held against them before are refused until this server is started anew."
+                )
+        else:
+            self._found.clear()
+        self._files = now
 
     def _identity(self) -> _Identity:
-        if not self.folder.is_dir():
-            raise InvalidInput(f"{self.folder} is no folder: name that of the base in ADAPTERS_SERVING_BASE.")
-        files = sorted(path for path in self.folder.iterdir() if path.suffix in (".safetensors", ".json"))
-        stats = [(path.name, path.stat()) for path in files]
+        try:
+            files = sorted(path for path in self.folder.iterdir() if path.suffix in (".safetensors", ".json"))
+            stats = [(path.name, path.stat()) for path in files]
+        except OSError as error:
+            raise BaseUnknown(
+                f"{error.filename or self.folder} is not there or cannot be read ({error.strerror}): name the folder "
+                "of the base in ADAPTERS_SERVING_BASE."
+            ) from error
+        if self._loaded:  # a backup that links to the files, or their mode, changes nothing of what runs
+            return tuple((name, 0, 0, s.st_size, s.st_mtime_ns) for name, s in stats)
         return tuple((name, s.st_dev, s.st_ino, s.st_size, max(s.st_mtime_ns, s.st_ctime_ns)) for name, s in stats)
 
     def _look(self, version: Version) -> Verdict:

@@ -32,11 +32,13 @@ Answer = TypeVar("Answer")
 Content: TypeAlias = BinaryIO | Iterator[memoryview]
 """A file to send, or its bytes in pieces, each good until the next is asked for."""
 
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 300.0
+"""How long a server may say nothing, unless the settings say otherwise."""
 IDLE, IDLE_SECONDS = 4, 3.0
 """How many connections are kept between two questions, and for how long: servers close them after five seconds."""
 LARGEST_ANSWER = 1 << 30
 REDIRECTS = (301, 302, 303, 307, 308)
+_NOT_OURS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 BLOCK = 1 << 20
 """Bytes of a file that are sent at a time; the library's 8 kB cost more than the sending."""
 
@@ -52,8 +54,8 @@ class Appended:
 class Remote:
     """A registry server at a URL."""
 
-    def __init__(self, url: str, token: str | None) -> None:
-        self._parts = urlsplit(url)
+    def __init__(self, url: str, token: str | None, *, answer_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._parts, self._seconds = urlsplit(url), answer_seconds
         if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
             raise InvalidReference(
                 f"{url[:200]!r} is no server (ADAPTERS_URL); it is http://host:port, as `adapters serve` printed it."
@@ -83,33 +85,42 @@ class Remote:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if operation.once:
             headers["Idempotency-Key"] = secrets.token_hex(16)
-        answer = self._answer(operation.method, path, body, headers, twice=operation.repeatable)
-        return result_from_wire(operation, answer)
+        seconds = self._seconds + float(given.get("wait_seconds") or 0)
+        answer = self._answer(operation.method, path, body, headers, twice=operation.repeatable, seconds=seconds)
+        try:
+            return result_from_wire(operation, answer)
+        except _NOT_OURS as error:
+            raise self._no_registry(error) from error
 
     def post(self, path: str, document: dict[str, Any], kind: type[Answer]) -> Answer:
         """What a POST of a document to a path of the server answers; asked once."""
         body, headers = msgspec.json.encode(document), {"Content-Type": "application/json"}
-        data = self._asked("POST", path, body, headers)
+        data = self._asked("POST", path, body, headers, self._seconds)
         try:
             return msgspec.json.decode(data, type=kind, strict=False)
-        except msgspec.MsgspecError as error:
-            raise ServerUnreachable(f"{self._parts.geturl()} answers as no registry does ({error}).") from error
+        except _NOT_OURS as error:
+            raise self._no_registry(error) from error
 
-    def _answer(self, method: str, path: str, body: bytes | None, headers: dict[str, str], *, twice: bool) -> bytes:
-        """The answer; asked once more when it was lost, if asking twice is safe."""
+    def _answer(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], *, twice: bool, seconds: float
+    ) -> bytes:
+        """The answer; asked once more when it was lost, if asking twice is safe, and never when none came in time."""
         try:
-            return self._asked(method, path, body, headers)
-        except ServerUnreachable:
-            if method != "GET" and "Idempotency-Key" not in headers and not twice:
+            return self._asked(method, path, body, headers, seconds)
+        except ServerUnreachable as error:
+            safe = method == "GET" or "Idempotency-Key" in headers or twice
+            if not safe or isinstance(error.__cause__, TimeoutError):
                 raise
-            return self._asked(method, path, body, headers)
+            return self._asked(method, path, body, headers, seconds)
 
-    def _asked(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+    def _asked(self, method: str, path: str, body: bytes | None, headers: dict[str, str], seconds: float) -> bytes:
         # What is asked again, because the server had closed the connection, must be safe to ask twice.
         safe = method == "GET" or "Idempotency-Key" in headers
         kept = self._idle.taken() if safe else None
         if kept is not None:
             try:
+                kept.timeout = seconds
+                kept.sock.settimeout(seconds)
                 kept.request(method, self._address(path), body, {**self._headers, **headers})
                 response = kept.getresponse()
             except ConnectionError:
@@ -119,7 +130,7 @@ class Remote:
                 raise self._unreachable(str(error)) from error
             else:
                 return self._whole(kept, response)
-        return self._done(self._request(method, path, body, headers))
+        return self._done(self._request(method, path, body, headers, seconds))
 
     def send(self, adapter: str, file: File, source: Content) -> int:
         """Send a file whole; its size."""
@@ -165,7 +176,7 @@ class Remote:
         """The answer of the server's bucket, which gets none of our headers: its address is its permission."""
         parts = urlsplit(address)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.netloc, timeout=TIMEOUT_SECONDS)
+        connection = kind(parts.netloc, timeout=self._seconds)
         try:
             connection.request("GET", f"{parts.path}?{parts.query}")
             return connection, connection.getresponse()
@@ -177,10 +188,16 @@ class Remote:
             ) from error
 
     def _request(
-        self, method: str, path: str, body: bytes | Content | None, headers: dict[str, str]
+        self,
+        method: str,
+        path: str,
+        body: bytes | Content | None,
+        headers: dict[str, str],
+        seconds: float | None = None,
     ) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_SECONDS, blocksize=BLOCK)
+        timeout = seconds or self._seconds
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout, blocksize=BLOCK)
         try:
             connection.request(method, self._address(path), body, {**self._headers, **headers})
         except OSError as error:
@@ -227,6 +244,8 @@ class Remote:
                 self._idle.keep(connection)
             else:
                 connection.close()
+        if response.status in REDIRECTS:
+            raise self._moved(response.headers.get("location", ""))
         if response.status >= 400:
             raise _error(response.status, data)
         return data
@@ -238,6 +257,21 @@ class Remote:
         return ServerUnreachable(
             f"the server at {self._parts.geturl()} does not answer ({reason[:200]}). "
             "Start it with `adapters serve`, or unset ADAPTERS_URL to use the embedded registry."
+        )
+
+    def _no_registry(self, error: Exception) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"{self._parts.geturl()} answers as no registry of this release does ({str(error)[:200]}): "
+            "is it a registry's address (ADAPTERS_URL), with nothing in between that answers for it?"
+        )
+
+    def _moved(self, address: str) -> ServerUnreachable:
+        """Never followed: the token is for the server that was named."""
+        parts = urlsplit(address)
+        there = f"{parts.scheme}://{parts.netloc}" if parts.netloc else address[:200]
+        return ServerUnreachable(
+            f"{self._parts.geturl()} sends on to {there}, which nobody named: where that is the registry, "
+            "set ADAPTERS_URL to it."
         )
 
 

@@ -16,7 +16,7 @@ from adapter_registry.domain.base import files_root, identity
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.services import base as base_service
 from adapter_registry.serving.placing import Missing, Placing, Refused
-from adapter_registry.serving.running_base import RunningBase, folder_of
+from adapter_registry.serving.running_base import BaseUnknown, RunningBase, folder_of, only_folder_of
 from adapter_registry.settings import read_settings
 from tests.adapter_builders import copied, llama
 
@@ -154,6 +154,32 @@ class TestRunningBase:
         assert not running.verdict(version).accepted
         assert counting.looks == 2
 
+    def test_what_a_process_loaded_runs_on_whatever_its_files_become(self, registry, llama_folder, tmp_path):
+        counting, folder = Counting(registry.settings), copied(llama_folder, tmp_path / "base")
+        version, weights = counting.resolve("team/sql@v1"), next(folder.glob("*.safetensors"))
+        seen, linked, unseen = (RunningBase(folder, counting, loaded=True) for _ in range(3))
+        assert seen.verdict(version).accepted
+        weights.chmod(0o600)
+        os.link(weights, tmp_path / "backup")
+        assert linked.verdict(version).accepted
+        before = weights.read_bytes()
+        weights.write_bytes((llama(tmp_path / "other", seed=7) / weights.name).read_bytes())
+        assert seen.verdict(version).accepted
+        for running, other in [(seen, replace(version, base=f"sha256:{'0' * 64}")), (unseen, version)]:
+            with pytest.raises(BaseUnknown, match="until this server is started anew"):
+                running.verdict(other)
+        weights.write_bytes(before)  # the same again, under another time
+        seen._found["sha256:another"] = seen._found.pop(version.base)
+        assert seen.verdict(version).accepted
+
+    def test_files_that_are_gone_are_told_as_the_bases(self, registry, llama_folder, tmp_path):
+        folder = copied(llama_folder, tmp_path / "base")
+        (folder / "model-2.safetensors").symlink_to("nowhere")
+        with pytest.raises(BaseUnknown, match=r"model-2\.safetensors is not there .*ADAPTERS_SERVING_BASE"):
+            RunningBase(folder, registry)
+        with pytest.raises(Refused, match="which base model runs here cannot be told"):
+            on(registry, folder).place("team/sql@v1")
+
     def test_digests_that_were_recorded_before_are_taken_before_a_few_slices(self, registry, llama_folder, tmp_path):
         settings, folder = replace(registry.settings, cache=tmp_path / "cache"), copied(llama_folder, tmp_path / "base")
         for path in folder.iterdir():  # files that changed just now are not recorded
@@ -205,6 +231,20 @@ class TestRunningBase:
 
 
 class TestFolderOf:
+    def test_of_several_revisions_none_is_taken_where_nobody_says_which_was_loaded(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        repository = tmp_path / "models--org--llama"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("b" * 40)
+        for commit in ("a" * 40, "b" * 40):
+            (repository / "snapshots" / commit).mkdir(parents=True)
+        (repository / "snapshots" / ("b" * 40) / "model.safetensors").touch()
+        assert only_folder_of("org/llama").name == "b" * 40
+        (repository / "snapshots" / ("a" * 40) / "model.safetensors").touch()
+        with pytest.raises(BaseUnknown, match=r"2 revisions of org/llama .*ADAPTERS_SERVING_BASE"):
+            only_folder_of("org/llama")
+        assert folder_of("org/llama", revision="a" * 40).name == "a" * 40
+
     @pytest.mark.parametrize("model", ["org/nowhere", "../../etc", "/no/such/folder", "a//b"])
     def test_files_that_are_not_here_are_asked_for(self, tmp_path, model, monkeypatch):
         monkeypatch.chdir(tmp_path)

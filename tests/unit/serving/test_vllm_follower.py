@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import pytest
 
 from adapter_registry.client import Registry
-from adapter_registry.domain.errors import ServerUnreachable
+from adapter_registry.domain.errors import InvalidReference, ServerUnreachable, StoreUnavailable, UntrustedPointer
 from adapter_registry.domain.promotions.stage import Stage
 from adapter_registry.serving import pointing
 from adapter_registry.serving.placing import Placing, Refused
-from adapter_registry.serving.running_base import RunningBase
+from adapter_registry.serving.running_base import BaseUnknown, RunningBase
 from adapter_registry.serving.spelling import plain
-from adapter_registry.serving.vllm import names
+from adapter_registry.serving.vllm import names, resolver
 from adapter_registry.serving.vllm.follower import ROUTE, Follower, Misplaced, load_in_place
 from adapter_registry.serving.vllm.following import Following
 from adapter_registry.settings import read_settings
@@ -37,6 +37,10 @@ class Fragile(Registry):
         if self.down:
             raise ServerUnreachable("the server does not answer.")
         return super().pointer(*arguments, **options)
+
+
+def unreachable(_text):
+    raise ServerUnreachable("the server does not answer.")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,9 @@ def followed(registry, llama_folder, server):
     clock = [0.0]
     [follow] = names.follows(["sql=team/sql@dev"], namespace="default")
     placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
-    made = Following(follow, registry, placing, server.load, clock=lambda: clock[0], wait_seconds=0)
+    made = Following(
+        follow, registry, placing, lambda *given: server.load(*given), clock=lambda: clock[0], wait_seconds=0
+    )
     return SimpleNamespace(step=made.step, status=made.status, clock=clock)
 
 
@@ -108,6 +114,17 @@ class TestFollowing:
         followed.step()
         versions = [registry.resolve(f"team/sql@{each}").digest for each in ("v1", "v2", "v1")]
         assert [folder.name for _, folder in server.loaded] == [each.replace(":", "-") for each in versions]
+
+    def test_what_is_being_brought_is_told_until_it_serves_or_is_refused(self, followed, registry, server, monkeypatch):
+        seen, load = [], server.load
+        monkeypatch.setattr(server, "load", lambda *given: seen.append(followed.status()["bringing"]) or load(*given))
+        assert followed.status()["bringing"] == ""
+        followed.step()
+        server.refuses = "no"
+        registry.promote("team/sql@v2", "dev")
+        followed.step()
+        assert seen == [f"team/sql@{registry.resolve(f'team/sql@{each}').digest}" for each in ("v1", "v2")]
+        assert followed.status()["bringing"] == ""
 
     def test_a_version_for_another_base_leaves_what_serves(self, followed, registry, server):
         followed.step()
@@ -166,12 +183,37 @@ class TestFollowing:
         assert followed.step() == 0
         assert followed.status()["refused"] == ""
 
-    def test_a_stage_that_points_to_nothing_is_told(self, registry, llama_folder, server):
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (ServerUnreachable("x"), "the registry does not answer (server-unreachable)"),
+            (UntrustedPointer("x"), "the registry gave an answer that cannot be trusted (untrusted-pointer)"),
+            (InvalidReference("x"), "the registry knows no such stage or version (invalid-reference)"),
+        ],
+    )
+    def test_an_answer_that_is_none_is_told_as_what_it_is(self, followed, registry, monkeypatch, error, told):
+        def pointer(*_, **__):
+            raise error
+
+        monkeypatch.setattr(registry, "pointer", pointer)
+        followed.step()
+        assert followed.status()["refused"] == told
+
+    def test_a_home_that_cannot_be_written_is_told_as_this_servers(self, followed, registry, monkeypatch):
+        def pointer(*_, **__):
+            raise StoreUnavailable("x") from OSError("read-only")
+
+        monkeypatch.setattr(registry, "pointer", pointer)
+        followed.step()
+        assert followed.status()["refused"] == "this server's ADAPTERS_HOME cannot be written (store-unavailable)"
+
+    def test_a_stage_that_points_to_nothing_is_told(self, registry, llama_folder, server, caplog):
         [follow] = names.follows(["team/sql@staging"], namespace="default")
         placing = Placing(registry, lambda: RunningBase(llama_folder, registry))
         made = Following(follow, registry, placing, server.load, wait_seconds=0)
-        assert made.step() == pointing.POLL_SECONDS
+        assert [made.step() for _ in range(3)] == [pointing.NOTHING_SECONDS] * 3
         assert made.status()["refused"] == "it points to nothing"
+        assert caplog.text.count("team/sql@staging points to nothing that this server's token may read") == 1
 
     def test_a_stage_that_was_declared_is_found_out_and_then_followed_by_its_pointer(
         self, registry, llama_folder, server
@@ -260,6 +302,52 @@ class TestLost:
             made.mend()
         assert server.asked == 2
         assert (made.status()["version"], made.status()["refused"]) == (None, "no")
+
+    def test_it_comes_back_from_this_machines_disk_where_the_registry_does_not_answer(
+        self, following, served, registry, monkeypatch
+    ):
+        made = following()
+        made.step()
+        folder = served.pop("sql")
+        monkeypatch.setattr(registry, "resolve", unreachable)
+        made.mend()
+        assert (served, made.status()["version"]) == ({"sql": folder}, "team/sql@v1")
+
+    def test_a_folder_that_was_damaged_meanwhile_does_not(self, following, served, registry, monkeypatch):
+        made = following()
+        made.step()
+        file = Path(served.pop("sql")) / "adapter_config.json"
+        kept = file.read_bytes()
+        file.chmod(0o644)
+        file.write_bytes(b"{}")
+        monkeypatch.setattr(registry, "resolve", unreachable)
+        made.mend()
+        file.write_bytes(kept)
+        assert (served, made.status()["refused"]) == ({}, "the adapter registry does not answer")
+
+    def test_mending_asks_for_the_digest_that_was_served(self, following, served, registry, monkeypatch):
+        made = following()
+        made.step()
+        served.clear()
+        asked, resolve = [], registry.resolve
+        monkeypatch.setattr(registry, "resolve", lambda text: asked.append(text) or resolve(text))
+        made.mend()
+        digest = made.status()["digest"]
+        assert set(asked) == {f"team/sql@{digest}"}
+
+    def test_what_was_refused_is_told_and_waited_for_as_before_once_the_name_is_back(
+        self, following, served, server, registry
+    ):
+        made = following()
+        made.step()
+        registry.promote("team/sql@v3", "dev")
+        made.step()
+        refused = made.status()["refused"]
+        served.clear()
+        made.mend()
+        made.step()
+        assert (made.status()["version"], made.status()["refused"]) == ("team/sql@v1", refused)
+        assert server.asked == 2
 
     def test_a_version_that_was_revoked_does_not_come_back(self, following, served, registry, lora_folder, tmp_path):
         pushed = registry.push(retrained(lora_folder, tmp_path / "more", 2.5), base="llama", name="team/sql")
@@ -368,7 +456,9 @@ class TestFollower:
     def test_it_says_what_it_needs_as_vllm_asks(self, set_up):
         made, app = Follower(), App()
         made.attach_router(app)
-        assert (made.name, made.required_tasks) == ("adapters_follower", ("generate",))
+        assert made.name == "adapters_follower"
+        assert {"generate", "embed", "classify"} < set(made.required_tasks)
+        assert "render" not in made.required_tasks
         assert [(path, methods) for path, (_, methods) in app.routes.items()] == [("/v1/adapters", ["GET"])]
 
     @pytest.mark.parametrize(
@@ -392,6 +482,52 @@ class TestFollower:
         with pytest.raises(Misplaced, match=told):
             self.started(vllm_stand_in.config(Path("m")))
 
+    def test_a_name_that_the_base_has_is_told_at_the_start(self, set_up, monkeypatch):
+        monkeypatch.setenv("ADAPTERS_FOLLOW", "sql=team/sql@prod,base=team/sql@prod")
+        with pytest.raises(Misplaced, match="serves its base as 'base', which ADAPTERS_FOLLOW lists too"):
+            self.started(vllm_stand_in.config(Path("m")))
+
+    def test_a_base_that_is_not_found_is_told_at_the_start_and_the_base_is_served(self, set_up, caplog):
+        self.started(vllm_stand_in.config(Path("/no/such/folder")))
+        assert "name their folder in ADAPTERS_SERVING_BASE" in caplog.text
+
+    def test_the_resolver_is_told_which_base_was_loaded(self, set_up, monkeypatch):
+        resolvers = vllm_stand_in.install(monkeypatch)
+        resolver.register()
+        config = vllm_stand_in.config(Path("org/model"))
+        config.model_config.revision = "a" * 40
+        asked = []
+        monkeypatch.setattr(
+            "adapter_registry.serving.vllm.follower.folder_of",
+            lambda model, **more: asked.append((model, more)) or Path("/no/such/folder"),
+        )
+        self.started(config)
+        with suppress(BaseUnknown):
+            resolvers.get_resolver(resolver.NAME).placings.of("org/model").ready()
+        assert asked == [("org/model", {"revision": "a" * 40, "cache": None})] * 2
+
+    def test_one_name_that_is_long_in_being_mended_keeps_no_other_from_it(self, set_up):
+        held, mended = threading.Event(), threading.Event()
+        each = {
+            "slow": SimpleNamespace(lost=lambda: True, mend=lambda: held.wait(30)),
+            "wrong": SimpleNamespace(lost=lambda: True, mend=lambda: 1 / 0),
+            "sql": SimpleNamespace(lost=lambda: not mended.is_set(), mend=mended.set),
+        }
+
+        async def look():
+            made = Follower()
+            made._followed = each
+            for _ in range(3):
+                made._look(read_settings({}), vllm_stand_in.ServingModels(), None)
+                await asyncio.sleep(0.05)
+            return set(made._mending)
+
+        try:
+            assert asyncio.run(look()) == {"slow", "wrong"}
+            assert mended.is_set()
+        finally:
+            held.set()
+
     def test_an_unknown_release_is_left_alone_and_the_route_says_so(self, set_up, monkeypatch, caplog):
         vllm_stand_in.install(monkeypatch, version="0.40.0")
         monkeypatch.setenv("ADAPTERS_FOLLOW", "team/sql@prod")
@@ -410,6 +546,17 @@ class TestFollower:
         assert [each["follows"] for each in said["adapters"]] == ["default/sql@prod"]
         assert begun.is_set()
 
+    def test_more_names_than_are_followed_are_told_once(self, set_up, monkeypatch, tmp_path, caplog):
+        monkeypatch.setenv("ADAPTERS_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("adapter_registry.serving.vllm.follower.MOST", 0)
+        models, made = vllm_stand_in.ServingModels(), Follower()
+        for name in ("sql@prod", "chat@prod"):
+            models.lora_requests[name] = vllm_stand_in.LoRARequest(name, 1, str(tmp_path / "cache/versions/sha256-1"))
+        for _ in range(2):
+            made._look(read_settings(), models, None)
+        assert caplog.text.count("sql@prod and what is asked for from now on stays as it is: 0 names are followed") == 1
+        assert "chat@prod" not in caplog.text
+
     def test_a_move_reaches_the_server_through_its_own_loop(self, registry, llama_folder, monkeypatch):
         vllm_stand_in.install(monkeypatch)
         models = vllm_stand_in.ServingModels(sticky=True)
@@ -417,8 +564,9 @@ class TestFollower:
         monkeypatch.setattr("adapter_registry.serving.vllm.follower.Registry", lambda _: registry)
 
         async def serve():
-            engine = SimpleNamespace(vllm_config=vllm_stand_in.config(llama_folder))
-            made = Follower()._maker(settings, engine, models, asyncio.get_running_loop())
+            engine, follower = SimpleNamespace(vllm_config=vllm_stand_in.config(llama_folder)), Follower()
+            placing = follower._placing(settings, engine)
+            made = follower._maker(settings, placing, models, asyncio.get_running_loop())
             [follow] = names.follows(["sql=team/sql@dev"], namespace="default")
             following = made(follow)
             await asyncio.to_thread(following.step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +53,12 @@ class TestNames:
             ("sql", "team/sql@prod"),
             ("team/chat@dev", "team/chat@dev"),
         ]
+
+    def test_a_name_that_no_adapter_is_served_by_is_told_apart_from_a_reference_that_is_none(self):
+        with pytest.raises(InvalidInput, match="'chat/sql' is no name to serve an adapter by"):
+            names.follows(["chat/sql=team/sql@prod"], namespace="default")
+        with pytest.raises(InvalidInput, match="'sql=team/sql' is not NAME=NAMESPACE/ADAPTER@STAGE"):
+            names.follows(["sql=team/sql"], namespace="default")
 
     @pytest.mark.parametrize(
         "texts", [["sql"], ["../x=team/sql@prod"], ["a b=team/sql@prod"], ["=team/sql@prod"], ["x=a@prod", "x=b@prod"]]
@@ -111,20 +118,23 @@ class TestResolving:
         assert place.asked == []
 
     @pytest.mark.parametrize(
-        ("answer", "seconds"),
+        ("answer", "name", "seconds"),
         [
-            (Missing("x"), resolver.MISSING_SECONDS),
-            (Refused("x"), resolver.REFUSED_SECONDS),
-            (Refused("x", passing=True), resolver.PASSING_SECONDS),
+            (Missing("x"), "sql@v1", resolver.MISSING_SECONDS),
+            (Refused("x"), "sql@v1", resolver.REFUSED_SECONDS),
+            (Refused("x", passing=True), "sql@v1", resolver.PASSING_SECONDS),
+            (Missing("x"), "sql@prod", resolver.MOVING_SECONDS),
+            (Refused("x"), "sql@^1", resolver.MOVING_SECONDS),
+            (Refused("x", passing=True), "sql@prod", resolver.PASSING_SECONDS),
         ],
     )
-    def test_an_answer_that_is_none_is_remembered_for_a_while(self, answer, seconds):
+    def test_an_answer_that_is_none_is_remembered_for_a_while(self, answer, name, seconds):
         place, now = Place(answer), [0.0]
         made = resolving(place, lambda: now[0])
 
         def ask():
             try:
-                return asyncio.run(made.folder("./model", "sql@prod"))
+                return asyncio.run(made.folder("./model", name))
             except Refused as refused:
                 return str(refused)
 
@@ -188,6 +198,54 @@ class TestResolving:
             asyncio.run(resolving(Place(lambda: done.wait(30))).folder("./model", "sql@prod"))
         done.set()
 
+    def test_waiting_for_a_turn_counts(self, monkeypatch):
+        monkeypatch.setattr(resolver, "LONGEST_SECONDS", 0.05)
+        done = threading.Event()
+        made = resolving(Place(lambda: done.wait(30)))
+
+        async def many():
+            asked = (made.folder("./model", f"a{number}@v1") for number in range(resolver.AT_ONCE + 2))
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        begun = time.monotonic()
+        told = asyncio.run(many())
+        done.set()
+        assert [str(each) for each in told] == [f"a{n}@v1 is being brought; ask again" for n in range(len(told))]
+        assert time.monotonic() - begun < 1
+
+    def test_who_asks_again_waits_for_what_is_under_way(self, monkeypatch):
+        monkeypatch.setattr(resolver, "LONGEST_SECONDS", 0.05)
+        done = threading.Event()
+        place = Place(lambda: done.wait(30))
+        made = resolving(place)
+
+        async def thrice():
+            for _ in range(2):
+                with pytest.raises(Refused, match="ask again"):
+                    await made.folder("./model", "sql@prod")
+            monkeypatch.setattr(resolver, "LONGEST_SECONDS", 30)
+            asyncio.get_running_loop().call_later(0.05, done.set)
+            return await made.folder("./model", "sql@prod")
+
+        assert asyncio.run(thrice()) == "/store/sha256-1"
+        assert place.asked == ["default/sql@prod"]
+
+    def test_a_remembered_refusal_is_passing_where_it_was(self):
+        made = resolving(Place(Refused("x", passing=True)))
+
+        async def twice():
+            return await asyncio.gather(*(made.folder("./model", "sql@prod") for _ in range(2)), return_exceptions=True)
+
+        assert [each.passing for each in asyncio.run(twice())] == [True, True]
+
+
+class TestPlacings:
+    def test_what_the_follower_knows_of_the_base_is_what_the_resolver_goes_by(self, tmp_path):
+        known, placing = resolver.Placings(read_settings({"ADAPTERS_HOME": str(tmp_path)})), Place(None)
+        known.know("org/model", placing)
+        assert known.of("org/model") is placing
+        assert known.of("org/other") is known.of("org/other") is not placing
+
 
 class TestRegister:
     @pytest.fixture
@@ -206,7 +264,7 @@ class TestRegister:
 
     def test_what_it_finds_is_a_request_that_vllm_numbers(self, set_up, monkeypatch, tmp_path):
         registry = vllm_stand_in.install(monkeypatch)
-        monkeypatch.setattr(resolver, "placings", lambda _: lambda _: Place(None, tmp_path / "sha256-1"))
+        monkeypatch.setattr(resolver.Placings, "of", lambda *_: Place(None, tmp_path / "sha256-1"))
         resolver.register()
         models = vllm_stand_in.ServingModels(resolvers=[registry.get_resolver(resolver.NAME)])
         found = asyncio.run(models.resolve_lora("sql@prod"))
@@ -217,10 +275,72 @@ class TestRegister:
     def test_a_request_for_an_adapter_of_stacks_of_experts_says_so(self, set_up, monkeypatch, tmp_path):
         registry = vllm_stand_in.install(monkeypatch)
         (tmp_path / "adapter_config.json").write_text('{"target_parameters": ["mlp.experts.up_proj"]}')
-        monkeypatch.setattr(resolver, "placings", lambda _: lambda _: Place(None, tmp_path))
+        monkeypatch.setattr(resolver.Placings, "of", lambda *_: Place(None, tmp_path))
         resolver.register()
         found = asyncio.run(registry.get_resolver(resolver.NAME).resolve_lora("./model", "sql@prod"))
         assert found.is_3d_lora_weight
+
+    @pytest.mark.parametrize(
+        ("answer", "status", "told"),
+        [
+            (
+                Refused("it is not for the base model that runs here"),
+                400,
+                "it is not for the base model that runs here",
+            ),
+            (Refused("the registry does not answer", passing=True), 503, "the registry does not answer"),
+            (KeyError("/secret/path"), 500, "sql@prod could not be loaded"),
+        ],
+    )
+    def test_vllm_is_given_the_status_of_a_refusal_and_a_text_for_anybody(
+        self, set_up, monkeypatch, answer, status, told
+    ):
+        registry = vllm_stand_in.install(monkeypatch)
+        monkeypatch.setattr(resolver.Placings, "of", lambda *_: Place(answer))
+        resolver.register()
+        made = registry.get_resolver(resolver.NAME)
+        with pytest.raises(vllm_stand_in.GracefulHTTPError) as given:
+            asyncio.run(made.resolve_lora("./model", "sql@prod"))
+        assert (given.value.http_status, str(given.value)) == (status, told)
+
+    def test_a_plugin_that_was_asked_for_says_that_it_lacks_a_server(self, set_up, monkeypatch, caplog):
+        monkeypatch.setenv("ADAPTERS_URL", "")
+        vllm_stand_in.install(monkeypatch, plugins=["adapters_resolver"])
+        resolver.register()
+        assert "ADAPTERS_URL is not set" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "told"),
+        [("ADAPTERS_FOLLOW", "sql=team/sql", "ADAPTERS_FOLLOW"), ("ADAPTERS_URL", "", "set ADAPTERS_URL")],
+    )
+    def test_what_will_stop_the_follower_is_told_before_the_model_is_loaded(
+        self, set_up, monkeypatch, variable, value, told
+    ):
+        monkeypatch.setenv(variable, value)
+        vllm_stand_in.install(monkeypatch, plugins=["adapters_resolver", "adapters_follower"])
+        with pytest.raises(names.Misplaced, match=told):
+            resolver.register()
+        vllm_stand_in.install(monkeypatch, plugins=["adapters_resolver"])
+        resolver.register()
+
+    def test_what_is_logged_comes_out_where_vllms_own_lines_do_which_it_sets_up_after_its_plugins(
+        self, set_up, monkeypatch
+    ):
+        registry = vllm_stand_in.install(monkeypatch)
+        theirs, ours = logging.getLogger("vllm"), logging.getLogger("adapter_registry")
+        heard, said = logging.Handler(), []
+        heard.emit = lambda record: said.append((record.levelname, record.getMessage()))
+        for name, value in {"handlers": [], "propagate": True, "level": logging.NOTSET}.items():
+            monkeypatch.setattr(ours, name, value)
+        monkeypatch.setattr(resolver.Placings, "of", lambda *_: Place(Missing("x")))
+        resolver.register()
+        monkeypatch.setattr(theirs, "handlers", [heard])
+        monkeypatch.setattr(theirs, "level", logging.INFO)
+        for _ in range(2):
+            assert asyncio.run(registry.get_resolver(resolver.NAME).resolve_lora("./model", "sql@prod")) is None
+        resolver.logger.info("adapters: sql is team/sql@v1 now.")
+        resolver.logger.debug("more")
+        assert said == [("INFO", "adapters: sql is team/sql@v1 now.")]
 
     def test_an_unknown_release_is_left_alone_and_told(self, set_up, monkeypatch, caplog):
         registry = vllm_stand_in.install(monkeypatch, version="0.99.0")

@@ -37,6 +37,7 @@ SCRIPT = """
 import asyncio, json, logging, pathlib, types
 from adapter_registry.serving.vllm import releases, resolver
 from adapter_registry.serving.placing import Refused
+from vllm.exceptions import GracefulHTTPError
 from vllm.lora.resolver import LoRAResolver, LoRAResolverRegistry
 from vllm.lora.request import LoRARequest
 
@@ -46,7 +47,7 @@ class Place:
             raise Refused("it is not for the base model that runs here")
         return types.SimpleNamespace(folder=pathlib.Path("/store/sha256-1"))
 
-resolver.placings = lambda settings: lambda model: Place()
+resolver.Placings.of = lambda self, model: Place()
 resolver.register()
 resolver.register()
 found = LoRAResolverRegistry.get_resolver(resolver.NAME)
@@ -54,8 +55,8 @@ found = LoRAResolverRegistry.get_resolver(resolver.NAME)
 def ask(name):
     try:
         return asyncio.run(found.resolve_lora("org/model", name))
-    except Refused as refused:
-        return str(refused)
+    except GracefulHTTPError as refused:
+        return [refused.http_status, str(refused)]
 
 request = ask("team/sql@prod")
 print(json.dumps({
@@ -117,7 +118,7 @@ def test_the_resolver_works_with_vllms_own_classes(wheel, tmp_path):
         "resolver": True,
         "request": ["team/sql@prod", "/store/sha256-1", False],
         "none": None,
-        "refused": "it is not for the base model that runs here",
+        "refused": [400, "it is not for the base model that runs here"],
     }
     assert releases.untested(said["version"]) == ""
 
@@ -139,9 +140,16 @@ class TestStandIn:
         tree = source(wheel, "vllm/entrypoints/serve/lora/protocol.py")
         assert fields(tree, "LoadLoRAAdapterRequest") == list(vllm_stand_in.LoadLoRAAdapterRequest.__dataclass_fields__)
 
+    def test_errors_that_carry_their_status(self, wheel):
+        tree = source(wheel, "vllm/exceptions.py")
+        assert methods(tree, "GracefulHTTPError")["__init__"] == ["self", "message", "http_status"]
+        answered = ast.unparse(source(wheel, "vllm/entrypoints/serve/exception_handling/error_response.py"))
+        assert "status_code = exc.http_status" in answered
+
     def test_serving_models(self, wheel):
         tree = source(wheel, "vllm/entrypoints/openai/models/serving.py")
         assert methods(tree, "OpenAIServingModels")["load_lora_adapter"] == ["self", "request", "base_model_name"]
+        assert methods(tree, "OpenAIServingModels")["is_base_model"] == ["self", "model_name"]
         text = ast.unparse(class_of(tree, "OpenAIServingModels"))
         assert "self.lora_requests[lora_name] = lora_request" in text
         assert "lora_request.load_inplace = False" in text
@@ -155,6 +163,9 @@ class TestStandIn:
         assert fields(tree, "EndpointPlugin") == ["name", "required_tasks"]
         for name, arguments in methods(tree, "EndpointPlugin").items():
             assert list(inspect.signature(getattr(follower.Follower, name)).parameters) == arguments
+        tasks = source(wheel, "vllm/tasks.py")
+        known = {node.value for node in ast.walk(tasks) if isinstance(node, ast.Constant)}
+        assert set(follower.Follower.required_tasks) <= known
 
     def test_what_the_follower_reads_of_the_configuration(self, wheel):
         assert "_api_process_count" in fields(source(wheel, "vllm/config/parallel.py"), "ParallelConfig")

@@ -88,6 +88,9 @@ class ServingModels:
         self.lora_resolver_lock = defaultdict(asyncio.Lock)
         self._count = 0
 
+    def is_base_model(self, model_name):
+        return model_name == "base"
+
     async def load_lora_adapter(self, request, base_model_name=None):
         name = request.lora_name
         async with self.lora_resolver_lock[name]:
@@ -138,11 +141,20 @@ def config(model: Path, *, processes: int = 1, lora: bool = True):
     )
 
 
-def install(monkeypatch, version: str = "0.33.0") -> ResolverRegistry:
+class GracefulHTTPError(Exception):
+    """vllm/exceptions.py: answered with its own status and text."""
+
+    def __init__(self, message, http_status):
+        super().__init__(message)
+        self.message, self.http_status = message, http_status
+
+
+def install(monkeypatch, version: str = "0.33.0", plugins: list[str] | None = None) -> ResolverRegistry:
     """Make `import vllm` find this; what resolvers register with."""
     registry = ResolverRegistry()
     modules = {
-        "vllm": {},
+        "vllm": {"envs": SimpleNamespace(VLLM_PLUGINS=plugins)},
+        "vllm.exceptions": {"GracefulHTTPError": GracefulHTTPError},
         "vllm.version": {"__version__": version},
         "vllm.lora": {},
         "vllm.lora.request": {"LoRARequest": LoRARequest},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ from adapter_registry.client import Registry
 from adapter_registry.domain.errors import RegistryError
 from adapter_registry.domain.reference import Kind
 from adapter_registry.serving.placing import Placing, Refused
+from adapter_registry.serving.pointing import impatient
 from adapter_registry.serving.running_base import RunningBase, folder_of
 from adapter_registry.serving.spelling import anew, plain
 from adapter_registry.serving.stacked import is_stacked
 from adapter_registry.serving.vllm import names, releases
 from adapter_registry.serving.vllm.following import Following
+from adapter_registry.serving.vllm.names import Misplaced
+from adapter_registry.serving.vllm.resolver import apart, registered
 from adapter_registry.settings import Settings, read_settings
 
 ROUTE = "/v1/adapters"
@@ -35,20 +38,23 @@ _LOADS = itertools.count(1)
 """How often this process had something loaded."""
 
 
-class Misplaced(RuntimeError):
-    """The server is set up so that nothing can be followed; it does not start, rather than serve something else."""
-
-
 class Follower:
     """What vLLM makes of the entry point, and calls: `attach_router` first, `init_state` once the engine is there."""
 
     name = "adapters_follower"
-    required_tasks = ("generate",)
+    required_tasks = (
+        *("generate", "transcription", "realtime"),
+        *("embed", "classify", "token_embed", "token_classify", "embed&token_classify"),
+    )
+    """All that requests name a model for; not `render`, which has no engine."""
 
     def __init__(self) -> None:
         self._off = releases.untested(releases.running())
         self._followed: dict[str, Following] = {}
         self._background: asyncio.Task[None] | None = None
+        self._mending: dict[str, asyncio.Task[None]] = {}
+        self._full = False
+        releases.heard()
 
     def attach_router(self, app: Any) -> None:
         """Add the status route."""
@@ -62,36 +68,46 @@ class Follower:
         """Begin to follow.
 
         Raises:
-            Misplaced: several API server processes, no `--enable-lora`, or settings that cannot be read.
+            Misplaced: several API server processes, no `--enable-lora`, settings that cannot be read, or a name that
+                vLLM serves its base by.
         """
         if self._off:
             logger.warning("adapters: nothing is followed: %s.", self._off)
             return
-        try:
-            settings = read_settings()
-            wanted = names.follows(settings.serving.follow, namespace=settings.namespace)
-        except RegistryError as error:
-            raise Misplaced(f"adapters: {error.text}") from error
-        if not settings.url:
-            raise Misplaced("adapters: the follower takes the address of a registry server: set ADAPTERS_URL.")
+        settings, wanted = names.wanted(read_settings)
         _require_one_process(engine_client, args)
         models = state.openai_serving_models
-        following = self._maker(settings, engine_client, models, asyncio.get_running_loop())
+        _require_names(models, wanted)
+        placing = self._placing(settings, engine_client)
+        try:
+            await apart(placing.ready)
+        except RegistryError as error:
+            logger.error("adapters: nothing is loaded: %s", error.text)
+        following = self._maker(settings, placing, models, asyncio.get_running_loop())
         for each in wanted:
             self._start(following(each))
         self._background = asyncio.create_task(self._looking(settings, models, following))
 
-    def _maker(
-        self, settings: Settings, engine_client: Any, models: Any, loop: asyncio.AbstractEventLoop
-    ) -> Callable[[names.Follow], Following]:
-        registry, config = Registry(settings), engine_client.vllm_config
+    def _placing(self, settings: Settings, engine_client: Any) -> Placing:
+        """For the base that vLLM has loaded; the resolver, which is told less of it, uses it too."""
+        registry = Registry(impatient(settings))
+        config = engine_client.vllm_config
+        model, cache = config.model_config, config.load_config.download_dir
 
         def running() -> RunningBase:
-            model, cache = config.model_config, config.load_config.download_dir
             folder = settings.serving.base or folder_of(model.model, revision=model.revision, cache=cache)
-            return RunningBase(folder, registry, check=settings.serving.check)
+            return RunningBase(folder, registry, check=settings.serving.check, loaded=True)
 
         placing = Placing(registry, running)
+        resolving = registered()
+        if resolving is not None:
+            resolving.know(model.model, placing)
+        return placing
+
+    def _maker(
+        self, settings: Settings, placing: Placing, models: Any, loop: asyncio.AbstractEventLoop
+    ) -> Callable[[names.Follow], Following]:
+        registry = Registry(impatient(settings))
 
         def load(name: str, folder: Path) -> None:
             given = asyncio.run_coroutine_threadsafe(load_in_place(models, name, folder), loop)
@@ -115,18 +131,45 @@ class Follower:
     async def _looking(self, settings: Settings, models: Any, following: Callable[[names.Follow], Following]) -> None:
         """Follow what the resolver brought because somebody asked for it, where it moves; mend what is lost."""
         while True:
-            for name, request in list(models.lora_requests.items()):
-                wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
-                ours = Path(request.lora_path).is_relative_to(settings.cache)
-                if wanted is not None and wanted.kind is Kind.NAME and ours and len(self._followed) < MOST:
-                    self._start(following(names.Follow(name, wanted, adopted=True)))
-            lost = [each for each in self._followed.values() if each.lost()]
-            for failed in await asyncio.gather(
-                *(asyncio.to_thread(each.mend) for each in lost), return_exceptions=True
-            ):
-                if failed is not None:
-                    logger.error("adapters: what was unloaded is not loaded again", exc_info=failed)
+            try:
+                self._look(settings, models, following)
+            except Exception:
+                logger.exception("adapters: what vLLM has loaded was not looked at")
             await asyncio.sleep(LOOK_SECONDS)
+
+    def _look(self, settings: Settings, models: Any, following: Callable[[names.Follow], Following]) -> None:
+        for name, request in list(models.lora_requests.items()):
+            wanted = None if name in self._followed else names.asked(name, namespace=settings.namespace)
+            ours = Path(request.lora_path).is_relative_to(settings.cache)
+            if wanted is None or wanted.kind is not Kind.NAME or not ours:
+                continue
+            if len(self._followed) < MOST:
+                self._start(following(names.Follow(name, wanted, adopted=True)))
+            elif not self._full:
+                self._full = True
+                logger.warning(
+                    "adapters: %s and what is asked for from now on stays as it is: %d names are followed.", name, MOST
+                )
+        self._mending = {name: task for name, task in self._mending.items() if not task.done()}
+        for name, each in self._followed.items():
+            if name not in self._mending and each.lost():
+                self._mending[name] = asyncio.create_task(self._mended(name, each))
+
+    async def _mended(self, name: str, following: Following) -> None:
+        """Mend one name; what that waits for keeps no other from being mended."""
+        try:
+            await apart(following.mend)
+        except Exception:
+            logger.exception("adapters: %s was unloaded and is not loaded again", name)
+
+
+def _require_names(models: Any, wanted: Sequence[names.Follow]) -> None:
+    taken = [each.name for each in wanted if models.is_base_model(each.name)]
+    if taken:
+        raise Misplaced(
+            f"adapters: vLLM serves its base as {taken[0]!r}, which ADAPTERS_FOLLOW lists too: requests for it would "
+            "be answered without the adapter. Give one of them another name (--served-model-name, ADAPTERS_FOLLOW)."
+        )
 
 
 def _require_one_process(engine_client: Any, args: Any) -> None:
@@ -156,7 +199,7 @@ async def load_in_place(models: Any, name: str, folder: Path) -> None:
     if serving is not None and plain(serving.lora_path) == str(folder):
         return
     path = anew(str(folder), next(_LOADS))
-    stacked = await asyncio.to_thread(is_stacked, folder)
+    stacked = await apart(lambda: is_stacked(folder))
     request = LoadLoRAAdapterRequest(lora_name=name, lora_path=path, load_inplace=True, is_3d_lora_weight=stacked)
     answer = await models.load_lora_adapter(request)
     if not isinstance(answer, str):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from adapter_registry.domain.errors import InvalidInput, InvalidReference
+from adapter_registry.domain.errors import InvalidInput, InvalidReference, RegistryError
 from adapter_registry.domain.reference import Reference, parse
+from adapter_registry.settings import Settings
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _ASKED = re.compile(rf"(?:{_SEGMENT}/)?{_SEGMENT}@[A-Za-z0-9^~][A-Za-z0-9._:+-]{{0,127}}")
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Misplaced(RuntimeError):
+    """The server is set up so that nothing can be followed; it does not start, rather than serve something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,31 @@ def follows(texts: Sequence[str], *, namespace: str) -> tuple[Follow, ...]:
     for text in texts:
         name, equals, reference = text.rpartition("=")
         wanted = asked(reference, namespace=namespace)
-        if wanted is None or (equals and _ALIAS.fullmatch(name) is None):
+        if wanted is None:
             raise InvalidInput(f"ADAPTERS_FOLLOW: {text[:120]!r} is not NAME=NAMESPACE/ADAPTER@STAGE.")
+        if equals and _ALIAS.fullmatch(name) is None:
+            raise InvalidInput(
+                f"ADAPTERS_FOLLOW: {name[:120]!r} is no name to serve an adapter by: at most 100 letters, digits, '.', "
+                "'_' and '-', the first a letter or digit."
+            )
         found.append(Follow(name or reference, wanted))
     names = [each.name for each in found]
     if len(set(names)) < len(names):
         raise InvalidInput(f"ADAPTERS_FOLLOW: {max(names, key=names.count)!r} is there twice.")
     return tuple(found)
+
+
+def wanted(read: Callable[[], Settings]) -> tuple[Settings, tuple[Follow, ...]]:
+    """What the follower is to follow, by the settings of its process.
+
+    Raises:
+        Misplaced: they cannot be read, or name no server.
+    """
+    try:
+        settings = read()
+        found = follows(settings.serving.follow, namespace=settings.namespace)
+    except RegistryError as error:
+        raise Misplaced(f"adapters: {error.text}") from error
+    if not settings.url:
+        raise Misplaced("adapters: the follower takes the address of a registry server: set ADAPTERS_URL.")
+    return settings, found
