@@ -193,6 +193,7 @@ def grant(name: str, scope: str, verbs: tuple[str, ...], as_json: bool, quiet: b
     \b
     SCOPE is '*', 'namespace/*' or namespace/name.
 
+    \b
     Examples:
       adapters account grant ann 'search/*' maintainer
       adapters account grant ci search/sql-lora push score promote:staging

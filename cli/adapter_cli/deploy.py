@@ -11,7 +11,7 @@ import click
 
 from adapter_cli.output import note, output_options, print_json, print_table
 from adapter_registry.client import connect
-from adapter_registry.domain.errors import InvalidInput, RegistryError
+from adapter_registry.domain.errors import InvalidInput, InvalidServing, RegistryError
 from adapter_registry.settings import read_settings
 
 EVERY_SECONDS = 30
@@ -123,7 +123,7 @@ def _following(fleet: Any, deploying: Any) -> tuple[Callable[[], Any], Callable[
     from adapter_registry.serving.pointing import FIRST_SECONDS, Moves  # noqa: PLC0415
 
     if not fleet.serve:
-        raise InvalidInput("the fleet's document has no `serve`, which says what to keep it at: sql: team/sql@prod.")
+        raise InvalidServing("the fleet's document has no `serve`, which says what to keep it at: sql: team/sql@prod.")
     namespace = deploying.registry.settings.namespace
     moves = Moves([parse(each, namespace=namespace) for each in fleet.serve.values()], deploying.registry)
     keeping = FleetKeeping(fleet, deploying, clock=time.monotonic)

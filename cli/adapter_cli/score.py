@@ -13,6 +13,7 @@ import click
 from adapter_cli.files import read_bytes
 from adapter_cli.measure import BASE, check_subject, run
 from adapter_cli.output import note, note_moved_on, output_options, print_json, print_table, say
+from adapter_cli.standing import evidence
 from adapter_cli.suite import stored_suite
 from adapter_cli.suite import suite as suite_group
 from adapter_registry.client import Registry, connect
@@ -175,7 +176,7 @@ def _bind(registry: Registry, reference: str | None, base: str | None, given: _B
     return registry.add_scores(reference or "", given.scores, outcomes=given.outcomes, **more)
 
 
-def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool) -> None:
+def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool, *, did: str = "recorded ") -> None:
     if as_json:
         print_json(recorded)
         return
@@ -183,7 +184,7 @@ def _report(recorded: tuple[RecordedScore, ...], as_json: bool, quiet: bool) -> 
         click.echo("\n".join(each.score.metric for each in recorded))
         return
     say(
-        f"recorded {len(recorded)} score{'' if len(recorded) == 1 else 's'} of {recorded[0].subject_name}",
+        f"{did}{len(recorded)} score{'' if len(recorded) == 1 else 's'} of {recorded[0].subject_name}",
         style="green",
     )
     _print_scores(recorded)
@@ -205,16 +206,8 @@ def _row(each: RecordedScore) -> tuple[object, ...]:
         f"{score.stderr:.3g}" if score.stderr is not None else "-",
         score.n if score.n is not None else "-",
         score.direction or "unknown",
-        _evidence(each),
+        evidence(each),
     )
-
-
-def _evidence(each: RecordedScore) -> str:
-    """`claimed, core@3, per sample`; what was declared invalid says why instead."""
-    if each.invalid is not None:
-        return f"INVALID: {each.invalid.because}"
-    facts = ["verified" if each.verified else "claimed", each.score.suite, "per sample" if each.score.outcomes else ""]
-    return ", ".join(filter(None, facts))
 
 
 @score.command("ls")
@@ -231,7 +224,7 @@ def list_scores(reference: str | None, base: str | None, as_json: bool, quiet: b
     elif not recorded:
         say("no scores yet: adapters score import VERSION results.json")
     else:
-        _report(recorded, as_json, quiet)
+        _report(recorded, as_json, quiet, did="")
 
 
 @score.command("invalidate")

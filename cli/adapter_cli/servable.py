@@ -6,7 +6,7 @@ import click
 
 from adapter_cli.output import note, output_options, print_json, print_table, styled
 from adapter_registry.client import connect
-from adapter_registry.domain.servable import Report, Servable
+from adapter_registry.domain.servable import Report, Servable, flattening
 
 STYLES = {
     Servable.LOADS: "green",
@@ -47,12 +47,12 @@ def servable(reference: str, stacks: tuple[str, ...], as_json: bool, quiet: bool
         for each in reports:
             click.echo(f"{each.stack}\t{each.verdict}")
     else:
-        _print(reports)
+        _print(reference, reports)
     if stacks and not all(each.verdict.serves for each in reports):
         raise SystemExit(3)
 
 
-def _print(reports: tuple[Report, ...]) -> None:
+def _print(reference: str, reports: tuple[Report, ...]) -> None:
     rows = [
         (each.stack, styled(each.verdict, STYLES[each.verdict]), "; ".join(each.reasons) or "-", each.flags or "-")
         for each in reports
@@ -61,6 +61,6 @@ def _print(reports: tuple[Report, ...]) -> None:
     for each in reports:
         for text in each.notes:
             note(f"{each.stack}: {text}")
-    if any(each.verdict is Servable.FLATTEN for each in reports):
-        note("flatten it: adapters export REFERENCE --flatten --push, and the --rank that is named, if one is")
+    if (how := flattening(reports)) is not None:
+        note(f"flatten it: adapters export {reference} {how} --push")
     note("none of these stacks holds the weights it runs against the adapter's lock: docs/serving.md says what does")

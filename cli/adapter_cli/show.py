@@ -20,6 +20,7 @@ from adapter_cli.output import (
     say,
     styled,
 )
+from adapter_cli.standing import evidence
 from adapter_registry.client import History, Registry, connect
 from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.audit.event import Event
@@ -268,7 +269,7 @@ def _print_scores(recorded: Sequence[RecordedScore]) -> None:
         say("  no scores yet: adapters score import VERSION results.json")
         return
     print_table(
-        ["metric", "value", "stderr", "n", "better", "measured by", "recorded", "evidence"],
+        ["metric", "value", "stderr", "n", "better", "measured by", "recorded", "evidence", "file"],
         [
             (
                 each.score.metric,
@@ -278,6 +279,7 @@ def _print_scores(recorded: Sequence[RecordedScore]) -> None:
                 each.score.direction or "unknown",
                 each.score.producer or each.score.source,
                 f"{human_time(each.recorded_at)} {each.recorded_by}",
+                evidence(each),
                 digest_text(each.score.evidence) if each.score.evidence else "-",
             )
             for each in recorded

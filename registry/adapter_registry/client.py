@@ -26,26 +26,25 @@ from adapter_registry.calls.requests import RequestCalls
 from adapter_registry.calls.stores import StoreCalls
 from adapter_registry.calls.versions import VersionCalls
 from adapter_registry.checkpoints.intake import Examination, examine_folder, refuse
-from adapter_registry.domain import lock, reference
+from adapter_registry.domain import reference
 from adapter_registry.domain.adapter import File, Version
 from adapter_registry.domain.audit.event import Event
-from adapter_registry.domain.base import Base, RegisteredBase
+from adapter_registry.domain.base import RegisteredBase
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import InvalidReference, NotFound, Notice
+from adapter_registry.domain.errors import InvalidReference, Notice
 from adapter_registry.domain.evidence.outcomes import Outcomes
 from adapter_registry.domain.evidence.score import RecordedScore, Score
 from adapter_registry.domain.lineage import Lineage
-from adapter_registry.domain.lock import Equivalence, Verdict
+from adapter_registry.domain.lock import Verdict
 from adapter_registry.domain.ports import Backend
 from adapter_registry.domain.promotions.override import Asked as Overriding
 from adapter_registry.domain.promotions.promotion import Promotion, refusal
 from adapter_registry.domain.servable import Report
 from adapter_registry.domain.versioning import Bump
 from adapter_registry.domain.views.listing import AdapterLine, AdapterPage
-from adapter_registry.local.folders import hashing, is_folder, name_of
+from adapter_registry.local.folders import hashing, name_of
 from adapter_registry.local.in_use import InUse
 from adapter_registry.local.pulled import Pulled, place, require
-from adapter_registry.services import base as base_service
 from adapter_registry.services import mark, rollback, score, servable, show
 from adapter_registry.services import promote as promotion
 from adapter_registry.services import pull as pulling
@@ -352,24 +351,7 @@ class Registry(AccountCalls, BaseCalls, EvidenceCalls, JobCalls, PointerCalls, R
 
     def verdict(self, version: Version, base: str, *, spot: bool = False) -> Verdict:
         """How a registered base or a checkpoint folder fits the Lock of a Version."""
-        locked = self._ask(base_service.find, reference=version.base)
-        if spot and is_folder(base):
-            from adapter_registry.checkpoints.base_folder import spot_verdict  # noqa: PLC0415
-
-            return spot_verdict(Path(base).expanduser(), locked.base)
-        found = self._read(base, None) if is_folder(base) else self.base(base).base
-        return lock.compare(locked.base, found, self._stand_ins(locked, found))
-
-    def _stand_ins(self, locked: KnownBase, found: Base) -> tuple[Equivalence, ...]:
-        """Equivalences declared for the locked Base, told in the terms of the checkpoint at hand."""
-        if not locked.equivalences:
-            return ()
-        try:
-            recognised = self._ask(base_service.recognise, base=found).base.digest
-        except NotFound:
-            return ()
-        same = (each for each in locked.equivalences if each.other == recognised)
-        return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
+        return self.base_verdict(version.base, base, spot=spot)
 
 
 def _silent(_bytes: int) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from adapter_registry.domain.errors import InvalidInput
 from adapter_registry.domain.people.access import Principal
-from adapter_registry.domain.reference import parse, split_adapter
+from adapter_registry.domain.reference import no_version, parse, split_adapter
 from adapter_registry.domain.untrusted import has_nul, longest
 
 Function = Callable[..., Any]
@@ -149,13 +149,19 @@ def _from_path(path: Mapping[str, str]) -> dict[str, str]:
 
 
 def address(operation: Operation, given: Mapping[str, Any]) -> tuple[str, bytes | None]:
-    """(path with query, JSON body) that asks `operation` with these arguments."""
+    """(path with query, JSON body) that asks `operation` with these arguments.
+
+    Raises:
+        InvalidReference: an adapter is named where a version is.
+    """
     left = {name: value for name, value in given.items() if name != LOCAL}
     parts = dict(left)
     if "{adapter}" in operation.path:
         parts.update(zip(ADAPTER, left.pop("adapter").split("/"), strict=True))
     if "{reference}" in operation.path:
         adapter, _, selector = left.pop("reference").partition("@")
+        if not selector:
+            raise no_version(adapter)
         parts.update(zip(REFERENCE, (*adapter.split("/"), selector), strict=True))
     names = _PLACE.findall(operation.route)
     path = "/api/v1" + _PLACE.sub(lambda found: quote(str(parts[found[1]]), safe=""), operation.route)

@@ -125,6 +125,9 @@ def test_scores_are_taken_back_with_a_reason_and_gates_ignore_them(registry, tmp
     assert taken["invalid"]["by"] == "ann"
     assert "INVALID: old chat template" in registry("score", "ls", "v1").out
     assert "old chat template" in registry("promote", "v1", "prod", code=4).out
+    for listed in (registry("show", "v1").out, registry("score", "ls", "v1").out):
+        assert "INVALID: old chat template" in " ".join(listed.split())
+        assert "recorded 1 score" not in listed
     assert (
         "no valid score" in registry("score", "invalidate", "v1", "--metric", "sql/acc", "--because", "x", code=1).err
     )

@@ -81,6 +81,11 @@ class TestFiles:
         example = (DEPLOY / "vllm" / "example.env").read_text()
         assert asked == set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
 
+    def test_the_registry_starts_before_there_is_a_token_of_it(self):
+        """Compose fills in the whole file, whichever service is started, and stops at `:?` where a value is empty."""
+        needed = set(re.findall(r"\$\{([A-Z_]+):\?", (DEPLOY / "vllm" / "compose.yaml").read_text()))
+        assert needed == {"MODEL_FOLDER", "VLLM_API_KEY"}
+
     def test_a_pod_is_nobody_in_particular_and_may_do_nothing_it_does_not_need(self):
         assert POD["securityContext"]["runAsNonRoot"] is True
         assert POD["automountServiceAccountToken"] is POD["enableServiceLinks"] is False
@@ -189,7 +194,7 @@ class Stack:
         places = {
             "http://registry:8321": self.proxy.url,
             "/adapters/": f"{self.folder / mounted.partition(':')[0]}/",
-            "${ADAPTERS_TOKEN:?see example.env}": token,
+            "${ADAPTERS_TOKEN?see example.env}": token,
             "${VLLM_API_KEY:?see example.env}": "sk-clients",
         }
         words = {"/model": str(self._model), "--port=8000": f"--port={port}"}

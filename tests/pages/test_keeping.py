@@ -318,9 +318,14 @@ class TestPages:
         assert not site.hub.registry.deliveries(hook.id, state=State.DEAD)
 
     def test_what_a_version_is_served_by_is_told(self, visit):
-        text = visit("/ui/adapters/team/sql-lora/versions/v3/serving").get_by_role("table").inner_text()
+        page = visit("/ui/adapters/team/sql-lora/versions/v3/serving")
+        text = page.get_by_role("table").inner_text()
         assert "vllm:" in text
         assert "loads" in text
+        # LoRAX and TGI pad rank 4.
+        assert "adapters export team/sql-lora@v3 --flatten --rank 8" in page.get_by_role("main").inner_text()
+        page.get_by_role("link", name="as a version of its own, by a job").click()
+        assert page.get_by_label("Rank").input_value() == "8"
 
     def test_a_password_is_set_by_its_owner(self, site):
         site.hub.registry.create_account("pat", password=PASSWORD)

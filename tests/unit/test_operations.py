@@ -11,7 +11,7 @@ from adapter_registry.api import openapi
 from adapter_registry.api.openapi_others import NOT_DESCRIBED
 from adapter_registry.api.server import make_app
 from adapter_registry.api.sessions import is_page
-from adapter_registry.domain.errors import InvalidInput
+from adapter_registry.domain.errors import InvalidInput, InvalidReference
 from adapter_registry.domain.people.account import AccountKind
 from adapter_registry.operation import address, arguments_from_wire, kinds_of
 from adapter_registry.operations import OPERATIONS
@@ -23,6 +23,10 @@ class TestAddress:
         path, body = address(OPERATIONS["show.resolve"], {"reference": "team/sql-lora@>=1.2 <2"})
         assert path == "/api/v1/adapters/team/sql-lora/versions/%3E%3D1.2%20%3C2"
         assert body is None
+
+    def test_an_adapter_where_a_version_is_asked_for_is_told_without_asking(self):
+        with pytest.raises(InvalidReference, match="names an adapter, not a version: write team/sql-lora@v3,"):
+            address(OPERATIONS["show.resolve"], {"reference": "team/sql-lora"})
 
     def test_what_is_left_of_a_read_is_in_the_query_and_nothing_stays_out_as_none(self):
         path, body = address(OPERATIONS["show.adapters"], {"stage": "prod", "base": None, "search": "a b"})

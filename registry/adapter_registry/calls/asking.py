@@ -60,6 +60,11 @@ class Asking:
             self.moved_on = request.stirred(self._opened)
         return answer
 
+    def require_server(self, *, seconds: float) -> None:
+        """Raise ServerUnreachable where the server is silent for so long; the embedded registry always answers."""
+        if self._settings.url:
+            self._remote().require(seconds)
+
     def _remote(self) -> Remote:
         if self._reached is None:
             from adapter_registry.transport.remote import Remote  # noqa: PLC0415  not needed by the embedded registry

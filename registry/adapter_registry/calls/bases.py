@@ -11,8 +11,8 @@ from adapter_registry.calls.asking import Asking, every
 from adapter_registry.domain.adapter import File
 from adapter_registry.domain.base import Base, RegisteredBase
 from adapter_registry.domain.digest import Digest
-from adapter_registry.domain.errors import IncompatibleBase, InvalidInput
-from adapter_registry.domain.lock import Equivalence, Level, compare
+from adapter_registry.domain.errors import IncompatibleBase, InvalidInput, NotFound
+from adapter_registry.domain.lock import Equivalence, Level, Verdict, compare
 from adapter_registry.domain.stored_base import StoredBase, check_served, receiver
 from adapter_registry.local import base_folders
 from adapter_registry.local.folders import hashed, is_folder
@@ -200,6 +200,27 @@ class BaseCalls(Asking):
     def digest_of(self, folder: Path, *, progress: Progress | None = None) -> Digest:
         """The digest of the checkpoint in a folder, whether it is registered or not."""
         return self._read(folder, progress).digest
+
+    def base_verdict(self, locked: str, base: str, *, spot: bool = False) -> Verdict:
+        """How a registered base or a checkpoint folder fits what is locked to the Base with the digest `locked`."""
+        known = self._ask(base_service.find, reference=locked)
+        if spot and is_folder(base):
+            from adapter_registry.checkpoints.base_folder import spot_verdict  # noqa: PLC0415
+
+            return spot_verdict(Path(base).expanduser(), known.base)
+        found = self._read(base, None) if is_folder(base) else self.base(base).base
+        return compare(known.base, found, self._stand_ins(known, found))
+
+    def _stand_ins(self, locked: KnownBase, found: Base) -> tuple[Equivalence, ...]:
+        """Equivalences declared for the locked Base, told in the terms of the checkpoint at hand."""
+        if not locked.equivalences:
+            return ()
+        try:
+            recognised = self._ask(base_service.recognise, base=found).base.digest
+        except NotFound:
+            return ()
+        same = (each for each in locked.equivalences if each.other == recognised)
+        return tuple(Equivalence(e.base, found.digest, e.because, e.declared_by, e.declared_at) for e in same)
 
     def equivalences(self, digest: Digest) -> tuple[Equivalence, ...]:
         """Stand-ins declared for the Base with this digest."""

@@ -55,6 +55,14 @@ class Reference:
         return f"{self.adapter}@{self.selector}" if self.selector else self.adapter
 
 
+def no_version(adapter: str) -> InvalidReference:
+    """What is said where `namespace/name` alone was written and one version was asked for."""
+    return InvalidReference(
+        f"{adapter} names an adapter, not a version: write {adapter}@v3, {adapter}@1.2.0, {adapter}@^1.2 or "
+        f"{adapter}@prod."
+    )
+
+
 def parse(text: str, *, namespace: str = names.DEFAULT_NAMESPACE, in_use: str | None = None) -> Reference:
     """The Reference written in `text`.
 

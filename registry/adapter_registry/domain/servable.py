@@ -14,7 +14,7 @@ from adapter_registry.domain.servable_experts import experts_of
 from adapter_registry.domain.servable_facts import Facts
 from adapter_registry.domain.servable_modules import gaps, paths, unpaired
 from adapter_registry.domain.servable_names import as_text
-from adapter_registry.domain.servable_rules import NOTES, RULES, STACKS, Fate, Stack
+from adapter_registry.domain.servable_rules import NOTES, PADDING, RULES, STACKS, Fate, Stack
 from adapter_registry.domain.servable_rules import parse as parse
 
 HEADS = ("lm_head", "embed_out", "output_layer")
@@ -46,6 +46,7 @@ class Report:
         flags: what to start the stack with, ready to paste; also where it loads only once flattened.
         notes: what is worth knowing and decides nothing.
         load: what each load of it has to say beside its name and path, `is_3d_lora_weight`; empty for nothing.
+        pad_to: the rank to write where it loads only once flattened to that; None where any does.
     """
 
     stack: str
@@ -54,6 +55,14 @@ class Report:
     flags: str
     notes: tuple[str, ...]
     load: str = ""
+    pad_to: int | None = None
+
+
+def flattening(reports: Iterable[Report]) -> str | None:
+    """The options of `adapters export` with which it loads on all that want it flattened; None where none does."""
+    wanted = [each.pad_to for each in reports if each.verdict is Servable.FLATTEN]
+    ranks = [rank for rank in wanted if rank is not None]
+    return None if not wanted else f"--flatten --rank {max(ranks)}" if ranks else "--flatten"
 
 
 def facts_of(
@@ -128,7 +137,8 @@ def report(stack: Stack, facts: Facts) -> Report:
     if load:
         notes = (*notes, f"each load has to say {load}, as `adapters deploy`, the follower and the resolver do")
     reasons = (text for _, text in found) if found else more
-    return Report(str(stack), verdict, tuple(reasons), flags, notes, load)
+    pads = verdict is Servable.FLATTEN and stack.name in PADDING and facts.padded != facts.rank
+    return Report(str(stack), verdict, tuple(reasons), flags, notes, load, facts.padded if pads else None)
 
 
 def _found(stack: Stack, facts: Facts) -> Iterator[tuple[Fate, str]]:

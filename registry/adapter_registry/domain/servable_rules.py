@@ -57,6 +57,8 @@ def _all(vllm: Fate | None, sglang: Fate | None, llama: Fate | None, lorax: Fate
 
 
 _FLAT, _WRONG, _NO = Fate.FLATTEN, Fate.WRONG, Fate.REFUSED
+PADDING = ("lorax", "tgi")
+"""Stacks that pad ranks, and scale by what they padded to."""
 RULES: tuple[Rule, ...] = (
     Rule(lambda f: f.method != "LORA", _all(_NO, _NO, _NO, _NO), "it takes LoRA, and this is {facts.method}"),
     Rule(
@@ -208,7 +210,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         lambda f: f.padded != f.rank,
-        {"lorax": _FLAT, "tgi": _FLAT},
+        dict.fromkeys(PADDING, _FLAT),
         "it pads rank {facts.rank} to {facts.padded} and scales by that: flatten it with --rank {facts.padded}",
     ),
     Rule(lambda f: f.tied_head, {"llama.cpp": _NO}, "it takes no adapted output head that is the input embedding"),

@@ -11,7 +11,7 @@ from adapter_registry.domain.digest import hex_of
 from adapter_registry.domain.errors import Ambiguous, Conflict, InvalidReference, NotFound
 from adapter_registry.domain.names import DEFAULT_NAMESPACE, check_base_name
 from adapter_registry.domain.ports import Transaction
-from adapter_registry.domain.reference import Kind, Reference
+from adapter_registry.domain.reference import Kind, Reference, no_version
 
 SHORTEST_PREFIX = 7
 
@@ -24,10 +24,7 @@ def version_of(tx: Transaction, reference: Reference) -> Version:
         NotFound: nothing has that name; the text lists what there is.
     """
     if reference.kind is None:
-        raise InvalidReference(
-            f"{reference} names an adapter, not a version: write {reference.name}@v3, {reference.name}@1.2.0, "
-            f"{reference.name}@^1.2 or {reference.name}@prod."
-        )
+        raise no_version(reference.adapter)
     version = _select(tx, reference, reference.kind)
     if version is None:
         raise _unknown(tx, reference)

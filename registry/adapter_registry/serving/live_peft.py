@@ -42,7 +42,8 @@ def load(
 
     The live model is held against the Version's lock first: names, shapes, and every byte of every weight. A model in
     a wider dtype than its checkpoint is converted back; where weights cannot be proved (a narrower dtype, quantised in
-    memory, offloaded), the folder the model was loaded from is read instead, and a LoadWarning says so.
+    memory, offloaded), the files the model was loaded from are read instead, of a folder or of the Hub's cache, and a
+    LoadWarning says so.
 
     Args:
         model: a transformers model, or a PeftModel to attach one more adapter to. It is changed in place, as PEFT does.
@@ -78,8 +79,9 @@ def load(
 def _held(model: Any, version: Version, *, registry: Registry, verify: str) -> tuple[Verdict, bool]:
     """How a live model fits the lock of a Version, and whether its own weights proved it.
 
-    Where they cannot, the folder the model says it was loaded from decides.
+    Where they cannot, the files that the model says it was loaded from decide.
     """
+    from adapter_registry.serving.live_origin import files_verdict, origin_of  # noqa: PLC0415  needs torch
     from adapter_registry.serving.live_weights import live_differences  # noqa: PLC0415  needs torch
 
     base = registry.base(version.base).base
@@ -87,13 +89,7 @@ def _held(model: Any, version: Version, *, registry: Registry, verify: str) -> t
     live = live_differences(model, base, resized=resized, values=verify == "weights")
     if verify == "structure" or live.differences or live.accepted:
         return live, live.accepted
-    origin = str(getattr(getattr(model, "config", None), "_name_or_path", "") or "")
-    if not Path(origin).is_dir():
-        told = f"the model says it was loaded from {origin!r}, which is no folder here"
-        return Verdict(Level.STRUCTURAL, notes=(*live.notes, told)), False
-    read = registry.verdict(version, str(Path(origin).absolute()))
-    note = f"the folder it was loaded from, {origin}, was read instead of its live weights"
-    return Verdict(read.level, read.differences, (*live.notes, note, *read.notes)), False
+    return files_verdict(origin_of(model), version.base, registry=registry, live=live), False
 
 
 def _require_peft() -> None:

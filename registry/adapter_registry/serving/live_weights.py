@@ -53,6 +53,8 @@ def live_differences(model: Any, base: Base, *, resized: bool = False, values: b
     """
     if method := quantisation(model):
         return Verdict(Level.STRUCTURAL, notes=(f"its weights were quantised in memory ({method})",))
+    if spread(model):
+        return Verdict(Level.STRUCTURAL, notes=("its weights are spread over several processes",))
     root = unwrapped(model)
     found = align(tensors_of(root), base, root=root)
     shapes = tuple(
@@ -76,6 +78,13 @@ def quantisation(model: Any) -> str | None:
         return None
     method = config.get("quant_method") if isinstance(config, dict) else getattr(config, "quant_method", None)
     return str(getattr(method, "value", method) or "unknown method")
+
+
+def spread(model: Any) -> bool:
+    """Whether this process holds only parts of a live model's weights: FSDP of either kind, DeepSpeed's ZeRO-3."""
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
+        return True
+    return any(hasattr(each, "device_mesh") or hasattr(each, "ds_id") for each in model.parameters())
 
 
 def _fits(table: Tensor, live: LiveTensor, resized: bool) -> bool:

@@ -122,7 +122,7 @@ class Http:
         try:
             status, data = asked("POST", f"{self.url}{route}", key=key, seconds=LOAD_SECONDS, body=body)
         except (httpx2.HTTPError, TimeoutError) as error:
-            raise ReplicaSilent(f"{self.url}{route} does not answer ({type(error).__name__})") from error
+            raise ReplicaSilent(f"{self.url}{route} does not answer ({_failure(error)})") from error
         if not 200 <= status < 300:
             kind = ReplicaSilent if status in NOT_NOW else ReplicaRefused
             raise kind(f"{self.url}{route} answered {status}: {data[:300].decode(errors='replace')}")
@@ -142,7 +142,7 @@ def served_by(url: str, *, key: str | None = None) -> tuple[Served, ...]:
             for each in found["data"]
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise _silent(url, type(error).__name__) from error
+        raise _silent(url, f"its answer is no list of models ({type(error).__name__})") from error
 
 
 def told_by(url: str, route: str, *, key: str | None) -> Any:
@@ -152,8 +152,10 @@ def told_by(url: str, route: str, *, key: str | None) -> Any:
         if not 200 <= status < 300:
             raise _silent(url, _why(url, route, status, key))
         return json.loads(data)
-    except (httpx2.HTTPError, TimeoutError, ValueError, RecursionError) as error:
-        raise _silent(url, type(error).__name__) from error
+    except (httpx2.HTTPError, TimeoutError) as error:
+        raise _silent(url, _failure(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _silent(url, "it answered something other than JSON") from error
 
 
 def asked(method: str, url: str, *, key: str | None, seconds: float, body: Any = None) -> tuple[int, bytes]:
@@ -173,7 +175,7 @@ def asked(method: str, url: str, *, key: str | None, seconds: float, body: Any =
         for piece in answer.iter_bytes():
             data += piece
             if len(data) > MOST_BYTES:
-                raise TimeoutError
+                raise TimeoutError(f"its answer has more than {MOST_BYTES:,} bytes")
         return answer.status_code, bytes(data)
 
 
@@ -209,12 +211,12 @@ def _within(seconds: float) -> Iterator[dict[str, Any]]:
         yield {"trace": trace}
     except httpx2.HTTPError as error:
         if over.is_set():
-            raise TimeoutError from error
+            raise TimeoutError(f"its answer did not end within {seconds:g} s") from error
         raise
     finally:
         timer.cancel()
     if over.is_set():
-        raise TimeoutError
+        raise TimeoutError(f"its answer did not end within {seconds:g} s")
 
 
 @cache
@@ -240,6 +242,11 @@ def _why(url: str, route: str, status: int, key: str | None) -> str:
     if status == 404 and url.endswith("/v1"):
         return f"{said}: its address is to end before /v1"
     return said
+
+
+def _failure(error: Exception) -> str:
+    """What kept an answer from coming."""
+    return str(error)[:200] or type(error).__name__
 
 
 def _silent(url: str, why: str) -> StoreUnavailable:

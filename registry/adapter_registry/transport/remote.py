@@ -132,6 +132,17 @@ class Remote:
                 return self._whole(kept, response)
         return self._done(self._request(method, path, body, headers, seconds))
 
+    def require(self, seconds: float) -> None:
+        """Raise ServerUnreachable unless something answers there within so many seconds, whatever it says."""
+        connection = self._connection(seconds)
+        try:
+            connection.request("GET", self._address("/health"))
+            connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(str(error)) from error
+        finally:
+            connection.close()
+
     def send(self, adapter: str, file: File, source: Content) -> int:
         """Send a file whole; its size."""
         self._done(self._request("PUT", blob_address(adapter, file), source, {"Content-Length": str(file.size)}))
@@ -195,9 +206,7 @@ class Remote:
         headers: dict[str, str],
         seconds: float | None = None,
     ) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        timeout = seconds or self._seconds
-        connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout, blocksize=BLOCK)
+        connection = self._connection(seconds or self._seconds)
         try:
             connection.request(method, self._address(path), body, {**self._headers, **headers})
         except OSError as error:
@@ -216,6 +225,10 @@ class Remote:
             connection.close()
             raise
         return connection
+
+    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        return kind(self._parts.hostname or "", self._parts.port, timeout=seconds, blocksize=BLOCK)
 
     def _response(self, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
         try:

@@ -14,7 +14,7 @@ from adapter_registry.domain.policies.lint import lint
 from adapter_registry.domain.policies.policy import Policy, document
 from adapter_registry.domain.promotions import gate
 from adapter_registry.domain.promotions.finding import Outcome
-from adapter_registry.domain.servable import Servable, facts_of, judged, report, stacks_of
+from adapter_registry.domain.servable import Servable, facts_of, flattening, judged, report, stacks_of
 from adapter_registry.domain.servable_experts import Experts, experts_of
 from adapter_registry.domain.servable_facts import Facts
 from adapter_registry.domain.servable_names import as_text
@@ -225,6 +225,17 @@ class TestReport:
     def test_a_rank_that_would_be_padded_is_told_with_the_rank_to_write(self):
         [reason] = report(parse("tgi"), replace(PLAIN, rank=24)).reasons
         assert reason == "it pads rank 24 to 32 and scales by that: flatten it with --rank 32"
+
+    def test_one_command_flattens_it_for_all_that_want_that(self):
+        def how(**facts):
+            return flattening(
+                judged(replace(PLAIN, **facts), [parse(name) for name in ("vllm", "sglang", "lorax", "tgi")])
+            )
+
+        assert how() is None
+        assert how(variant=("rslora",)) == "--flatten"
+        assert how(rank=24) == how(rank=24, variant=("rslora",)) == "--flatten --rank 32"
+        assert report(parse("lorax"), replace(PLAIN, rank=24, method="LOHA")).pad_to is None
 
     def test_the_flags_are_those_to_paste(self):
         wide = replace(PLAIN, rank=33)

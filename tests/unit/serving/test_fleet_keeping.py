@@ -230,4 +230,6 @@ class TestCommand:
 
     def test_a_document_that_serves_nothing_is_not_followed(self, ran, fleet):
         fleet.file.write_text(fleet.file.read_text().replace("serve: {sql: team/sql@live}", ""))
-        assert "has no `serve`" in str(ran("--follow", "--fleet", fleet.file).exception)
+        said = ran("--follow", "--fleet", fleet.file).exception
+        assert "has no `serve`" in str(said)
+        assert said.exit_code == 8

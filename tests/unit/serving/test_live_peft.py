@@ -50,7 +50,9 @@ class TestNames:
 class TestWeightsThatCannotBeProved:
     def test_the_folder_they_came_from_is_read_instead(self, registry, llama_folder):
         model = live(llama_folder, dtype=torch.bfloat16)
-        with pytest.warns(LoadWarning, match=f"float32 weights are held as bfloat16.*{llama_folder}, was read instead"):
+        with pytest.warns(
+            LoadWarning, match=f"float32 weights are held as bfloat16.*{llama_folder}, were read instead"
+        ):
             assert isinstance(load(model, LORA, registry=registry), PeftModel)
 
     def test_another_folder_is_refused(self, registry, tmp_path):

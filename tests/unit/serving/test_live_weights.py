@@ -236,6 +236,26 @@ class TestWhatCannotBeProved:
         model.config.quantization_config = {"quant_method": "bitsandbytes"}
         assert live_differences(model, base).notes == ("its weights were quantised in memory (bitsandbytes)",)
 
+    def test_weights_of_which_this_process_holds_a_part(self, base, folder, tmp_path):
+        import torch.distributed
+        from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+
+        torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/peers", rank=0, world_size=1)
+        try:
+            mesh = torch.distributed.init_device_mesh("cpu", (1,))
+            second = fully_shard(loaded(folder), mesh=mesh)
+            with pytest.warns(UserWarning, match="since the world size is 1"):
+                first = FullyShardedDataParallel(loaded(folder), device_id=torch.device("cpu"))
+            found = [live_differences(model, base) for model in (first, second)]
+        finally:
+            torch.distributed.destroy_process_group()
+        zero3 = loaded(folder)
+        zero3.model.norm.weight.ds_id = 7
+        for verdict in (*found, live_differences(zero3, base)):
+            assert verdict.level is Level.STRUCTURAL
+            assert not verdict.differences
+            assert verdict.notes == ("its weights are spread over several processes",)
+
     def test_structure_alone_looks_at_no_value(self, base):
         verdict = live_differences(llama(seed=1), base, values=False)
         assert verdict.level is Level.STRUCTURAL
