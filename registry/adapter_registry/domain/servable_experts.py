@@ -58,8 +58,8 @@ PEFT_LEAVES = frozenset(
     ["JambaForCausalLM", "Lfm2MoeForCausalLM", "NemotronHForCausalLM", "PhimoeForCausalLM", "Qwen2MoeForCausalLM"]
 )
 """Architectures whose experts transformers 5 keeps as stacks, and for which PEFT 0.21 makes none of single ones."""
-GATED = (frozenset({"gate_proj", "up_proj", "down_proj"}), frozenset({"w1", "w3", "w2"}))
-"""What the modules of an expert are called that has a gate; `adapters export --flatten` makes such of stacks."""
+GATED = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))
+"""What the modules of an expert are called that has a gate: gate, up, down. Flattening makes such of stacks."""
 SGLANG_EXPERTS = frozenset({"gate_proj", "up_proj", "down_proj"})
 """What SGLang is to be started with, all of it, to adapt any part of experts."""
 
@@ -141,7 +141,7 @@ def _single(layers: set[str], there: Mapping[tuple[str, str], set[tuple[int, str
     found: dict[str, set[str]] = defaultdict(set)
     for (layer, _), experts in there.items():
         found[layer] |= {kind for _, kind in experts}
-    told = (kinds for kinds in GATED if layers and all(kinds <= found[each] for each in layers))
+    told = (kinds for kinds in GATED if layers and all(found[each].issuperset(kinds) for each in layers))
     return tuple(sorted(next(told, ())))
 
 

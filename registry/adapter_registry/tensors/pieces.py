@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from adapter_registry.domain.servable_experts import GATED
 from adapter_registry.tensors.layers import Layer, Pair
 from adapter_registry.tensors.loaded import Loaded
-
-_GATED = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"))
-"""What the modules of an expert are called: gate, up, down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def _modules(layer: Layer, adapter: Loaded) -> Iterator[Piece]:
     """The modules of a stack, expert by expert; none where the base keeps a stack, or one half is not adapted."""
     path, _, leaf = layer.name.rpartition(".")
     tensors, there = adapter.subject.modules.tensors, {each.name for each in adapter.layers}
-    names = next((each for each in _GATED if f"{path}.0.{each[0]}.weight" in tensors), None)
+    names = next((each for each in GATED if f"{path}.0.{each[0]}.weight" in tensors), None)
     whole = {f"{path}.gate_up_proj", f"{path}.down_proj"} <= there
     if names is None or layer.kind != "experts" or not whole:
         return
