@@ -10,27 +10,8 @@ import threading
 import pytest
 
 from adapter_registry.domain.errors import Conflict
-from tests.unit.serving.builders import registry_of
-from tests.unit.serving.fleets import fleet_of
 
 COMMAND = [sys.executable, "-c", "from adapter_cli.main import main; main()", "deploy"]
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    home = tmp_path_factory.mktemp("cut-off")
-    return {"ADAPTERS_HOME": str(home / "home"), "ADAPTERS_CACHE": str(home / "cache")}
-
-
-@pytest.fixture(scope="module")
-def registry(environment, tmp_path_factory, llama_folder, lora_folder):
-    return registry_of(environment, tmp_path_factory.mktemp("made"), llama_folder, lora_folder)
-
-
-@pytest.fixture(params=["vllm", "sglang"])
-def fleet(request, registry, llama_folder, tmp_path):
-    with fleet_of(request.param, registry, llama_folder, tmp_path) as made:
-        yield made
 
 
 def when_asked(fake, do, monkeypatch):

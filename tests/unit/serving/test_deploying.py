@@ -26,26 +26,9 @@ from adapter_registry.serving import replicas
 from adapter_registry.serving.fingerprint import Fingerprint, difference, rounded
 from adapter_registry.serving.fleet_file import read_fleet
 from adapter_registry.serving.spelling import plain
-from tests.unit.serving.builders import experts, registry_of
+from tests.unit.serving.builders import experts
 from tests.unit.serving.fake_servers import FakeSglang, FakeVllm
 from tests.unit.serving.fleets import fleet_of
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    home = tmp_path_factory.mktemp("deploying")
-    return {"ADAPTERS_HOME": str(home / "home"), "ADAPTERS_CACHE": str(home / "cache")}
-
-
-@pytest.fixture(scope="module")
-def registry(environment, tmp_path_factory, llama_folder, lora_folder):
-    return registry_of(environment, tmp_path_factory.mktemp("made"), llama_folder, lora_folder)
-
-
-@pytest.fixture(params=["vllm", "sglang"])
-def fleet(request, registry, llama_folder, tmp_path):
-    with fleet_of(request.param, registry, llama_folder, tmp_path) as made:
-        yield made
 
 
 class TestDeploying:

@@ -15,19 +15,7 @@ from adapter_registry.domain.errors import InvalidInput, NotFound
 from adapter_registry.serving.fleet_file import read_fleet
 from adapter_registry.serving.fleet_keeping import FleetKeeping
 from adapter_registry.serving.pointing import AGAIN_SECONDS, FIRST_SECONDS
-from tests.unit.serving.builders import registry_of
 from tests.unit.serving.fleets import fleet_of
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    home = tmp_path_factory.mktemp("keeping")
-    return {"ADAPTERS_HOME": str(home / "home"), "ADAPTERS_CACHE": str(home / "cache")}
-
-
-@pytest.fixture(scope="module")
-def registry(environment, tmp_path_factory, llama_folder, lora_folder):
-    return registry_of(environment, tmp_path_factory.mktemp("made"), llama_folder, lora_folder)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from adapter_registry.serving.deploying import Deploying
 from adapter_registry.serving.fleet_file import read_fleet
 from adapter_registry.serving.sync_file import target_of
 from adapter_registry.serving.syncing import Syncing
-from tests.unit.serving.builders import registry_of
 from tests.unit.serving.fake_servers import FakeLlamaCpp, running
 
 CONVERTER = """
@@ -45,11 +44,6 @@ def environment(tmp_path_factory):
     converter = f"{sys.executable} {home}/convert_lora_to_gguf.py"
     folders = {"ADAPTERS_HOME": str(home / "home"), "ADAPTERS_CACHE": str(home / "cache")}
     return {**folders, "ADAPTERS_GGUF_CONVERTER": converter}
-
-
-@pytest.fixture(scope="module")
-def registry(environment, tmp_path_factory, llama_folder, lora_folder):
-    return registry_of(environment, tmp_path_factory.mktemp("made"), llama_folder, lora_folder)
 
 
 def with_converter(registry, converter):
