@@ -58,11 +58,17 @@ class Report:
     pad_to: int | None = None
 
 
-def flattening(reports: Iterable[Report]) -> str | None:
+def flattening(reports: Sequence[Report]) -> str | None:
     """The options of `adapters export` with which it loads on all that want it flattened; None where none does."""
-    wanted = [each.pad_to for each in reports if each.verdict is Servable.FLATTEN]
-    ranks = [rank for rank in wanted if rank is not None]
-    return None if not wanted else f"--flatten --rank {max(ranks)}" if ranks else "--flatten"
+    if all(each.verdict is not Servable.FLATTEN for each in reports):
+        return None
+    rank = padding(reports)
+    return "--flatten" if rank is None else f"--flatten --rank {rank}"
+
+
+def padding(reports: Sequence[Report]) -> int | None:
+    """The rank to flatten to, with which it loads on all that want one; None where any does."""
+    return max((each.pad_to for each in reports if each.pad_to is not None), default=None)
 
 
 def facts_of(

@@ -231,7 +231,7 @@ class Deploying:
             raise ReplicaRefused(f"{replica.url} answers with {name} as its base does alone: the adapter has no effect")
         for digest, what, found in ((wanted.base, "its base", bare), (wanted.digest, name, adapted)):
             expected = answers.setdefault(self._asked(digest), found)
-            if off := difference(expected, found, tolerance=self._fleet.off):
+            if off := difference(expected, found, tolerance=self._fleet.tolerated):
                 raise ReplicaRefused(f"{replica.url}, asked the test prompt of {what}: {off}")
 
     def _asked(self, digest: str) -> str:

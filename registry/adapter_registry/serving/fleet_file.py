@@ -48,7 +48,7 @@ class Fleet(Part):
         return self
 
     @property
-    def off(self) -> float:
+    def tolerated(self) -> float:
         """How far the logarithm of a token's probability may be off."""
         return self.tolerance or {"first": TOLERANCE, "peft": PEFT_TOLERANCE}[self.answers]
 

@@ -37,9 +37,11 @@ def computed(base: Path, reference: str, registry: Registry, *, prompt: str) -> 
             "`adapters deploy` runs, or leave it out of the fleet's document. Nothing was moved."
         ) from error
     try:
-        tokens = AutoTokenizer.from_pretrained(base, local_files_only=True)(prompt)["input_ids"]
-        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        # Code that a checkpoint brings is not run, and nobody is asked whether it may.
+        here = {"local_files_only": True, "trust_remote_code": False}
+        tokens = AutoTokenizer.from_pretrained(base, **here)(prompt)["input_ids"]
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", **here).eval()
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
         told = str(error).strip().partition("\n")[0][:200]
         raise InvalidInput(
             f"`answers: peft` asks what {base} answers, and transformers makes no model with a tokenizer of it "

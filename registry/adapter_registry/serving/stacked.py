@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-CONFIG = "adapter_config.json"
+from adapter_registry.domain.peft.fields import CONFIG
 
 
 def is_stacked(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from adapter_registry.domain.errors import InvalidInput, InvalidServing, Unsuppo
 from adapter_registry.serving.deploying import Deploying
 from adapter_registry.serving.fingerprint import Fingerprint, difference
 from adapter_registry.serving.fleet_file import read_fleet
+from adapter_registry.serving.reference_answers import computed
 from adapter_registry.settings import read_settings
 from tests import adapter_builders
 from tests.unit.serving.builders import llama
@@ -119,8 +120,9 @@ class TestReference:
         one = Speaking(made.wrong)
         assert outcomes(deploying(one, more="").deploy("team/sql@v1", "sql")) == ["moved"]
         one.forget()
-        assert outcomes(deploying(one).reconcile()) != ["loaded again"]
-        assert one.loaded == {}
+        [line] = deploying(one).reconcile()
+        assert (line.outcome, one.loaded) == ("restored", {})
+        assert "asked the test prompt of its base: " in line.why
 
     def test_without_torch_it_is_said_what_to_install(self, deploying, made, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch", None)
@@ -143,6 +145,20 @@ class TestReference:
         monkeypatch.setenv("HOME", str(tmp_path))
         text = "stack: vllm\nroot: /x\nbase: ~/mistral\nanswers: peft\nreplicas: [http://a]"
         assert read_fleet(text, "fleet.yaml").answers == "peft"
+
+    def test_code_that_a_checkpoint_brings_is_not_run_whatever_is_answered(self, made, tmp_path, monkeypatch):
+        brought = tmp_path / "brought"
+        brought.mkdir()
+        for each in made.right.iterdir():
+            (brought / each.name).write_bytes(each.read_bytes())
+        config = json.loads((brought / "config.json").read_text())
+        config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}}
+        (brought / "config.json").write_text(json.dumps(config))
+        (brought / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+        monkeypatch.setattr("builtins.input", lambda *_: "y")
+        with pytest.raises(InvalidInput, match="transformers makes no model with a tokenizer of it"):
+            computed(brought, "team/sql@v1", made.registry, prompt="The three")
+        assert not (tmp_path / "ran").exists()
 
     def test_a_base_that_is_no_folder_is_refused_with_the_document(self, deploying, made):
         with pytest.raises(InvalidServing, match=r"a checkpoint folder with `answers: peft`"):

@@ -19,22 +19,11 @@ from adapter_registry.serving import digest_folders, syncing
 from adapter_registry.serving.sync_file import read_targets, target_of
 from adapter_registry.serving.syncing import Syncing
 from tests.adapter_builders import CONFIG, WEIGHTS
-from tests.unit.serving.builders import experts, registry_of
+from tests.unit.serving.builders import experts
 from tests.unit.serving.fake_servers import FakeVllm, running
 
 MODEL = "org/llama"
 DAY = 86_400
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    home = tmp_path_factory.mktemp("syncing")
-    return {"ADAPTERS_HOME": str(home / "home"), "ADAPTERS_CACHE": str(home / "cache")}
-
-
-@pytest.fixture(scope="module")
-def registry(environment, tmp_path_factory, llama_folder, lora_folder):
-    return registry_of(environment, tmp_path_factory.mktemp("made"), llama_folder, lora_folder)
 
 
 @dataclass

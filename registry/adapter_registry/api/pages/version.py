@@ -8,7 +8,7 @@ from adapter_registry.domain.adapter import Version
 from adapter_registry.domain.audit.event import Outcome
 from adapter_registry.domain.errors import NotFound
 from adapter_registry.domain.job import Job
-from adapter_registry.domain.servable import Report, flattening
+from adapter_registry.domain.servable import Report, flattening, padding
 from adapter_registry.domain.views.record import Sought
 from adapter_registry.services import closeup, promote, record, servable, show, submit
 from adapter_registry.services import overview as stages
@@ -136,8 +136,7 @@ def serving(ask: Ask) -> Answer:
         reports = ask.call(servable.servable, reference=ask.reference)
     except NotFound as lost:
         error = lost
-    ranks = [each.pad_to for each in reports if each.pad_to is not None]
-    values = {"reports": reports, "error": error, "flattening": flattening(reports), "rank": max(ranks, default="")}
+    values = {"reports": reports, "error": error, "flattening": flattening(reports), "rank": padding(reports) or ""}
     return Shown("version-serving.html", {**frame("serving", version), **values})
 
 
